@@ -1,0 +1,136 @@
+"""The ``fields`` of a read: ``id,name,phone_numbers.limit(5){id,display_phone_number}``.
+
+https://developers.facebook.com/docs/graph-api/guides/field-expansion
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_EXAMPLE = "a right one looks like 'id,name,phone_numbers.limit(5){id}'"
+_CLOSING = {"(": ")", "[": "]", "{": "}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a node, or one of its edges with the fields wanted there.
+
+    :param name: as the API calls it
+    :param arguments: what stands in ``.name(value)`` after it, in order, e.g. ``(("limit", "5"),)``
+    :param fields: what is wanted of the nodes below it; empty when that is left to the API
+    """
+
+    name: str
+    arguments: tuple[tuple[str, str], ...] = ()
+    fields: tuple[Field, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The name under which the answer holds it."""
+        return dict(self.arguments).get("as", self.name)
+
+    def __str__(self) -> str:
+        arguments = "".join(f".{name}({value})" for name, value in self.arguments)
+        return f"{self.name}{arguments}" + (f"{{{join_fields(self.fields)}}}" if self.fields else "")
+
+
+def join_fields(fields: Sequence[Field]) -> str:
+    """The fields as the API's ``fields`` parameter takes them."""
+    return ",".join(map(str, fields))
+
+
+def parse_fields(fields: str | Sequence[str]) -> tuple[Field, ...]:
+    """The fields that a user asked for.
+
+    :param fields: a comma string, or a sequence of names; nested ``{}`` allowed in both
+    :raises ValueError: empty, or not what the API's ``fields`` parameter takes
+    """
+    if not isinstance(fields, str):
+        if not isinstance(fields, Sequence) or not all(isinstance(field, str) for field in fields):
+            raise ValueError(f"fields: {fields!r} is not a sequence of names or a comma string; {_EXAMPLE}")
+        if not all(field.strip() for field in fields):
+            raise ValueError(f"fields: {list(fields)!r} has an empty name; {_EXAMPLE}")
+        fields = ",".join(fields)
+    return _Parser(fields).parse()
+
+
+class _Parser:
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+
+    def parse(self) -> tuple[Field, ...]:
+        try:
+            fields = self._fields()
+        except RecursionError:
+            raise ValueError("fields: nested too deeply") from None
+        if self._at < len(self._text):
+            raise self._error("a ',' or the end")
+        return fields
+
+    def _fields(self) -> tuple[Field, ...]:
+        fields = [self._field()]
+        while self._take(","):
+            fields.append(self._field())
+        by_key: dict[str, Field] = {}
+        for field in fields:
+            if by_key.setdefault(field.key, field) != field:
+                raise ValueError(
+                    f"fields: {field.key!r} is asked for twice in different ways: '{by_key[field.key]}' and '{field}'"
+                )
+        return tuple(by_key.values())
+
+    def _field(self) -> Field:
+        name = self._name()
+        arguments = []
+        while self._take("."):
+            arguments.append((self._name(), self._argument()))
+        below: tuple[Field, ...] = ()
+        if self._take("{"):
+            below = self._fields()
+            if not self._take("}"):
+                raise self._error("a ',' or a '}'")
+        return Field(name, tuple(arguments), below)
+
+    def _name(self) -> str:
+        self._skip_space()
+        match = _NAME.match(self._text, self._at)
+        if match is None:
+            raise self._error("the name of a field")
+        self._at = match.end()
+        return match.group()
+
+    def _argument(self) -> str:
+        if not self._take("("):
+            raise self._error("a '('")
+        start, open_ = self._at, [")"]
+        while self._at < len(self._text):
+            char = self._text[self._at]
+            self._at += 1
+            if char in _CLOSING:
+                open_.append(_CLOSING[char])
+            elif char == open_[-1]:
+                open_.pop()
+                if not open_:
+                    return self._text[start : self._at - 1].strip()
+            elif char in ")]}":
+                break
+        raise self._error("a ')'")
+
+    def _take(self, char: str) -> bool:
+        self._skip_space()
+        taken = self._text.startswith(char, self._at)
+        self._at += taken
+        return taken
+
+    def _skip_space(self) -> None:
+        while self._text[self._at : self._at + 1].isspace():
+            self._at += 1
+
+    def _error(self, expected: str) -> ValueError:
+        found = self._text[self._at : self._at + 20]
+        what = f"{found!r} stands" if found else "the text ends"
+        return ValueError(f"fields: {what} at position {self._at} where {expected} should be; {_EXAMPLE}")

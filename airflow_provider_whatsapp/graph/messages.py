@@ -1,0 +1,148 @@
+"""What goes to the Graph API and what comes back, and how a secret is kept out of everything else."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_whatsapp.graph.errors import GraphProtocolError, GraphTransportError
+
+#: A page of 100 accounts is some 60 KiB; an answer beyond this is not a page but an attack or a mistake.
+MAX_BODY_BYTES = 64 * 1024 * 1024
+
+_MASK = "***"
+_SECRET_PARAMETER = re.compile(
+    r"(?i)(access_token|appsecret_proof|input_token|client_secret|app_secret)(=|%3D)[^&\s\"'<>]+"
+)
+# Access tokens of Meta's platforms begin so, of whatever app and length.
+_TOKEN = re.compile(r"EAA[A-Za-z0-9]{20,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One read of the Graph API. It holds no secret: :meth:`Credentials.sign` adds those at the socket.
+
+    :param path: below the version, e.g. ``"1906385232743451/client_whatsapp_business_accounts"``
+    :param params: query parameters, not yet percent-encoded
+    :param inspects_own_token: the request asks about the token itself (``debug_token``)
+    """
+
+    path: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    inspects_own_token: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One HTTP answer as it came over the wire.
+
+    :param status: HTTP status code
+    :param headers: header values by lower-case name
+    :param body: the bytes of the body, still in their content-encoding
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The secrets of one connection.
+
+    :param token: system user access token
+    :param app_secret: secret of the app that the token belongs to; every request then carries its proof
+    """
+
+    token: str = field(repr=False)
+    app_secret: str | None = field(default=None, repr=False)
+
+    @property
+    def proof(self) -> str | None:
+        """``appsecret_proof`` for the token, or None without an app secret.
+
+        https://developers.facebook.com/documentation/facebook-login/security
+        """
+        if self.app_secret is None:
+            return None
+        return hmac.new(self.app_secret.encode(), self.token.encode(), hashlib.sha256).hexdigest()
+
+    def sign(self, request: Request) -> tuple[dict[str, str], dict[str, str]]:
+        """Query parameters and headers of the request, with what proves who asks."""
+        params = dict(request.params)
+        if self.proof is not None:
+            params["appsecret_proof"] = self.proof
+        if request.inspects_own_token:
+            params["input_token"] = self.token
+        return params, {"Authorization": f"Bearer {self.token}"}
+
+    def redact(self, text: str) -> str:
+        """The text without these secrets or anything else that looks like a token."""
+        for secret in self.secrets:
+            text = text.replace(secret, _MASK)
+        return redact(text)
+
+    def scrub(self, body: bytes) -> bytes:
+        """The body without these secrets: a ``paging.next`` may carry the token, and rows go far."""
+        for secret in self.secrets:
+            body = body.replace(secret.encode(), _MASK.encode())
+        return body
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must never show."""
+        return [secret for secret in (self.token, self.app_secret, self.proof) if secret]
+
+
+def redact(text: str) -> str:
+    """The text without query parameters that hold a secret and without access tokens."""
+    return _TOKEN.sub(_MASK, _SECRET_PARAMETER.sub(rf"\1\2{_MASK}", text))
+
+
+def unpack(response: Response) -> bytes:
+    """The body of the response, decompressed.
+
+    :raises GraphTransportError: the compressed body was cut short or damaged on its way
+    :raises GraphProtocolError: an encoding that nobody asked for, or more than ``MAX_BODY_BYTES``
+    """
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("", "identity"):
+        body = response.body
+    elif encoding in ("gzip", "x-gzip"):
+        body = _gunzip(response.body)
+    else:
+        raise GraphProtocolError(f"the answer's content-encoding is {encoding[:40]!r}; only gzip was offered")
+    if len(body) > MAX_BODY_BYTES:
+        raise too_large()
+    return body
+
+
+def too_large() -> GraphProtocolError:
+    """The error for an answer beyond ``MAX_BODY_BYTES``."""
+    return GraphProtocolError(
+        f"the answer is larger than {MAX_BODY_BYTES // 1024 // 1024} MiB; ask for fewer fields or a smaller page_size"
+    )
+
+
+def _gunzip(data: bytes) -> bytes:
+    if not data:
+        return data
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        # One byte above the limit is enough to know that a bomb is one.
+        body = inflater.decompress(data, MAX_BODY_BYTES + 1)
+    except zlib.error:
+        raise GraphTransportError("the answer's compressed body was damaged on its way") from None
+    if len(body) <= MAX_BODY_BYTES and not inflater.eof:
+        raise GraphTransportError("the answer's compressed body was cut short")
+    return body
+
+
+def header(headers: Mapping[str, Any], name: str) -> str:
+    """A header's value in at most 200 printable characters, or the empty string."""
+    return "".join(c for c in str(headers.get(name, ""))[:200] if c.isprintable())

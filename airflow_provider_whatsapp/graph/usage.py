@@ -1,0 +1,95 @@
+"""How much of its rate limit an app has used, as the API's headers tell it.
+
+https://developers.facebook.com/docs/graph-api/overview/rate-limiting
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+_SHARES = ("call_count", "total_time", "total_cputime")
+#: Nothing is asked to wait longer than this; a larger number is noise.
+_LONGEST_WAIT = timedelta(days=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the rate headers said.
+
+    :param percent: the largest share of any limit that is used up; may exceed 100
+    :param regain_access: how long until calls are let through again; None when no time was named
+    """
+
+    percent: float
+    regain_access: timedelta | None = None
+
+    @classmethod
+    def from_headers(cls, headers: Mapping[str, str]) -> Usage | None:
+        """The usage, or None when the headers are missing or malformed (missing does not mean unlimited)."""
+        entries = [*_app_entries(headers), *_business_entries(headers)]
+        shares = [share for entry in entries for name in _SHARES if (share := _number(entry.get(name))) is not None]
+        if not shares:
+            return None
+        # Minutes, unlike the seconds of every other wait.
+        waits = [_wait(minutes=_number(entry.get("estimated_time_to_regain_access"))) for entry in entries]
+        return cls(max(shares), max((wait for wait in waits if wait), default=None))
+
+
+def retry_after(headers: Mapping[str, str]) -> timedelta | None:
+    """How long the headers ask to wait, or None when they name no time."""
+    usage = Usage.from_headers(headers)
+    waits = [usage.regain_access if usage else None, _retry_after_header(headers)]
+    return max((wait for wait in waits if wait), default=None)
+
+
+def _retry_after_header(headers: Mapping[str, str]) -> timedelta | None:
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit() and len(value) < 10:
+        return _wait(seconds=float(value))
+    try:
+        # The server's own clock is the one its date is told by.
+        return _wait(seconds=(parsedate_to_datetime(value) - parsedate_to_datetime(headers["date"])).total_seconds())
+    except (KeyError, ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def _wait(*, minutes: float | None = 0, seconds: float = 0) -> timedelta | None:
+    total = (minutes or 0) * 60 + seconds
+    return min(timedelta(seconds=min(total, 1e9)), _LONGEST_WAIT) if total > 0 else None
+
+
+def _app_entries(headers: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    entry = _json(headers.get("x-app-usage"))
+    if isinstance(entry, dict):
+        yield entry
+
+
+def _business_entries(headers: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    by_id = _json(headers.get("x-business-use-case-usage"))
+    for entries in by_id.values() if isinstance(by_id, dict) else ():
+        for entry in entries if isinstance(entries, list) else ():
+            if isinstance(entry, dict):
+                yield entry
+
+
+def _json(value: str | None) -> Any:
+    try:
+        return json.loads(value or "null")
+    except (ValueError, RecursionError):
+        return None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None

@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import pickle
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_whatsapp import graph
+from airflow_provider_whatsapp.graph import (
+    GraphApiError,
+    GraphError,
+    GraphPermissionError,
+    GraphProtocolError,
+    GraphRateLimitError,
+    GraphRequestError,
+    GraphServerError,
+    GraphTokenError,
+    GraphTransportError,
+)
+from airflow_provider_whatsapp.graph.errors import error_from
+from airflow_provider_whatsapp.graph.messages import Credentials
+
+
+def judged(
+    status: int, payload: Any, *, retry_after: timedelta | None = None, token: str = "EAAtoken"
+) -> GraphError | None:
+    return error_from(status, payload, retry_after=retry_after, redact=Credentials(token).redact)
+
+
+def envelope(code: object = 100, **more: object) -> dict[str, Any]:
+    return {"error": {"message": "what happened", "type": "OAuthException", "code": code, **more}}
+
+
+CLASS_OF_CODE = {
+    GraphTokenError: [0, 102, 104, 190, 2500],
+    GraphPermissionError: [3, 10, 200, 201, 299, 368],
+    GraphRateLimitError: [4, 17, 32, 341, 613, *range(80000, 80015)],
+    GraphServerError: [1, 2, 131000, 131016, 131057],
+    GraphRequestError: [33, 100, 300, 506, 803, 79999, 80015, 200005, 200008, 130429, 131005, 131031],
+}
+
+
+@pytest.mark.parametrize(("kind", "code"), [(kind, code) for kind, codes in CLASS_OF_CODE.items() for code in codes])
+@pytest.mark.parametrize("status", [200, 400, 403])
+def test_the_code_decides_whatever_the_status(kind: type[GraphApiError], code: int, status: int) -> None:
+    error = judged(status, envelope(code))
+    assert type(error) is kind
+    assert error.code == code
+    assert error.http_status == status
+    assert error.retryable is (kind in (GraphRateLimitError, GraphServerError))
+
+
+def test_a_known_code_beats_a_server_status() -> None:
+    assert type(judged(500, envelope(100))) is GraphRequestError
+    assert type(judged(500, envelope(190))) is GraphTokenError
+    assert type(judged(500, envelope(4))) is GraphRateLimitError
+
+
+def test_an_unknown_code_goes_by_the_status() -> None:
+    assert type(judged(503, envelope(99999))) is GraphServerError
+    assert type(judged(400, envelope(99999))) is GraphRequestError
+
+
+def test_what_the_api_calls_transient_may_be_tried_again() -> None:
+    assert type(judged(400, envelope(99999, is_transient=True))) is GraphServerError
+    for code in (190, 200, 4, 100):
+        error = judged(400, envelope(code, is_transient=True))
+        assert error is not None
+        assert error.retryable
+    assert type(judged(400, envelope(190, is_transient=True))) is GraphTokenError
+    assert type(judged(400, envelope(100, is_transient="false"))) is GraphRequestError
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, GraphTokenError),
+        (403, GraphPermissionError),
+        (404, GraphRequestError),
+        (408, GraphServerError),
+        (429, GraphRateLimitError),
+        (500, GraphServerError),
+        (503, GraphServerError),
+        (302, GraphProtocolError),
+        (304, GraphProtocolError),
+    ],
+)
+@pytest.mark.parametrize("payload", [None, [], "text", {"data": []}, {"error": None}])
+def test_without_an_envelope_the_status_decides(status: int, kind: type[GraphError], payload: object) -> None:
+    assert type(judged(status, payload)) is kind
+
+
+@pytest.mark.parametrize("payload", [{"data": []}, {"error": None, "data": []}, None, []])
+def test_an_answer_without_an_error_is_none(payload: object) -> None:
+    assert judged(200, payload) is None
+    assert judged(299, payload) is None
+
+
+@pytest.mark.parametrize("value", ["text", [], 0, False])
+def test_an_error_that_is_no_envelope_is_a_protocol_error(value: object) -> None:
+    error = judged(200, {"error": value, "data": []})
+    assert type(error) is GraphProtocolError
+    assert error.retryable
+
+
+def test_an_envelope_without_a_code() -> None:
+    assert type(judged(400, {"error": {"type": "OAuthException"}})) is GraphTokenError
+    assert type(judged(400, {"error": {"type": "GraphMethodException"}})) is GraphRequestError
+    assert type(judged(500, {"error": {}})) is GraphServerError
+    assert "no code" in str(judged(400, {"error": {}}))
+    assert "no message" in str(judged(400, {"error": {}}))
+
+
+@pytest.mark.parametrize(
+    ("code", "read"), [("190", 190), ("1234567890", None), ("-1", None), ("²", None), (True, None), (1.5, None)]
+)
+def test_a_code_is_a_whole_number_or_none(code: object, read: int | None) -> None:
+    error = judged(400, envelope(code))
+    assert isinstance(error, GraphApiError)
+    assert error.code == read
+
+
+def test_the_envelope_is_at_hand() -> None:
+    error = judged(
+        400,
+        envelope(
+            190,
+            error_subcode=463,
+            fbtrace_id="Abc",
+            error_user_title="Titel",
+            error_user_msg="Hinweis",
+            is_transient=False,
+        ),
+    )
+    assert isinstance(error, GraphTokenError)
+    assert (error.code, error.subcode, error.type, error.http_status) == (190, 463, "OAuthException", 400)
+    assert (error.fbtrace_id, error.user_title, error.user_message) == ("Abc", "Titel", "Hinweis")
+    assert error.is_transient is False
+    assert str(error) == (
+        "what happened [code 190/463, HTTP 400, fbtrace_id Abc] "
+        "The token has expired: create a new one and put it in the connection's password."
+    )
+
+
+@pytest.mark.parametrize(
+    ("payload", "advice"),
+    [
+        (envelope(200), "Advanced access"),
+        (envelope(100, error_subcode=33), "business portfolio"),
+        (envelope(100, error_subcode=999), "Check the id, the fields and the filters."),
+        (envelope(104), "app_secret"),
+        (envelope(100, message="API calls from the server require an appsecret_proof argument"), "set app_secret"),
+        (envelope(190, message="appsecret_proof"), "create a new system user token"),
+        (envelope(4), "The API named no time to wait. Wait before"),
+        (envelope(2), "passes by itself"),
+    ],
+)
+def test_the_message_says_what_to_do(payload: dict[str, Any], advice: str) -> None:
+    assert advice in str(judged(400, payload))
+
+
+def test_a_rate_limit_tells_the_wait_that_the_api_named() -> None:
+    error = judged(400, envelope(80008), retry_after=timedelta(minutes=5))
+    assert isinstance(error, GraphRateLimitError)
+    assert error.retry_after == timedelta(minutes=5)
+    assert "asks to wait 0:05:00." in str(error)
+    assert "asks to wait 0:00:09." in str(judged(429, None, retry_after=timedelta(seconds=9)))
+    assert "wait" not in str(judged(503, None, retry_after=timedelta(seconds=9)))
+    assert judged(503, None, retry_after=timedelta(seconds=9)).retry_after == timedelta(seconds=9)  # type: ignore[union-attr]
+
+
+def test_too_much_data_is_told_apart_and_not_worth_the_same_request_again() -> None:
+    payload = {"error": {"code": 1, "message": "Please reduce the amount of data you're asking for, then retry"}}
+    error = judged(500, payload)
+    assert isinstance(error, GraphServerError)
+    assert error.too_much_data
+    assert not error.retryable
+    other = judged(500, envelope(1))
+    assert isinstance(other, GraphServerError)
+    assert not other.too_much_data
+    assert other.retryable
+    not_one = judged(500, envelope(2, message="Please reduce the amount of data"))
+    assert isinstance(not_one, GraphServerError)
+    assert not not_one.too_much_data
+
+
+@given(st.text("abcXYZ019|_-").map("tok~{}".format), st.text(max_size=50))
+def test_a_token_that_the_server_echoes_does_not_show(token: str, noise: str) -> None:
+    text = f"{noise} Malformed access token {token} {noise}"
+    envelope = {"code": 99190, "message": text, "type": text, "error_user_msg": text, "error_user_title": text}
+    error = judged(400, {"error": envelope}, token=token)
+    assert token not in repr(vars(error)) + str(error)
+
+
+def test_server_text_is_one_short_printable_line() -> None:
+    error = judged(400, envelope(100, message="a\nb\x1b[31m" + "c" * 2000))
+    assert error is not None
+    assert str(error).isprintable()
+    assert len(str(error)) < 700
+
+
+def test_attempts_are_told_when_there_were_several() -> None:
+    error = GraphTransportError("reset")
+    assert str(error) == "reset"
+    error.attempts = 6
+    assert str(error) == "reset (after 6 attempts)"
+
+
+def test_errors_survive_pickling() -> None:
+    error = judged(400, envelope(190, error_subcode=463))
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
+    assert (str(copy), copy.__dict__) == (str(error), error.__dict__)
+
+
+def test_the_tree_is_the_documented_one() -> None:
+    assert graph.__all__ == sorted(graph.__all__)
+    bases = {name: getattr(graph, name).__bases__[0].__name__ for name in graph.__all__}
+    assert bases == {
+        "GraphError": "Exception",
+        "GraphTransportError": "GraphError",
+        "GraphProtocolError": "GraphError",
+        "GraphApiError": "GraphError",
+        "GraphTokenError": "GraphApiError",
+        "GraphPermissionError": "GraphApiError",
+        "GraphRateLimitError": "GraphApiError",
+        "GraphServerError": "GraphApiError",
+        "GraphRequestError": "GraphApiError",
+    }
+    retryable = {kind for kind in GraphError.__subclasses__() + GraphApiError.__subclasses__() if kind("x").retryable}
+    assert retryable == {GraphTransportError, GraphRateLimitError, GraphServerError}

@@ -1,0 +1,368 @@
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_whatsapp.graph import (
+    GraphError,
+    GraphProtocolError,
+    GraphRateLimitError,
+    GraphServerError,
+    GraphTokenError,
+    GraphTransportError,
+)
+from airflow_provider_whatsapp.graph.flow import GraphFlow, Wait
+from airflow_provider_whatsapp.graph.messages import Credentials, Request, Response
+from airflow_provider_whatsapp.graph.query import edge_read, node_read
+from airflow_provider_whatsapp.graph.retry import RetryPolicy
+
+TOKEN = "EAAtokentokentokentokentoken"
+EDGE = "1/client_whatsapp_business_accounts"
+Answer = Response | GraphError
+
+
+def flow(policy: RetryPolicy | None = None, answered_versions: set[str] | None = None) -> GraphFlow:
+    return GraphFlow(
+        credentials=Credentials(TOKEN),
+        version="v26.0",
+        policy=policy or RetryPolicy(),
+        random=lambda: 1.0,
+        answered_versions=set() if answered_versions is None else answered_versions,
+    )
+
+
+class Played:
+    """What a flow did with the answers it was given."""
+
+    def __init__(self, steps: Any, answer: Callable[[Request], Answer]) -> None:
+        self.requests: list[Request] = []
+        self.waits: list[float] = []
+        self.read: list[Any] = []
+        self.error: GraphError | None = None
+        outcome: Answer | None = None
+        try:
+            while True:
+                step = steps.send(outcome)
+                outcome = None
+                if isinstance(step, Request):
+                    self.requests.append(step)
+                    outcome = answer(step)
+                elif isinstance(step, Wait):
+                    self.waits.append(step.seconds)
+                else:
+                    self.read.append(step)
+        except StopIteration:
+            pass
+        except GraphError as error:
+            self.error = error
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return [row for page in self.read for row in page.rows]
+
+
+def ok(payload: Any, status: int = 200, **headers: str) -> Response:
+    return Response(
+        status, {name.replace("_", "-"): value for name, value in headers.items()}, json.dumps(payload).encode()
+    )
+
+
+def failed(code: int, status: int = 400, *, message: str = "m", **headers: str) -> Response:
+    return ok({"error": {"message": message, "code": code}}, status, **headers)
+
+
+def play(answers: Iterable[Answer], *, policy: RetryPolicy | None = None, fields: str = "id", **query: Any) -> Played:
+    left: Iterator[Answer] = iter(answers)
+    return Played(flow(policy).pages(edge_read(EDGE, fields=fields, **query)), lambda request: next(left))
+
+
+def page(ids: Iterable[int], after: str | None = None) -> dict[str, Any]:
+    paging = {"paging": {"cursors": {"after": after}, "next": "https://elsewhere/"}} if after else {}
+    return {"data": [{"id": str(i)} for i in ids], **paging}
+
+
+TWO_PAGES = [ok(page([1, 2], "A")), ok(page([3]))]
+TOO_MUCH = failed(1, 500, message="Please reduce the amount of data you're asking for, then retry your request")
+
+
+def test_pages_until_there_is_no_next() -> None:
+    played = play(TWO_PAGES)
+    assert [page.number for page in played.read] == [1, 2]
+    assert [row["id"] for row in played.rows] == ["1", "2", "3"]
+    assert [request.params.get("after") for request in played.requests] == [None, "A"]
+    assert played.waits == []
+    assert played.error is None
+
+
+def test_the_filters_go_along_on_every_page() -> None:
+    played = play(TWO_PAGES, ownership_types="SELF", sort="creation_time_ascending", page_size=2)
+    first, second = (dict(request.params) for request in played.requests)
+    assert second.pop("after") == "A"
+    assert first == second
+    assert set(first) == {"filtering", "sort", "limit", "fields"}
+
+
+def test_an_empty_page_with_next_is_read_on() -> None:
+    played = play([ok(page([], "A")), ok(page([], "B")), ok(page([1]))])
+    assert [row["id"] for row in played.rows] == ["1"]
+
+
+def test_max_items_ends_the_listing_with_no_further_request() -> None:
+    played = play(TWO_PAGES, max_items=2)
+    assert len(played.requests) == 1
+    assert played.read[-1].truncated
+
+
+def test_usage_is_told_with_the_page() -> None:
+    played = play([ok(page([1]), x_app_usage='{"call_count":28}')])
+    assert played.read[0].usage.percent == 28
+
+
+PASSING = [
+    GraphTransportError("reset"),
+    failed(1, 500),
+    failed(2, 500),
+    failed(2, 200),
+    ok({"error": {"code": 99999, "is_transient": True}}, 400),
+    ok(None, 500),
+    Response(503, {}, b"<html>"),
+    Response(200, {}, b"<html>Service Unavailable"),
+    Response(200, {}, b""),
+    Response(200, {}, b'{"data":[{"id":'),
+    Response(200, {"content-encoding": "gzip"}, b"cut"),
+    Response(500, {"content-encoding": "br"}, b"cut"),
+    ok({"error": "odd", "data": []}),
+    failed(80008, x_business_use_case_usage='{"1":[{"call_count":100,"estimated_time_to_regain_access":1}]}'),
+    failed(4, 403, retry_after="2"),
+]
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_a_passing_fault_is_waited_out(fault: Answer) -> None:
+    played = play([fault, TWO_PAGES[0], fault, TWO_PAGES[1]])
+    assert played.error is None
+    assert [row["id"] for row in played.rows] == ["1", "2", "3"]
+    assert len(played.waits) == 2
+    assert played.requests[0] == played.requests[1]
+    assert played.requests[2] == played.requests[3]
+
+
+@given(st.lists(st.lists(st.sampled_from(PASSING[:13]), max_size=3), min_size=1, max_size=6), st.data())
+def test_no_schedule_of_passing_faults_changes_the_rows(faults: list[list[Answer]], data: st.DataObject) -> None:
+    ids = iter(range(1000))
+    answers: list[Answer] = []
+    wanted: list[str] = []
+    for number, before in enumerate(faults):
+        of_page = [next(ids) for _ in range(data.draw(st.integers(0, 4)))]
+        wanted += map(str, of_page)
+        answers += [*before, ok(page(of_page, f"A{number}" if number < len(faults) - 1 else None))]
+    played = play(answers)
+    assert played.error is None
+    assert [row["id"] for row in played.rows] == wanted
+    assert len(played.requests) == len(answers)
+
+
+def test_waits_grow_and_end_with_the_last_error() -> None:
+    played = play([GraphTransportError("reset")] * 6)
+    assert played.waits == [1, 2, 4, 8, 16]
+    assert isinstance(played.error, GraphTransportError)
+    assert str(played.error) == "reset (after 6 attempts)"
+    assert played.error.__cause__ is None
+    assert played.error.__context__ is None
+
+
+def test_attempts_count_for_each_request_and_waits_for_the_whole_listing() -> None:
+    answers: list[Answer] = []
+    for number in range(30):
+        answers += [GraphTransportError("reset")] * 5 + [ok(page([number], f"A{number}"))]
+    played = play(answers, policy=RetryPolicy(budget=100))
+    assert sum(played.waits) <= 100
+    assert len(played.rows) == 3
+    assert isinstance(played.error, GraphTransportError)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (failed(190), GraphTokenError),
+        (failed(80008), GraphRateLimitError),
+        (failed(80008, retry_after="61"), GraphRateLimitError),
+        (Response(429, {}, b""), GraphRateLimitError),
+        (Response(302, {"location": "https://evil/"}, b""), GraphProtocolError),
+        (ok([]), GraphProtocolError),
+        (ok(5), GraphProtocolError),
+        (ok({"paging": {}}), GraphProtocolError),
+        (GraphProtocolError("larger"), GraphProtocolError),
+        (Response(200, {"content-encoding": "br"}, b"x"), GraphProtocolError),
+    ],
+)
+def test_what_waiting_cannot_mend_ends_the_listing_at_once(answer: Answer, kind: type[GraphError]) -> None:
+    played = play([TWO_PAGES[0], answer])
+    assert type(played.error) is kind
+    assert played.waits == []
+    assert len(played.requests) == 2
+
+
+def test_a_throttle_tells_how_long_it_lasts() -> None:
+    played = play(
+        [failed(80008, x_business_use_case_usage='{"1":[{"call_count":100,"estimated_time_to_regain_access":5}]}')]
+    )
+    assert isinstance(played.error, GraphRateLimitError)
+    assert played.error.retry_after is not None
+    assert played.error.retry_after.total_seconds() == 300
+
+
+def test_too_much_data_halves_the_page_and_goes_on() -> None:
+    played = play([ok(page([1], "A")), TOO_MUCH, TOO_MUCH, ok(page([2], "B")), ok(page([3]))])
+    assert [request.params["limit"] for request in played.requests] == ["100", "100", "50", "25", "25"]
+    assert [request.params.get("after") for request in played.requests] == [None, "A", "A", "A", "B"]
+    assert [row["id"] for row in played.rows] == ["1", "2", "3"]
+    assert played.waits == []
+
+
+def test_too_much_data_for_a_single_row_is_an_error() -> None:
+    played = play([TOO_MUCH] * 9)
+    assert [request.params["limit"] for request in played.requests] == ["100", "50", "25", "12", "6", "3", "1"]
+    assert isinstance(played.error, GraphServerError)
+    assert not played.error.retryable
+
+
+def test_other_server_errors_do_not_halve_the_page() -> None:
+    played = play([failed(2)] * 6)
+    assert {request.params["limit"] for request in played.requests} == {"100"}
+
+
+def test_the_token_is_taken_out_of_rows() -> None:
+    played = play([ok({"data": [{"id": "1", "name": f"x{TOKEN}y"}]})])
+    assert played.rows[0]["name"] == "x***y"
+
+
+def test_another_version_is_warned_about_once(caplog: pytest.LogCaptureFixture) -> None:
+    versions: set[str] = set()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            answers = iter(
+                [ok(page([1], "A"), facebook_api_version="v21.0"), ok(page([2]), facebook_api_version="v21.0")]
+            )
+            Played(flow(answered_versions=versions).pages(edge_read(EDGE)), lambda request, it=answers: next(it))  # type: ignore[misc]
+    assert [record.getMessage() for record in caplog.records] == [
+        "Graph API v26.0 was asked for but v21.0 answered: the version in the connection's api_version has most likely "
+        "expired, see https://developers.facebook.com/docs/graph-api/changelog"
+    ]
+
+
+@pytest.mark.parametrize("headers", [{}, {"facebook_api_version": "v26.0"}, {"facebook_api_version": ""}])
+def test_the_right_version_is_not_warned_about(headers: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    play([ok(page([1]), **headers)])
+    assert not caplog.records
+
+
+class TestNestedEdges:
+    def test_the_rest_is_fetched_and_joined_in(self) -> None:
+        def answer(request: Request) -> Answer:
+            if request.path == EDGE:
+                phones = {**page([1, 2], "P2"), "summary": {"total_count": 5}}
+                return ok({"data": [{"id": "7", "phone_numbers": phones}, {"id": "8", "phone_numbers": page([9])}]})
+            assert request.path == "7/phone_numbers"
+            assert request.params["fields"] == "id,display_phone_number"
+            assert request.params["limit"] == "100"
+            assert request.params["sort"] == "x"
+            return ok(page([3, 4], "P4") if request.params["after"] == "P2" else page([4, 5]))
+
+        fields = "id,phone_numbers.limit(2).sort(x){id,display_phone_number}"
+        played = Played(flow().pages(edge_read(EDGE, fields=fields)), answer)
+        assert played.error is None
+        seven, eight = played.rows
+        assert seven["phone_numbers"] == {"data": [{"id": str(i)} for i in range(1, 6)], "summary": {"total_count": 5}}
+        assert eight["phone_numbers"] == {"data": [{"id": "9"}]}
+        assert [request.params.get("after") for request in played.requests] == [None, "P2", "P4"]
+
+    def test_at_any_depth_and_under_an_alias(self) -> None:
+        def answer(request: Request) -> Answer:
+            match request.path.split("/"):
+                case [_, "client_whatsapp_business_accounts"]:
+                    inner = {
+                        "data": [{"id": "2", "templates": page([21], "T")}],
+                        "paging": {"cursors": {"after": "P"}, "next": "n"},
+                    }
+                    return ok(
+                        {
+                            "data": [
+                                {
+                                    "id": "1",
+                                    "owner": {"id": "5", "wabas": inner},
+                                    "list": [{"id": "6", "e": page([61], "E")}, 7],
+                                    "odd": {"data": [7]},
+                                }
+                            ]
+                        }
+                    )
+                case ["5", "client_wabas"]:
+                    return ok({"data": [{"id": "3", "templates": page([31], "T")}]})
+                case [parent, "message_templates" | "e"]:
+                    return ok(page([int(parent) * 10 + 2]))
+            raise AssertionError(request)
+
+        fields = "id,owner{id,client_wabas.as(wabas){id,message_templates.as(templates){id}}},list"
+        played = Played(flow().pages(edge_read(EDGE, fields=fields)), answer)
+        assert played.error is None
+        assert played.rows == [
+            {
+                "id": "1",
+                "owner": {
+                    "id": "5",
+                    "wabas": {
+                        "data": [
+                            {"id": "2", "templates": {"data": [{"id": "21"}, {"id": "22"}]}},
+                            {"id": "3", "templates": {"data": [{"id": "31"}, {"id": "32"}]}},
+                        ]
+                    },
+                },
+                "list": [{"id": "6", "e": {"data": [{"id": "61"}, {"id": "62"}]}}, 7],
+                "odd": {"data": [7]},
+            }
+        ]
+        last = [request for request in played.requests if request.path == "6/e"]
+        assert "fields" not in last[0].params
+
+    @pytest.mark.parametrize("node", [{}, {"id": "../me"}, {"id": None}])
+    def test_a_rest_that_cannot_be_fetched_is_an_error(self, node: dict[str, Any]) -> None:
+        nested = {"id": "1", "owner": {**node, "phones": page([1], "A")}, "plain": [1, "x"]}
+        played = play([ok({"data": [nested]})], fields="id,owner{phones},plain")
+        assert isinstance(played.error, GraphProtocolError)
+        assert "`phones` came in part" in str(played.error)
+
+    def test_a_nested_edge_that_loops_is_an_error(self) -> None:
+        played = play([ok({"data": [{"id": "1", "p": page([1], "A")}]}), ok(page([2], "A"))], fields="id,p")
+        assert isinstance(played.error, GraphProtocolError)
+        assert "loops" in str(played.error)
+
+    def test_only_rows_that_are_wanted_are_completed(self) -> None:
+        rows = [{"id": "1"}, {"id": "2", "p": page([1], "A")}]
+        assert len(play([ok({"data": rows})], fields="id,p{id}", max_items=1).requests) == 1
+
+
+class TestNode:
+    def test_a_node(self) -> None:
+        request, fields = node_read("1", fields="id,phone_numbers{id}")
+        answers = iter([ok({"id": 1, "phone_numbers": page([1], "A")}), GraphTransportError("reset"), ok(page([2]))])
+        played = Played(flow().node(request, fields), lambda request: next(answers))
+        assert played.read == [{"id": "1", "phone_numbers": {"data": [{"id": "1"}, {"id": "2"}]}}]
+        assert played.waits == [1]
+
+    def test_too_much_data_is_an_error(self) -> None:
+        played = Played(flow().node(Request("1")), lambda request: TOO_MUCH)
+        assert isinstance(played.error, GraphServerError)
+        assert len(played.requests) == 1
+
+    def test_an_edge_in_part_is_not_taken_for_a_node(self) -> None:
+        played = Played(flow().node(Request("1/edge")), lambda request: ok(page([1], "A")))
+        assert "read it with iter_edge" in str(played.error)
+        for whole in (page([1]), {"data": [], "paging": {"cursors": {}}}, {"paging": "x"}):
+            assert Played(flow().node(Request("1/edge")), lambda request, whole=whole: ok(whole)).error is None  # type: ignore[misc]

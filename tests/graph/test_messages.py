@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import hmac
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_whatsapp.graph import GraphProtocolError, GraphTransportError
+from airflow_provider_whatsapp.graph import messages
+from airflow_provider_whatsapp.graph.messages import Credentials, Request, Response, header, redact, unpack
+
+TOKEN = "EAAJsecretTOKEN0123456789abcdef"
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+def test_the_token_travels_in_the_header_only() -> None:
+    params, headers = Credentials(TOKEN).sign(Request("1/x", {"fields": "id"}))
+    assert params == {"fields": "id"}
+    assert headers == {"Authorization": f"Bearer {TOKEN}"}
+
+
+def test_every_request_carries_the_proof_when_there_is_an_app_secret() -> None:
+    params, _ = Credentials(TOKEN, SECRET).sign(Request("1/x"))
+    assert params["appsecret_proof"] == hmac.new(SECRET.encode(), TOKEN.encode(), hashlib.sha256).hexdigest()
+
+
+def test_only_a_request_about_the_token_names_it() -> None:
+    params, _ = Credentials(TOKEN).sign(Request("debug_token", inspects_own_token=True))
+    assert params == {"input_token": TOKEN}
+
+
+def test_secrets_are_in_no_repr() -> None:
+    credentials = Credentials(TOKEN, SECRET)
+    shown = repr(credentials) + repr(Response(200, {}, TOKEN.encode()))
+    assert not any(secret in shown for secret in credentials.secrets)
+    assert len(credentials.secrets) == 3
+
+
+@given(st.text("abcXYZ019|_-.", min_size=5), st.text(), st.text())
+def test_no_token_survives_redaction(token: str, before: str, after: str) -> None:
+    credentials = Credentials(token, SECRET)
+    for secret in credentials.secrets:
+        assert secret not in credentials.redact(before + secret + after).replace("***", "")
+        assert secret.encode() not in credentials.scrub((before + secret + after).encode()).replace(b"***", b"")
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("/v26.0/1?access_token=abc&limit=5", "/v26.0/1?access_token=***&limit=5"),
+        ("?appsecret_proof=0a&x=1", "?appsecret_proof=***&x=1"),
+        ("?INPUT_TOKEN=abc", "?INPUT_TOKEN=***"),
+        ("next%3Faccess_token%3Dabc", "next%3Faccess_token%3D***"),
+        ("Malformed access token EAAJabcdefghijklmnopqrstuvwxyz", "Malformed access token ***"),
+        ("fields=id&limit=25", "fields=id&limit=25"),
+    ],
+)
+def test_redact(text: str, clean: str) -> None:
+    assert redact(text) == clean
+
+
+@pytest.mark.parametrize("encoding", [{}, {"content-encoding": "identity"}, {"content-encoding": ""}])
+def test_a_plain_body_is_taken_as_it_is(encoding: dict[str, str]) -> None:
+    assert unpack(Response(200, encoding, b"{}")) == b"{}"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", " GZIP "])
+def test_a_compressed_body_is_unpacked(encoding: str) -> None:
+    assert unpack(Response(200, {"content-encoding": encoding}, gzip.compress(b"{}"))) == b"{}"
+
+
+def test_an_empty_body_says_gzip_too() -> None:
+    assert unpack(Response(204, {"content-encoding": "gzip"}, b"")) == b""
+
+
+def test_a_compressed_body_cut_short_is_a_transport_error() -> None:
+    with pytest.raises(GraphTransportError, match="cut short"):
+        unpack(Response(200, {"content-encoding": "gzip"}, gzip.compress(b'{"data":[]}' * 100)[:-9]))
+
+
+def test_a_damaged_compressed_body_is_a_transport_error() -> None:
+    with pytest.raises(GraphTransportError, match="damaged"):
+        unpack(Response(200, {"content-encoding": "gzip"}, b"<html>"))
+
+
+def test_an_encoding_that_was_not_offered_is_refused() -> None:
+    with pytest.raises(GraphProtocolError, match="'br'"):
+        unpack(Response(200, {"content-encoding": "br"}, b"x"))
+
+
+def test_a_body_is_bounded_also_after_unpacking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "MAX_BODY_BYTES", 1024)
+    for body, headers in [(b" " * 1025, {}), (gzip.compress(b" " * 1025), {"content-encoding": "gzip"})]:
+        with pytest.raises(GraphProtocolError, match="larger than"):
+            unpack(Response(200, headers, body))
+    for body, headers in [(b" " * 1024, {}), (gzip.compress(b" " * 1024), {"content-encoding": "gzip"})]:
+        assert unpack(Response(200, headers, body)) == b" " * 1024
+
+
+@given(st.binary(max_size=300), st.sampled_from(["gzip", "identity", "br"]))
+def test_any_bytes_unpack_to_bytes_or_a_graph_error(body: bytes, encoding: str) -> None:
+    try:
+        unpack(Response(200, {"content-encoding": encoding}, body))
+    except (GraphTransportError, GraphProtocolError):
+        pass
+    except zlib.error:  # pragma: no cover
+        pytest.fail("a library's error came through")
+
+
+def test_a_header_is_short_and_printable() -> None:
+    assert header({"x": "a\nb" + "c" * 300}, "x") == "ab" + "c" * 197
+    assert header({}, "x") == ""

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_whatsapp.graph import GraphError, GraphProtocolError
+from airflow_provider_whatsapp.graph import pages
+from airflow_provider_whatsapp.graph.fields import parse_fields
+from airflow_provider_whatsapp.graph.pages import Listing, RawPage, parse_json, parse_page
+from airflow_provider_whatsapp.graph.query import EdgeRead
+
+NEXT = "https://graph.facebook.com/v26.0/1/edge?limit=25&after=FROM_NEXT"
+
+
+def page(**paging: Any) -> dict[str, Any]:
+    return {"data": [], "paging": paging}
+
+
+def listing(*, fields: str = "id", page_size: int = 100, max_items: int | None = None) -> Listing:
+    return Listing(EdgeRead("1/edge", parse_fields(fields), {}, page_size, max_items))
+
+
+def rows(*ids: int) -> list[dict[str, Any]]:
+    return [{"id": str(i)} for i in ids]
+
+
+class TestParseJson:
+    def test_ids_are_text_however_they_come(self) -> None:
+        body = b'{"id":1906385232743451,"a":{"id":9007199254740993},"b":[{"id":1}],"primary_funding_id":5,"x_ids":[1,2],"n":7}'
+        assert parse_json(body) == {
+            "id": "1906385232743451",
+            "a": {"id": "9007199254740993"},
+            "b": [{"id": "1"}],
+            "primary_funding_id": "5",
+            "x_ids": ["1", "2"],
+            "n": 7,
+        }
+
+    def test_what_is_no_whole_number_stays(self) -> None:
+        body = b'{"id":true,"a_id":null,"b_id":1.5,"valid":1,"idea":2}'
+        assert parse_json(body) == {"id": True, "a_id": None, "b_id": 1.5, "valid": 1, "idea": 2}
+
+    def test_half_a_surrogate_pair_becomes_the_replacement_character(self) -> None:
+        text = '{"n\\ud83d":"a\\ud83d b","m":"\\ud83d\\ude00 \\u00e9"}'
+        assert parse_json(text.encode()) == {"n\ufffd": "a\ufffd b", "m": "😀 é"}
+
+    @pytest.mark.parametrize("body", [b"", b"<html>", b'{"data":[', b'{"a":NaN}', b"[Infinity]", b"\xff", b"9" * 5000])
+    def test_what_is_not_json_may_be_tried_again(self, body: bytes) -> None:
+        with pytest.raises(GraphProtocolError, match="not JSON") as caught:
+            parse_json(body)
+        assert caught.value.retryable
+
+    @pytest.mark.parametrize("depth", [102, 100_000])
+    def test_a_bottomless_answer_is_not_tried_again(self, depth: int) -> None:
+        with pytest.raises(GraphProtocolError, match="too deeply") as caught:
+            parse_json(b"[" * depth + b"]" * depth)
+        assert not caught.value.retryable
+        parse_json(b"[" * 101 + b"]" * 101)
+
+    @given(
+        st.recursive(st.none() | st.booleans() | st.text() | st.floats(allow_nan=False, allow_infinity=False), st.lists)
+    )
+    def test_other_values_pass_through(self, value: Any) -> None:
+        assert parse_json(json.dumps(value).encode()) == value
+
+    @given(st.binary())
+    def test_any_bytes_are_a_value_or_a_graph_error(self, body: bytes) -> None:
+        try:
+            parse_page(parse_json(body))
+        except GraphError:
+            return
+
+
+class TestParsePage:
+    @pytest.mark.parametrize(
+        "payload",
+        [
+            {"data": []},
+            page(),
+            page(cursors={"after": "a"}),
+            page(next=None),
+            {"data": [], "paging": None},
+            {"data": [], "paging": []},
+        ],
+    )
+    def test_only_the_absence_of_next_ends_a_listing(self, payload: dict[str, Any]) -> None:
+        assert parse_page(payload) == RawPage([], None)
+
+    def test_the_cursor_leads_on(self) -> None:
+        payload = {
+            "data": [{"id": "1"}],
+            "paging": {"next": "https://elsewhere/?after=WRONG", "cursors": {"after": "RIGHT"}},
+        }
+        assert parse_page(payload) == RawPage([{"id": "1"}], "RIGHT")
+
+    @pytest.mark.parametrize(
+        "cursors", [{}, {"cursors": None}, {"cursors": []}, {"cursors": {"after": ""}}, {"cursors": {"after": None}}]
+    )
+    def test_without_a_cursor_it_is_taken_out_of_next(self, cursors: dict[str, Any]) -> None:
+        assert parse_page(page(next=NEXT, **cursors)).after == "FROM_NEXT"
+
+    @pytest.mark.parametrize(
+        "paging",
+        [
+            {"next": "https://graph.facebook.com/v26.0/1/edge"}, {"next": "https://[bad/?after=x"}, {"next": "?after="}, {"next": ""},
+            {"next": NEXT, "cursors": {"after": 5}},
+        ],
+    )  # fmt: skip
+    def test_more_without_a_way_to_it_is_an_error(self, paging: dict[str, Any]) -> None:
+        with pytest.raises(GraphProtocolError, match="no cursor"):
+            parse_page(page(**paging))
+
+    @pytest.mark.parametrize(
+        ("payload", "message"),
+        [
+            ([], "no `data`"),
+            (None, "no `data`"),
+            ({"paging": {}}, "no `data`"),
+            ({"data": None}, "list of objects"),
+            ({"data": {}}, "list of objects"),
+            ({"data": [1]}, "list of objects"),
+            ({"data": [{}, []]}, "list of objects"),
+            ({"data": [], "paging": "x"}, "`paging`"),
+            ({"data": [], "paging": 0}, "`paging`"),
+            ({"data": [], "paging": [1]}, "`paging`"),
+            ({"data": [], "paging": {"next": 5}}, "`paging.next`"),
+            ({"data": [], "paging": {"next": False}}, "`paging.next`"),
+        ],
+    )
+    def test_anything_else_is_an_error(self, payload: Any, message: str) -> None:
+        with pytest.raises(GraphProtocolError, match=message) as caught:
+            parse_page(payload)
+        assert not caught.value.retryable
+
+
+class TestListing:
+    def test_from_page_to_page(self) -> None:
+        reading = listing(page_size=2)
+        assert reading.request().params == {"limit": "2", "fields": "id"}
+        assert reading.take(RawPage(rows(1, 2), "A")).rows == rows(1, 2)
+        assert reading.more
+        assert reading.request().params == {"limit": "2", "fields": "id", "after": "A"}
+        last = reading.take(RawPage(rows(3), None))
+        assert (last.rows, last.number, last.truncated, reading.more) == (rows(3), 2, False, False)
+
+    def test_an_id_seen_twice_is_given_once(self) -> None:
+        reading = listing()
+        assert reading.take(RawPage(rows(1, 1, 2), "A")).rows == rows(1, 2)
+        assert reading.take(RawPage(rows(2, 3), None)).rows == rows(3)
+
+    @pytest.mark.parametrize("bad", [{}, {"id": None}, {"id": ""}, {"id": 1.5}, {"id": ["1"]}])
+    def test_an_account_without_its_id_is_an_error(self, bad: dict[str, Any]) -> None:
+        with pytest.raises(GraphProtocolError, match="usable `id`"):
+            listing().take(RawPage([bad], None))
+
+    def test_rows_of_edges_without_ids_pass(self) -> None:
+        reading = listing(fields="whatsapp_business_api_data")
+        same = {"whatsapp_business_api_data": {"id": "1"}}
+        assert reading.take(RawPage([same, same], None)).rows == [same, same]
+        with pytest.raises(GraphProtocolError, match="usable `id`"):
+            listing(fields="x").take(RawPage([{"id": 5.5}], None))
+
+    @pytest.mark.parametrize("cursors", ["AA", "ABA", "ABCB"])
+    def test_a_cursor_seen_before_is_an_error(self, cursors: str) -> None:
+        reading = listing()
+        for number, cursor in enumerate(cursors[:-1]):
+            reading.take(RawPage(rows(number), cursor))
+        with pytest.raises(GraphProtocolError, match="loops"):
+            reading.take(RawPage(rows(99), cursors[-1]))
+
+    @given(st.lists(st.integers(0, 50), min_size=1, unique=True), st.data())
+    def test_any_cycle_of_cursors_is_an_error(self, cursors: list[int], data: st.DataObject) -> None:
+        reading = listing()
+        for cursor in cursors:
+            reading.take(RawPage([], str(cursor)))
+        with pytest.raises(GraphProtocolError, match="loops"):
+            reading.take(RawPage([], str(data.draw(st.sampled_from(cursors)))))
+
+    def test_empty_pages_are_read_on_but_not_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(pages, "MAX_BARREN_PAGES", 3)
+        reading = listing()
+        for number in range(3):
+            reading.take(RawPage([], f"A{number}"))
+        reading.take(RawPage(rows(1), "B"))
+        for number in range(3):
+            reading.take(RawPage(rows(1), f"C{number}"))
+        assert reading.more
+        with pytest.raises(GraphProtocolError, match="no end: 3 pages in a row"):
+            reading.take(RawPage(rows(1), "D"))
+
+    @pytest.mark.parametrize(
+        ("max_items", "after", "kept", "truncated"),
+        [
+            (2, None, 2, True),
+            (3, None, 3, False),
+            (3, "A", 3, True),
+            (4, None, 3, False),
+            (4, "A", 3, False),
+            (1, "A", 1, True),
+        ],
+    )
+    def test_max_items(self, max_items: int, after: str | None, kept: int, truncated: bool) -> None:
+        reading = listing(max_items=max_items)
+        page = reading.take(RawPage(rows(1, 2, 3), after))
+        assert (len(page.rows), page.truncated) == (kept, truncated)
+        assert reading.more is (after is not None and max_items > 3)
+
+    def test_no_more_is_asked_for_than_is_wanted(self) -> None:
+        reading = listing(max_items=150)
+        assert reading.request().params["limit"] == "100"
+        reading.take(RawPage(rows(*range(100)), "A"))
+        assert reading.request().params["limit"] == "50"
+
+    def test_a_page_shrinks_by_half_down_to_one(self) -> None:
+        reading = listing(page_size=100)
+        sizes = []
+        while reading.shrink():
+            sizes.append(reading.request().params["limit"])
+        assert sizes == ["50", "25", "12", "6", "3", "1"]
+
+    def test_a_page_that_max_items_made_small_shrinks_from_there(self) -> None:
+        reading = listing(max_items=8)
+        assert reading.shrink()
+        assert reading.request().params["limit"] == "4"
+
+    def test_a_page_grows_again_after_ten_good_ones(self) -> None:
+        reading = listing(page_size=100)
+        reading.shrink()
+        reading.shrink()
+        sizes = []
+        for number in range(25):
+            reading.take(RawPage(rows(number), f"A{number}"))
+            sizes.append(reading.request().params["limit"])
+        assert sizes == ["25"] * 9 + ["50"] * 10 + ["100"] * 6
+        reading.shrink()
+        for number in range(30, 39):
+            reading.take(RawPage(rows(number), f"A{number}"))
+        assert reading.request().params["limit"] == "50"
+
+
+@given(
+    st.lists(
+        st.sampled_from(["7", "007", "+7", "x", "", "²", str(2**64), str(2**64 - 1), "18446744073709567616"])
+        | st.text()
+    )
+)
+def test_ids_are_remembered_exactly(ids: list[str]) -> None:
+    remembered: set[str] = set()
+    reading = listing(fields="name")
+    wanted = []
+    for id_ in ids:
+        if id_ and id_ not in remembered:
+            remembered.add(id_)
+            wanted.append({"id": id_})
+    assert reading.take(RawPage([{"id": id_} for id_ in ids if id_], None)).rows == wanted
+
+
+@given(st.lists(st.integers(0, 2**65), max_size=200))
+def test_numbers_are_remembered_exactly(numbers: list[int]) -> None:
+    wanted = [{"id": str(number)} for number in dict.fromkeys(numbers)]
+    assert listing().take(RawPage([{"id": str(number)} for number in numbers], None)).rows == wanted

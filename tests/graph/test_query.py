@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import json
+from datetime import date, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_whatsapp.graph.fields import join_fields
+from airflow_provider_whatsapp.graph.messages import Request
+from airflow_provider_whatsapp.graph.query import (
+    CLIENT_WABAS,
+    DEFAULT_VERSION,
+    business_id_from,
+    edge_read,
+    node_read,
+    unix_seconds,
+    version_from,
+)
+
+PATH = f"123/{CLIENT_WABAS}"
+
+
+def filters(**query: Any) -> Any:
+    return json.loads(edge_read(PATH, **query).params["filtering"])
+
+
+def test_fields_are_always_sent() -> None:
+    paths = [PATH, "1/owned_whatsapp_business_accounts", "1/phone_numbers", "me/businesses", "1/anything_else"]
+    for path in paths:
+        assert edge_read(path).request(limit=1, after=None).params["fields"].split(",")[0] == "id"
+    assert node_read("1")[0].params == {"fields": "id,name"}
+
+
+def test_the_request_of_a_page() -> None:
+    read = edge_read(f"/{PATH}/", fields="id,name", sort="creation_time_descending", page_size=50)
+    assert read.node_id == "123"
+    assert read.request(limit=50, after=None) == Request(
+        PATH, {"sort": "creation_time_descending", "limit": "50", "fields": "id,name"}
+    )
+    assert read.request(limit=25, after="abc").params["after"] == "abc"
+
+
+def test_accounts_are_always_read_with_their_id() -> None:
+    assert join_fields(edge_read(PATH, fields="name").fields) == "id,name"
+    assert join_fields(edge_read(PATH, fields="name,id").fields) == "name,id"
+    assert join_fields(edge_read("me/businesses", fields="name").fields) == "id,name"
+    assert join_fields(edge_read("1/subscribed_apps", fields="whatsapp_business_api_data").fields) == (
+        "whatsapp_business_api_data"
+    )
+
+
+def test_no_filter_is_no_parameter() -> None:
+    assert edge_read(PATH).params == {}
+    assert edge_read(PATH, filtering=[]).params == {}
+
+
+def test_ownership_types() -> None:
+    expected = [{"field": "ownership_type", "operator": "IN", "value": ["SELF", "CLIENT_OWNED"]}]
+    assert filters(ownership_types=["SELF", "CLIENT_OWNED"]) == expected
+    assert filters(ownership_types="SELF, CLIENT_OWNED") == expected
+
+
+def test_dates() -> None:
+    assert filters(created_after=1604962813) == [
+        {"field": "creation_time", "operator": "GREATER_THAN", "value": "1604962813"}
+    ]
+    assert filters(created_before="1604962813") == [
+        {"field": "creation_time", "operator": "LESS_THAN", "value": "1604962813"}
+    ]
+    assert filters(created_after=1569783261, created_before=1604542049) == [
+        {"field": "creation_time", "operator": "IN_RANGE", "value": ["1569783261", "1604542049"]}
+    ]
+    assert filters(created_after=5, created_before=5)[0]["value"] == ["5", "5"]
+
+
+def test_own_filters_are_added_to_the_others() -> None:
+    own = {"field": "country", "operator": "EQUAL", "value": "DE"}
+    both = filters(ownership_types="SELF", filtering=[own])
+    assert [one["field"] for one in both] == ["ownership_type", "country"]
+    assert filters(filtering=json.dumps([own])) == [own]
+
+
+def test_filtering_is_strict_json_without_blanks() -> None:
+    text = edge_read(PATH, ownership_types="SELF").params["filtering"]
+    assert text == '[{"field":"ownership_type","operator":"IN","value":["SELF"]}]'
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2020-11-09T23:00:13Z", "2020-11-09T23:00:13+00:00", "2020-11-09 23:00:13", "2020-11-09T23:00:13", "20201109T230013",
+        "2020-11-10T01:00:13+02", "2020-11-10T04:30:13+05:30", "2020-11-09T18:00:13-0500", "2020-11-09t23:00:13.987654z",
+        "2020-11-09 23:00:13.987654+00:00", "1604962813", "1604962813.9", 1604962813, 1604962813.9,
+        datetime(2020, 11, 9, 23, 0, 13), datetime(2020, 11, 10, 1, 0, 13, tzinfo=timezone(timedelta(hours=2))),
+    ],
+)  # fmt: skip
+def test_ways_to_tell_a_time(value: Any) -> None:
+    assert unix_seconds("created_after", value) == 1604962813
+
+
+@pytest.mark.parametrize(
+    "value", ["2020-11-09", "20201109", date(2020, 11, 9), "2020-11-09T00:00", "2020-11-09T00:00Z"]
+)
+def test_a_date_is_its_midnight_in_utc(value: Any) -> None:
+    assert unix_seconds("created_after", value) == 1604880000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "", "yesterday", "2020-13-01", "2020-02-30", "2020-11-09T25:00", "2020-11-09T10", "٢٠٢٠-11-09", True, None, [], {}, "None",
+        "-5", -5, 1604962813000, "1604962813000", float("nan"), float("inf"), "1e9", datetime(1969, 1, 1),
+        "2020-11-09T10:00+9", "9" * 400,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["created_after", "created_before"])
+def test_a_time_that_cannot_be_read_is_refused(name: str, value: Any) -> None:
+    if value is None:
+        return
+    with pytest.raises(ValueError, match=f"^{name}: .* a right one looks like"):
+        edge_read(PATH, **{name: value})
+
+
+def test_a_reversed_pair_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^created_after: '2026-02-01' lies after created_before, '2026-01-01'"):
+        edge_read(PATH, created_after="2026-02-01", created_before="2026-01-01")
+
+
+@given(st.datetimes(datetime(1970, 1, 2), datetime(9999, 1, 1), timezones=st.timezones()))
+def test_any_datetime_reads_as_its_iso_form_does(moment: datetime) -> None:
+    offset = moment.utcoffset()
+    if offset is not None and offset.total_seconds() % 60:
+        return  # ISO 8601 knows no seconds in an offset
+    seconds = int(moment.timestamp())
+    assert unix_seconds("created_after", moment) == seconds
+    assert unix_seconds("created_after", moment.isoformat()) == seconds
+    assert unix_seconds("created_after", str(moment)) == seconds
+
+
+@pytest.mark.parametrize("value", [[], "", " , ", ["SELF", ""], [1], 5, {"SELF"}])
+def test_odd_ownership_types_are_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="^ownership_types: "):
+        edge_read(PATH, ownership_types=value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "text", "5", "{}", 5, {"field": "a"}, ["text"], [{}], [{"field": "a", "operator": "IN"}], [{"field": "a", "value": "b"}],
+        [{"operator": "IN", "value": "b"}], [{"field": "", "operator": "IN", "value": "b"}], [{"field": "a", "operator": "", "value": "b"}],
+        [{"field": 1, "operator": "IN", "value": "b"}], [{"field": "a", "operator": "IN", "value": None}],
+        [{"field": "a", "operator": "IN", "value": []}], [{"field": "a", "operator": "IN", "value": [""]}],
+        [{"field": "a", "operator": "IN", "value": {}}], [{"field": "a", "operator": "IN", "value": "b", "more": 1}],
+    ],
+)  # fmt: skip
+def test_a_filter_needs_field_operator_and_value(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^filtering: .* a right one looks like"):
+        edge_read(PATH, filtering=value)
+
+
+@pytest.mark.parametrize("value", ["", "a b", "a;b", 5, "a\n"])
+def test_an_odd_sort_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="^sort: "):
+        edge_read(PATH, sort=value)
+
+
+@pytest.mark.parametrize("name", ["page_size", "max_items"])
+@pytest.mark.parametrize("value", [0, -1, "0", "ten", "", True, 1.5, [], "²"])
+def test_a_count_below_one_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: .* a right one is 100"):
+        edge_read(PATH, **{name: value})
+
+
+def test_counts() -> None:
+    read = edge_read(PATH, page_size="250", max_items="7")
+    assert (read.page_size, read.max_items) == (250, 7)
+    read = edge_read(PATH, page_size=None)
+    assert (read.page_size, read.max_items) == (100, None)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "1",
+        "me",
+        "../1/x",
+        "1/../x",
+        "1//x",
+        "1/x?a=b",
+        "1/x#y",
+        "https://evil/1/x",
+        "v26.0/1/x",
+        "1/%2e",
+        5,
+        None,
+    ],
+)
+def test_a_path_that_is_no_edge_is_refused(path: Any) -> None:
+    with pytest.raises(ValueError, match="^path: "):
+        edge_read(path)
+
+
+@pytest.mark.parametrize("value", ["123", 123, " 123 ", "1" * 32])
+def test_a_business_id_is_digits(value: Any) -> None:
+    assert business_id_from(value) == str(value).strip()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        " ",
+        "abc",
+        "12a",
+        "../123",
+        "123/owned",
+        "123?x",
+        "-1",
+        -1,
+        1.0,
+        True,
+        None,
+        [],
+        "١٢٣",
+        "²",
+        "1" * 33,
+        "123\n4",
+    ],
+)
+def test_anything_else_is_no_business_id(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^business_id: .* Business Info shows it, e\.g\. '1906385232743451'"):
+        business_id_from(value)
+
+
+def test_versions() -> None:
+    assert version_from(None) == version_from("") == DEFAULT_VERSION == "v26.0"
+    assert version_from(" v25.0 ") == "v25.0"
+
+
+@pytest.mark.parametrize("value", ["26.0", "v26", "v26.1", "v0.0", "V26.0", "v26.0/x", "latest", 26, "v1234.0"])
+def test_anything_else_is_no_version(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^api_version: .* a right one looks like 'v26\.0'"):
+        version_from(value)
+
+
+def test_a_node_with_further_parameters() -> None:
+    request, fields = node_read("1", fields=["id", "health_status"], params={"a": "b", "c": [1], "d": None})
+    assert request == Request("1", {"a": "b", "c": "[1]", "fields": "id,health_status"})
+    assert join_fields(fields) == "id,health_status"
+
+
+@pytest.mark.parametrize("name", ["fields", "access_token", "appsecret_proof", "appsecret_time", "input_token"])
+def test_parameters_of_the_hook_itself_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^params: \\['{name}'\\]"):
+        node_read("1", params={name: "x"})
+
+
+def test_long_values_are_shown_in_part() -> None:
+    with pytest.raises(ValueError, match="business_id") as caught:
+        business_id_from("x" * 5000)
+    assert len(str(caught.value)) < 300

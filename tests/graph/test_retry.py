@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_whatsapp.graph import (
+    GraphError,
+    GraphProtocolError,
+    GraphRateLimitError,
+    GraphRequestError,
+    GraphServerError,
+    GraphTransportError,
+)
+from airflow_provider_whatsapp.graph.retry import RetryPolicy
+
+POLICY = RetryPolicy(attempts=4, first_delay=1, max_delay=3, longest_named_wait=60, budget=100)
+
+
+def delay(error: GraphError, attempt: int = 1, waited: float = 0, chance: float = 1) -> float | None:
+    return POLICY.delay(error, attempt=attempt, waited=waited, chance=chance)
+
+
+def throttled(seconds: float | None) -> GraphRateLimitError:
+    return GraphRateLimitError("x", retry_after=None if seconds is None else timedelta(seconds=seconds))
+
+
+def test_the_wait_doubles_up_to_its_cap() -> None:
+    assert [delay(GraphTransportError("x"), attempt) for attempt in (1, 2, 3)] == [1, 2, 3]
+    assert delay(GraphServerError("x"), 2, chance=0.25) == 0.5
+
+
+def test_attempts_are_counted() -> None:
+    assert delay(GraphTransportError("x"), 3) is not None
+    assert delay(GraphTransportError("x"), 4) is None
+
+
+@pytest.mark.parametrize(
+    "error", [GraphRequestError("x"), GraphProtocolError("x"), GraphServerError("x", retryable=False)]
+)
+def test_what_a_retry_cannot_mend_is_not_retried(error: GraphError) -> None:
+    assert delay(error) is None
+
+
+def test_a_throttle_is_waited_out_when_it_is_short() -> None:
+    assert delay(throttled(60), chance=0) == 60
+    assert delay(throttled(60), chance=0.5) == 60.5
+    assert delay(throttled(61)) is None
+    assert delay(throttled(None)) is None
+
+
+def test_the_named_wait_counts_for_server_errors_too() -> None:
+    assert delay(GraphServerError("x", retry_after=timedelta(seconds=5)), chance=0) == 5
+    assert delay(GraphServerError("x", retry_after=timedelta(seconds=61))) is None
+
+
+def test_the_budget_ends_it() -> None:
+    assert delay(GraphTransportError("x"), waited=99) == 1
+    assert delay(GraphTransportError("x"), waited=99.1) is None
+    assert delay(throttled(60), waited=41, chance=0) is None
+
+
+@given(
+    st.builds(throttled, st.none() | st.floats(0, 1000)) | st.just(GraphTransportError("x")),
+    st.integers(1, 2000),
+    st.floats(0, 1000),
+    st.floats(0, 1),
+)
+def test_a_delay_is_never_shorter_than_asked_nor_longer_than_allowed(
+    error: GraphError, attempt: int, waited: float, chance: float
+) -> None:
+    seconds = RetryPolicy(attempts=3000).delay(error, attempt=attempt, waited=waited, chance=chance)
+    if seconds is not None:
+        named = getattr(error, "retry_after", None) or timedelta()
+        assert named.total_seconds() <= seconds <= named.total_seconds() + 30
+        assert waited + seconds <= 600
