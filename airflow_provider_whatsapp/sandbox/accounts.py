@@ -1,0 +1,192 @@
+"""Businesses, WhatsApp Business Accounts and what hangs on them, the same for the same seed.
+
+Accounts are drawn from one random stream per business and edge, so the first hundred of a sandbox with a
+hundred thousand are those of a sandbox with a hundred. Phone numbers, templates and health are derived from
+an account's id when asked for, which keeps a large sandbox small.
+"""
+
+from __future__ import annotations
+
+import random
+import string
+from typing import Any
+
+Node = dict[str, Any]
+
+_COMPANIES = (
+    "Café São Jorge", "Müller & Söhne GmbH", "Łódzkie Piekarnie", "Pâtisserie \"L'Étoile\"", "Flores y Más",
+    "مخبز الياسمين", "شركة النور للتجارة", "शर्मा मिष्ठान भंडार", "राजधानी ट्रैवल्स", "北京茶馆", "東京文具店",
+    "서울 치과", "Кофе и Книги", "Ελληνικός Φούρνος", "מאפיית השלום", "ร้านกาแฟเชียงใหม่", "Pizzeria Vesuvio 🍕",
+    "👗 Moda Ámbar", "O'Brien's Hardware", "Smith, Jones & Co.", "Åkerström Møbler", "Đông Á Dược Phòng",
+    "Toko Bunga Melati", "Şahin Otomotiv", "Farmácia Coração", "Lagos Fresh Foods", "Óptica Visión", "Solar",
+    "\"Quotes\" & Sons, Ltd.", "Línea Uno\nSucursal", "Ferretería El Tornillo; S.A.", "🏳️‍🌈 Prisma Studio",
+)  # fmt: skip
+_MARKETS = (
+    ("São Paulo", "BR", "BRL", "25"), ("Ciudad de México", "MX", "MXN", "94"), ("Mumbai", "IN", "INR", "71"),
+    ("New York", "US", "USD", "7"), ("Los Angeles", "US", "USD", "1"), ("Berlin", "DE", "EUR", "47"),
+    ("Jakarta", "ID", "IDR", "66"), ("القاهرة", "EG", "EGP", "53"), ("İstanbul", "TR", "TRY", "134"),
+    ("Lagos", "NG", "NGN", "102"), ("東京", "JP", "JPY", "81"), ("Bogotá", "CO", "COP", "43"),
+)  # fmt: skip
+_TASKS = (
+    "DEVELOP",
+    "MANAGE",
+    "MANAGE_TEMPLATES",
+    "MESSAGING",
+    "VIEW_COST",
+    "VIEW_PHONE_ASSETS",
+    "VIEW_TEMPLATES",
+)
+_REVIEW = ("APPROVED",) * 17 + ("PENDING", "PENDING", "REJECTED")
+_VERIFICATION = ("verified",) * 12 + ("not_verified",) * 5 + ("pending", "failed", "expired")
+_MARKETING = (
+    "ONBOARDED",
+    "ELIGIBLE",
+    "ELIGIBLE",
+    "PENDING_VALID_PAYMENT_METHOD",
+    "INELIGIBLE_COUNTRY_NOT_SUPPORTED",
+)
+_TIERS = ("TIER_250", "TIER_2K", "TIER_10K", "TIER_100K", "TIER_UNLIMITED")
+_OFTEN_MISSING = (
+    "currency", "country", "primary_business_location", "message_template_namespace", "account_review_status",
+    "business_verification_status", "is_enabled_for_insights", "owner_business_info", "creation_time", "name",
+)  # fmt: skip
+_TEMPLATES = (
+    "order_update",
+    "appointment_reminder",
+    "welcome_back",
+    "one_time_code",
+    "delivery_notice",
+    "spring_sale",
+)
+
+
+def stream(*parts: object) -> random.Random:
+    """Give the random stream that belongs to these parts, the same in every run."""
+    return random.Random("/".join(map(str, parts)))  # noqa: S311 - sample data must be repeatable, not secret
+
+
+def make_token(seed: int) -> str:
+    """Make an access token that looks like one of a system user."""
+    return "EAA" + "".join(stream(seed, "token").choices(string.ascii_letters + string.digits, k=180))
+
+
+def make_id(rng: random.Random, taken: set[str]) -> str:
+    """Draw an unused id of 15 to 17 digits, many of them beyond what a float holds exactly."""
+    while (node_id := str(10**14 + rng.getrandbits(rng.choice((49, 52, 56))))) in taken:
+        pass
+    taken.add(node_id)
+    return node_id
+
+
+def make_businesses(seed: int, count: int, taken: set[str]) -> list[Node]:
+    """Make the business portfolios the token can see."""
+    rng = stream(seed, "businesses")
+    return [
+        {
+            "id": make_id(rng, taken),
+            "name": f"{_COMPANIES[number % len(_COMPANIES)]} Partners",
+            "verification_status": "verified",
+            "created_time": "2019-09-29T18:54:21+0000",
+            "timezone_id": 1,
+        }
+        for number in range(count)
+    ]
+
+
+def make_accounts(seed: int, business: Node, count: int, taken: set[str], *, owned: bool) -> list[Node]:
+    """Make the WhatsApp Business Accounts of one edge of a business.
+
+    :param owned: The business's own accounts rather than those shared with it.
+    """
+    rng = stream(seed, business["id"], "owned" if owned else "client")
+    roll, bits = rng.random, rng.getrandbits
+    accounts = []
+    created = 1_569_783_261
+    for _ in range(count):
+        created += int(roll() * 4000)
+        company = _COMPANIES[int(roll() * len(_COMPANIES))]
+        city, country, currency, timezone = _MARKETS[int(roll() * len(_MARKETS))]
+        name = f"{company} {city}"
+        ownership = "SELF" if owned else "CLIENT_OWNED" if roll() < 0.9 else "ON_BEHALF_OF"
+        namespace = f"{bits(128):032x}"
+        account: Node = {
+            "id": make_id(rng, taken),
+            "name": name,
+            "currency": currency,
+            "timezone_id": timezone,
+            "message_template_namespace": "_".join(
+                (namespace[:8], namespace[8:12], namespace[12:16], namespace[16:20], namespace[20:])
+            ),
+            "account_review_status": _REVIEW[int(roll() * len(_REVIEW))],
+            "business_verification_status": _VERIFICATION[int(roll() * len(_VERIFICATION))],
+            "ownership_type": ownership,
+            "country": country,
+            "primary_business_location": country,
+            "creation_time": created - int(roll() * 6000),
+            "status": "ACTIVE" if roll() < 0.95 else "DISABLED",
+            "is_enabled_for_insights": roll() < 0.7,
+            "marketing_messages_onboarding_status": _MARKETING[int(roll() * len(_MARKETING))],
+            "whatsapp_business_manager_messaging_limit": _TIERS[int(roll() * len(_TIERS))],
+        }
+        if owned:
+            account["owner_business_info"] = {"id": business["id"], "name": business["name"]}
+        else:
+            account["owner_business_info"] = {"id": make_id(rng, taken), "name": company}
+            account["permitted_tasks"] = list(_TASKS[int(roll() * 4) :])
+        if ownership == "ON_BEHALF_OF":
+            # Live samples of this object have no id.
+            account["on_behalf_of_business_info"] = {"name": company, "status": "APPROVED", "type": ownership}
+        if roll() < 0.2:
+            del account[_OFTEN_MISSING[int(roll() * len(_OFTEN_MISSING))]]
+        accounts.append(account)
+    return accounts
+
+
+def make_phone_numbers(seed: int, account: Node) -> list[Node]:
+    """Make an account's phone numbers: mostly a few, sometimes none, now and then more than a page."""
+    rng = stream(seed, account["id"], "phone_numbers")
+    share = rng.random()
+    count = 0 if share < 0.15 else rng.randint(1, 4) if share < 0.95 else rng.randint(26, 40)
+    return [
+        {
+            "id": f"{account['id']}{number:02d}",
+            "display_phone_number": f"+1 555-{rng.randint(100, 999)}-{rng.randint(1000, 9999)}",
+            "verified_name": account.get("name", "WhatsApp Business"),
+            "quality_rating": rng.choice(("GREEN", "GREEN", "GREEN", "YELLOW", "RED", "UNKNOWN")),
+            "code_verification_status": rng.choice(("VERIFIED", "VERIFIED", "EXPIRED")),
+            "platform_type": "CLOUD_API",
+            "status": "CONNECTED",
+            "name_status": "APPROVED",
+            "account_mode": "LIVE",
+            "is_official_business_account": rng.random() < 0.1,
+            "messaging_limit_tier": rng.choice(_TIERS),
+            "throughput": {"level": "STANDARD"},
+        }
+        for number in range(count)
+    ]
+
+
+def make_templates(seed: int, account: Node) -> list[Node]:
+    """Make an account's message templates."""
+    rng = stream(seed, account["id"], "message_templates")
+    return [
+        {
+            # Phone numbers end in 00 to 49 and templates in 50 to 99, so both lead back to their account.
+            "id": f"{account['id']}{50 + number}",
+            "name": f"{rng.choice(_TEMPLATES)}_{number}",
+            "language": rng.choice(("en_US", "pt_BR", "es_MX", "hi", "ar")),
+            "status": rng.choice(("APPROVED", "APPROVED", "APPROVED", "PENDING", "REJECTED")),
+            "category": rng.choice(("MARKETING", "UTILITY", "AUTHENTICATION")),
+            "components": [{"type": "BODY", "text": "Hello {{1}}, thank you for your order."}],
+        }
+        for number in range(rng.choice((0, 2, 3, 5, 8, 30)))
+    ]
+
+
+def make_health(account: Node) -> Node:
+    """Tell whether an account can send messages, and what speaks against it."""
+    verdict = "AVAILABLE" if account.get("status", "ACTIVE") == "ACTIVE" else "BLOCKED"
+    entities = [{"entity_type": "WABA", "id": account["id"], "can_send_message": verdict}]
+    if owner := account.get("owner_business_info", {}).get("id"):
+        entities.append({"entity_type": "BUSINESS", "id": owner, "can_send_message": "AVAILABLE"})
+    return {"can_send_message": verdict, "entities": entities}
