@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_whatsapp.graph import GraphProtocolError, GraphTransportError
-from airflow_provider_whatsapp.graph import messages
+from airflow_provider_whatsapp.graph import GraphProtocolError, GraphTransportError, messages
 from airflow_provider_whatsapp.graph.messages import Credentials, Request, Response, header, redact, unpack
 
 TOKEN = "EAAJsecretTOKEN0123456789abcdef"

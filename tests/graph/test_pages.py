@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_whatsapp.graph import GraphError, GraphProtocolError
-from airflow_provider_whatsapp.graph import pages
+from airflow_provider_whatsapp.graph import GraphError, GraphProtocolError, pages
 from airflow_provider_whatsapp.graph.fields import parse_fields
 from airflow_provider_whatsapp.graph.pages import Listing, RawPage, parse_json, parse_page
 from airflow_provider_whatsapp.graph.query import EdgeRead

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Airflow reads its settings when it is first imported, so they stand before everything else.
+_HOME = tempfile.mkdtemp(prefix="airflow-whatsapp-tests-")
+for _name in [
+    name for name in os.environ if name.upper().startswith(("AIRFLOW_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"))
+]:
+    del os.environ[_name]
+os.environ.update(
+    AIRFLOW_HOME=_HOME,
+    AIRFLOW__CORE__DAGS_FOLDER=f"{_HOME}/dags",
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{_HOME}/airflow.db",
+)
+
+from airflow_provider_whatsapp.sandbox import GraphSandbox  # noqa: E402
+
+PROJECT = Path(__file__).parent.parent
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture
+def graph() -> Iterator[GraphSandbox]:
+    """A sandbox with three pages of client accounts."""
+    with GraphSandbox(accounts=250, owned_accounts=30) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def connected(graph: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> GraphSandbox:
+    """The same sandbox, behind the connection whatsapp_default."""
+    monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", graph.connection)
+    return graph
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> None:
+    """Airflow's database and DAG folder, made once for all tests that run a DAG."""
+    for name, folder in (("examples", PROJECT / "example_dags"), ("tests", PROJECT / "tests" / "dags")):
+        shutil.copytree(folder, Path(_HOME, "dags", name))
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)

@@ -1,0 +1,360 @@
+"""Both clients over real HTTP: every case runs through each of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_whatsapp.client import AsyncGraphClient, GraphClient, GraphConfig
+from airflow_provider_whatsapp.graph import (
+    GraphError,
+    GraphPermissionError,
+    GraphProtocolError,
+    GraphRateLimitError,
+    GraphRequestError,
+    GraphTokenError,
+    GraphTransportError,
+)
+from airflow_provider_whatsapp.graph.fields import Field
+from airflow_provider_whatsapp.graph.messages import Credentials, Request
+from airflow_provider_whatsapp.graph.pages import Page
+from airflow_provider_whatsapp.graph.query import CLIENT_WABAS, EdgeRead, edge_read, node_read
+from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
+
+SECRET = "5ecre7" * 5
+
+
+class SyncDriver:
+    """Reads with GraphClient."""
+
+    def __init__(self, config: GraphConfig) -> None:
+        self.waits: list[float] = []
+        self._config = config
+
+    def pages(self, read: EdgeRead) -> list[Page]:
+        with GraphClient(self._config, sleep=self.waits.append) as client:
+            return list(client.pages(read))
+
+    def node(self, request: Request, fields: tuple[Field, ...] = ()) -> dict[str, Any]:
+        with GraphClient(self._config, sleep=self.waits.append) as client:
+            return client.node(request, fields)
+
+
+class AsyncDriver:
+    """Reads with AsyncGraphClient."""
+
+    def __init__(self, config: GraphConfig) -> None:
+        self.waits: list[float] = []
+        self._config = config
+
+    async def _sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+    def pages(self, read: EdgeRead) -> list[Page]:
+        async def run() -> list[Page]:
+            async with AsyncGraphClient(self._config, sleep=self._sleep) as client:
+                return [page async for page in client.pages(read)]
+
+        return asyncio.run(run())
+
+    def node(self, request: Request, fields: tuple[Field, ...] = ()) -> dict[str, Any]:
+        async def run() -> dict[str, Any]:
+            async with AsyncGraphClient(self._config, sleep=self._sleep) as client:
+                return await client.node(request, fields)
+
+        return asyncio.run(run())
+
+
+Driver = SyncDriver | AsyncDriver
+
+
+@pytest.fixture(params=[SyncDriver, AsyncDriver], ids=["sync", "async"])
+def driver_class(request: pytest.FixtureRequest) -> Callable[[GraphConfig], Driver]:
+    driver: Callable[[GraphConfig], Driver] = request.param
+    return driver
+
+
+@pytest.fixture
+def driver(driver_class: Callable[[GraphConfig], Driver], graph: GraphSandbox) -> Driver:
+    return driver_class(config_of(graph))
+
+
+def config_of(graph: GraphSandbox, **changes: Any) -> GraphConfig:
+    config = GraphConfig(
+        credentials=Credentials(graph.token, graph.app_secret), base_url=graph.url, version="v26.0", timeout=5
+    )
+    return replace(config, **changes)
+
+
+def clients_of(graph: GraphSandbox, **query: Any) -> EdgeRead:
+    return edge_read(f"{graph.business_id}/{CLIENT_WABAS}", **{"fields": "id,name", **query})
+
+
+def ids(pages: list[Page]) -> list[str]:
+    return [row["id"] for page in pages for row in page.rows]
+
+
+def test_the_whole_list_on_one_connection_with_one_request_a_page(graph: GraphSandbox, driver: Driver) -> None:
+    pages = driver.pages(clients_of(graph))
+    assert ids(pages) == [account["id"] for account in graph.accounts]
+    assert [len(page.rows) for page in pages] == [100, 100, 50]
+    assert len(graph.requests) == 3
+    assert graph.connections == 1
+
+
+def test_what_a_request_looks_like(graph: GraphSandbox, driver: Driver) -> None:
+    driver.pages(clients_of(graph, max_items=1, ownership_types="CLIENT_OWNED", sort="creation_time_descending"))
+    (request,) = graph.requests
+    assert request.path == f"/v26.0/{graph.business_id}/{CLIENT_WABAS}"
+    assert request.params == {
+        "fields": "id,name",
+        "limit": "1",
+        "filtering": '[{"field":"ownership_type","operator":"IN","value":["CLIENT_OWNED"]}]',
+        "sort": "creation_time_descending",
+    }
+    assert request.headers["authorization"] == "Bearer ***"
+    assert request.headers["accept-encoding"] == "gzip"
+    assert request.headers["user-agent"].startswith("airflow-provider-whatsapp/")
+    assert "cookie" not in request.headers
+
+
+def test_the_proof_goes_along_on_every_page(driver_class: Callable[[GraphConfig], Driver]) -> None:
+    with GraphSandbox(accounts=250, app_secret=SECRET) as graph:
+        assert len(ids(driver_class(config_of(graph)).pages(clients_of(graph)))) == 250
+        assert [request.params["appsecret_proof"] for request in graph.requests] == ["***"] * 3
+        with pytest.raises(GraphRequestError, match="set app_secret in the connection"):
+            driver_class(config_of(graph, credentials=Credentials(graph.token))).pages(clients_of(graph))
+        with pytest.raises(GraphError, match="appsecret_proof"):
+            driver_class(config_of(graph, credentials=Credentials(graph.token, "wrong"))).pages(clients_of(graph))
+
+
+def test_nested_edges_come_back_whole(graph: GraphSandbox, driver: Driver) -> None:
+    fields = "id,phone_numbers.limit(2){id},message_templates.limit(1).as(templates){id,name}"
+    for page in driver.pages(clients_of(graph, fields=fields, max_items=12)):
+        for row in page.rows:
+            for key, edge in (("phone_numbers", "phone_numbers"), ("templates", "message_templates")):
+                whole = ids(driver.pages(edge_read(f"{row['id']}/{edge}", fields="id")))
+                assert [nested["id"] for nested in row[key]["data"]] == whole
+                assert "paging" not in row[key]
+
+
+def test_a_node_and_the_token(graph: GraphSandbox, driver: Driver) -> None:
+    account = graph.accounts[0]
+    assert driver.node(*node_read(account["id"], fields="id,name")) == {"id": account["id"], "name": account["name"]}
+    assert driver.node(Request("debug_token", inspects_own_token=True))["data"]["is_valid"] is True
+    assert graph.requests[-1].params["input_token"] == "***"
+
+
+# What each fault of the sandbox must come to: None for the whole list, or the error. Faults that act once heal;
+# `waits` is how often the client has to wait for that.
+HEALED = {
+    "server_error", "unknown_error", "unavailable", "transient_error", "error_on_200", "html_on_200", "empty_body", "half_json",
+    "nan", "truncated_body", "cut_chunked", "cut_gzip", "reset", "reset_mid_reply", "closed", "error_not_an_object",
+    "error_without_code", "error_data_text",
+}  # fmt: skip
+HARMLESS = {
+    "odd_content_type", "slow_reply", "slow_drip", "empty_page", "next_elsewhere", "next_without_cursors", "next_with_token",
+    "duplicated_row", "numeric_ids", "unknown_values", "high_usage", "malformed_usage", "version_upgrade", "reduce_data",
+}  # fmt: skip
+CHANGING = {"account_added", "account_removed"}
+FATAL: dict[str, type[GraphError]] = {
+    "throttle": GraphRateLimitError,
+    "too_many_requests": GraphRateLimitError,
+    "deep_json": GraphProtocolError,
+    "huge_body": GraphProtocolError,
+    "gzip_bomb": GraphProtocolError,
+    "unknown_encoding": GraphProtocolError,
+    "redirect": GraphProtocolError,
+    "repeated_cursor": GraphProtocolError,
+    "cursor_cycle": GraphProtocolError,
+    "no_data": GraphProtocolError,
+    "data_not_a_list": GraphProtocolError,
+    "row_not_an_object": GraphProtocolError,
+    "paging_not_an_object": GraphProtocolError,
+    "expired_token": GraphTokenError,
+    "revoked_token": GraphTokenError,
+    "echoed_token": GraphTokenError,
+    "bad_proof": GraphTokenError,
+    "no_advanced_access": GraphPermissionError,
+    "no_permission": GraphPermissionError,
+    "no_capability": GraphPermissionError,
+    "blocked": GraphPermissionError,
+    "wrong_business": GraphRequestError,
+    "nonexisting_field": GraphRequestError,
+}
+FAULTS = Fault.catalogue()
+
+
+def test_every_fault_of_the_sandbox_is_judged_here() -> None:
+    assert HEALED | HARMLESS | CHANGING | set(FATAL) == set(FAULTS)
+
+
+@pytest.fixture
+def caught_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    with caplog.at_level(logging.DEBUG):
+        for name in ("urllib3", "httpx", "httpcore", "asyncio"):
+            caplog.set_level(logging.DEBUG, logger=name)
+        yield caplog
+
+
+@pytest.mark.parametrize("name", sorted(FAULTS))
+def test_each_fault_ends_in_the_whole_list_or_an_error(
+    name: str, driver_class: Callable[[GraphConfig], Driver], caught_log: pytest.LogCaptureFixture
+) -> None:
+    with GraphSandbox(accounts=250, app_secret=SECRET) as graph:
+        config = config_of(graph)
+        driver = driver_class(config)
+        before = [account["id"] for account in graph.accounts]
+        graph.fail_next(replace(FAULTS[name], after=1))
+        shown = ""
+        if name in FATAL:
+            with pytest.raises(FATAL[name]) as caught:
+                driver.pages(clients_of(graph))
+            shown = f"{caught.value!s} {caught.value!r} {vars(caught.value)} {caught.value.__cause__!r} {caught.value.__context__!r}"
+            assert driver.waits == []
+        else:
+            pages = driver.pages(clients_of(graph))
+            after = [account["id"] for account in graph.accounts]
+            if name in CHANGING:
+                stayed = [id_ for id_ in before if id_ in after]
+                assert [id_ for id_ in ids(pages) if id_ in stayed] == stayed
+                assert len(set(ids(pages))) == len(ids(pages))
+            else:
+                assert ids(pages) == before
+            assert len(driver.waits) == (name in HEALED)
+        shown += caught_log.text + repr(config) + repr(driver.__dict__)
+        assert not [secret for secret in config.credentials.secrets if secret in shown]
+
+
+def test_a_throttle_says_how_long(graph: GraphSandbox, driver: Driver) -> None:
+    graph.fail_next(Fault.throttle(minutes=5))
+    with pytest.raises(GraphRateLimitError, match="asks to wait 0:05:00") as caught:
+        driver.pages(clients_of(graph))
+    assert caught.value.code == 80008
+    assert caught.value.retryable
+    assert len(graph.requests) == 1
+
+
+def test_a_short_throttle_is_waited_out(graph: GraphSandbox, driver: Driver) -> None:
+    graph.fail_next(Fault.throttle(minutes=1, after=1), Fault.too_many_requests(retry_after=3, after=1))
+    assert len(ids(driver.pages(clients_of(graph)))) == 250
+    assert len(driver.waits) == 2
+    assert 60 <= driver.waits[0] <= 61
+    assert 3 <= driver.waits[1] <= 5
+
+
+def test_reduce_the_amount_of_data(graph: GraphSandbox, driver: Driver) -> None:
+    graph.fail_next(Fault.reduce_data(above=30))
+    assert len(ids(driver.pages(clients_of(graph)))) == 250
+    assert [request.params["limit"] for request in graph.requests][:4] == ["100", "50", "25", "25"]
+
+
+def test_several_faults_on_one_page(graph: GraphSandbox, driver: Driver) -> None:
+    graph.fail_next(Fault.reset(after=1), Fault.server_error(), Fault.half_json(), Fault.error_on_200())
+    assert len(ids(driver.pages(clients_of(graph)))) == 250
+    assert len(driver.waits) == 4
+
+
+def test_six_attempts_and_no_more(graph: GraphSandbox, driver: Driver) -> None:
+    graph.fail_next(Fault.closed(times=100))
+    with pytest.raises(GraphTransportError, match=r"\(after 6 attempts\)"):
+        driver.pages(clients_of(graph))
+    assert len(graph.requests) == 6
+    assert len(driver.waits) == 5
+
+
+def test_a_reply_that_does_not_come_times_out(
+    graph: GraphSandbox, driver_class: Callable[[GraphConfig], Driver]
+) -> None:
+    graph.fail_next(Fault.slow_reply(seconds=30))
+    driver = driver_class(config_of(graph, timeout=0.2))
+    assert len(ids(driver.pages(clients_of(graph)))) == 250
+    assert len(driver.waits) == 1
+
+
+def test_a_reply_that_drips_times_out(graph: GraphSandbox, driver_class: Callable[[GraphConfig], Driver]) -> None:
+    # Each byte comes well within the timeout, the whole never does.
+    graph.fail_next(Fault.slow_drip(pause=0.05, drops=None))
+    driver = driver_class(config_of(graph, timeout=0.4))
+    started = time.monotonic()
+    assert len(ids(driver.pages(clients_of(graph)))) == 250
+    assert len(driver.waits) == 1
+    assert time.monotonic() - started < 10
+
+
+def test_nobody_there(driver_class: Callable[[GraphConfig], Driver]) -> None:
+    with GraphSandbox(accounts=1) as graph:
+        config = config_of(graph)
+    with pytest.raises(
+        GraphTransportError, match=r"no complete answer from 127\.0\.0\.1:\d+: .*refused.*after 6"
+    ) as caught:
+        driver_class(config).pages(clients_of(graph))
+    assert caught.value.retryable
+
+
+def test_the_token_goes_to_no_other_host(graph: GraphSandbox, driver: Driver) -> None:
+    with GraphSandbox(accounts=1) as elsewhere:
+        graph.fail_next(Fault.next_elsewhere(to=elsewhere.url), Fault.redirect(to=elsewhere.url, after=1))
+        with pytest.raises(GraphProtocolError, match="redirect"):
+            driver.pages(clients_of(graph))
+        assert elsewhere.connections == 0
+
+
+def test_no_proxy_and_no_netrc_come_between_on_loopback(
+    graph: GraphSandbox, driver: Driver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login a password b")
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert len(ids(driver.pages(clients_of(graph)))) == 250
+
+
+def test_a_listing_that_is_left_early_asks_for_no_more(graph: GraphSandbox) -> None:
+    with GraphClient(config_of(graph)) as client:
+        pages = client.pages(clients_of(graph))
+        next(pages)
+        pages.close()
+        assert len(graph.requests) == 1
+        assert len(list(client.pages(clients_of(graph)))) == 3
+    assert graph.connections == 1
+
+
+def test_an_async_listing_can_be_cancelled(graph: GraphSandbox) -> None:
+    async def run() -> None:
+        async with AsyncGraphClient(config_of(graph)) as client:
+            pages = client.pages(clients_of(graph))
+            await pages.__anext__()
+            graph.fail_next(Fault.slow_reply(seconds=30))
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(pages.__anext__(), 0.1)
+
+    asyncio.run(run())
+
+
+def test_both_clients_send_the_same_requests(graph: GraphSandbox) -> None:
+    sent = []
+    for driver_class in (SyncDriver, AsyncDriver):
+        graph.reset()
+        graph.fail_next(Fault.reset(after=1), Fault.reduce_data(above=60, times=1))
+        driver_class(config_of(graph)).pages(clients_of(graph, fields="id,phone_numbers.limit(3){id}"))
+        sent.append([(request.method, request.path, request.params) for request in graph.requests])
+    assert sent[0] == sent[1]
+
+
+def test_a_server_that_upgrades_the_version_is_reported_once(
+    graph: GraphSandbox, driver: Driver, caplog: pytest.LogCaptureFixture
+) -> None:
+    graph.fail_next(Fault.version_upgrade(version="v27.0", times=3))
+    driver.pages(clients_of(graph))
+    assert [record.getMessage()[:49] for record in caplog.records] == [
+        "Graph API v26.0 was asked for but v27.0 answered:"
+    ]
