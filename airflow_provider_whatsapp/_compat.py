@@ -1,0 +1,60 @@
+"""The few names that moved between Airflow 3.1 and 3.3, and what only the newest has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+try:
+    from airflow.sdk import conf
+    from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+except ImportError:  # Airflow 3.1
+    from airflow.configuration import conf  # type: ignore[assignment]
+    from airflow.exceptions import (  # type: ignore[attr-defined,no-redef]
+        AirflowException,
+        AirflowFailException,
+        AirflowSkipException,
+    )
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseHook, Connection
+
+__all__ = [
+    "AirflowException",
+    "AirflowFailException",
+    "AirflowSkipException",
+    "aget_connection",
+    "amask_secret",
+    "conf",
+]
+
+
+async def aget_connection(hook: BaseHook, conn_id: str) -> Connection:
+    """The connection, without blocking the event loop or deadlocking on it.
+
+    :param hook: what to ask; a subclass may have its own way
+    :param conn_id: of the connection
+    """
+    from airflow.sdk import Connection
+    from asgiref.sync import sync_to_async
+
+    # Before Airflow 3.3.2, which brought `aextra_dejson`, aget_connection masks secrets by a synchronous call.
+    if hasattr(Connection, "aextra_dejson"):
+        return await hook.aget_connection(conn_id)
+    connection: Connection = await sync_to_async(hook.get_connection)(conn_id)
+    return connection
+
+
+async def amask_secret(secret: str) -> None:
+    """Keep the secret out of Airflow's logs, without blocking the event loop.
+
+    :param secret: what to mask
+    """
+    try:
+        from airflow.sdk.log import amask_secret as airflow_amask_secret
+    except ImportError:  # before Airflow 3.3
+        from airflow.sdk.log import mask_secret
+        from asgiref.sync import sync_to_async
+
+        await sync_to_async(mask_secret)(secret)
+    else:
+        await airflow_amask_secret(secret)

@@ -1,0 +1,77 @@
+"""What Airflow learns of this provider; imports nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """The provider's declaration, for the ``apache_airflow_provider`` entry point."""
+    return {
+        "package-name": "airflow-provider-whatsapp",
+        "name": "WhatsApp Business",
+        "description": "Lists the WhatsApp Business Accounts that clients share with a business.",
+        "integrations": [
+            {
+                "integration-name": "WhatsApp Business",
+                "external-doc-url": "https://developers.facebook.com/documentation/business-messaging/whatsapp/solution-providers/manage-accounts",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": [
+            {
+                "integration-name": "WhatsApp Business",
+                "python-modules": ["airflow_provider_whatsapp.hooks.whatsapp"],
+            }
+        ],
+        "operators": [
+            {
+                "integration-name": "WhatsApp Business",
+                "python-modules": ["airflow_provider_whatsapp.operators.whatsapp"],
+            }
+        ],
+        "connection-types": [
+            {
+                "connection-type": "whatsapp",
+                "hook-class-name": "airflow_provider_whatsapp.hooks.whatsapp.WhatsAppHook",
+                "hook-name": "WhatsApp Business",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["login", "port", "schema"],
+                    "relabeling": {"password": "System user access token", "host": "Graph API base URL"},
+                    "placeholders": {"host": "https://graph.facebook.com", "password": "EAA..."},
+                },
+                "conn-fields": {
+                    "business_id": {
+                        "label": "Business portfolio id",
+                        "description": "Default business whose accounts are listed (Business Settings, Business Info).",
+                        "schema": {"type": ["string", "null"], "pattern": "^[0-9]+$"},
+                    },
+                    "api_version": {
+                        "label": "Graph API version",
+                        "description": "Empty takes the newest version that this package knows.",
+                        "schema": {"type": ["string", "null"], "pattern": "^v[1-9][0-9]*\\.0$"},
+                    },
+                    "app_secret": {
+                        "label": "App secret",
+                        "description": "Secret of the token's app; every request then carries its appsecret_proof.",
+                        "schema": {"type": ["string", "null"], "format": "password"},
+                    },
+                    "timeout": {
+                        "label": "Timeout (seconds)",
+                        "description": "For one HTTP attempt; empty means 30.",
+                        "schema": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 600},
+                    },
+                    "proxy": {
+                        "label": "Proxy",
+                        "description": "Address of an HTTP proxy; empty leaves that to the environment variables.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "ca_bundle": {
+                        "label": "CA bundle",
+                        "description": "Path, on the workers, of a PEM file with the CAs to trust.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                },
+            }
+        ],
+    }

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import Connection
+
+from airflow_provider_whatsapp.connection import base_url_from, read_connection
+
+TOKEN = "EAAJtoken0123456789abcdefghij"
+
+
+def connection(**fields: Any) -> Connection:
+    extra = fields.pop("extra", None)
+    return Connection(
+        **{
+            "conn_id": "whatsapp_default",
+            "conn_type": "whatsapp",
+            "password": TOKEN,
+            "extra": json.dumps(extra) if isinstance(extra, dict) else extra,
+            **fields,
+        }
+    )
+
+
+def test_a_token_is_enough() -> None:
+    read = read_connection(connection())
+    assert read.business_id is None
+    assert read.config.base_url == "https://graph.facebook.com"
+    assert read.config.version == "v26.0"
+    assert read.config.timeout == 30
+    assert read.config.credentials.token == TOKEN
+    assert read.config.credentials.app_secret is None
+    assert (read.config.proxy, read.config.ca_bundle) == (None, None)
+
+
+def test_every_field(tmp_path: Path) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.touch()
+    extra = {
+        "business_id": "1906385232743451",
+        "api_version": "v25.0",
+        "app_secret": "5ecret",
+        "timeout": 12.5,
+        "proxy": "http://user:password@proxy:3128",
+        "ca_bundle": str(bundle),
+    }
+    read = read_connection(connection(extra=extra, host="https://gateway.example/graph/"))
+    assert read.business_id == "1906385232743451"
+    assert read.config.base_url == "https://gateway.example/graph"
+    assert read.config.version == "v25.0"
+    assert read.config.timeout == 12.5
+    assert read.config.credentials.app_secret == "5ecret"
+    assert read.config.proxy == "http://user:password@proxy:3128"
+    assert read.config.ca_bundle == str(bundle)
+    assert not [secret for secret in (TOKEN, "5ecret", "user:password") if secret in repr(read)]
+
+
+def test_the_version_of_the_hook_beats_that_of_the_connection() -> None:
+    assert read_connection(connection(extra={"api_version": "v24.0"}), api_version="v25.0").config.version == "v25.0"
+
+
+def test_extras_may_be_strings_and_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_WHATSAPP_URI",
+        f"whatsapp://:{TOKEN}@/?business_id=123&timeout=20&app_secret=&api_version=&proxy=&ca_bundle=",
+    )
+    read = read_connection(Connection.get("whatsapp_uri"))
+    assert (read.business_id, read.config.timeout, read.config.credentials.app_secret) == ("123", 20, None)
+    assert (
+        read_connection(connection(extra={"business_id": 123, "timeout": None, "app_secret": None})).business_id
+        == "123"
+    )
+
+
+def test_a_blank_around_the_token_is_not_part_of_it() -> None:
+    assert read_connection(connection(password=f" {TOKEN}\n")).config.credentials.token == TOKEN
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "url"),
+    [
+        (None, None, "https://graph.facebook.com"),
+        ("", 0, "https://graph.facebook.com"),
+        ("graph.facebook.com", None, "https://graph.facebook.com"),
+        ("https://graph.facebook.com/", None, "https://graph.facebook.com"),
+        ("HTTPS://Graph.Facebook.com", 443, "https://graph.facebook.com:443"),
+        ("graph.facebook.com:8443", 0, "https://graph.facebook.com:8443"),
+        ("graph.facebook.com:8443", 9, "https://graph.facebook.com:8443"),
+        ("https://gateway.example/a/b-c/", None, "https://gateway.example/a/b-c"),
+        ("http://127.0.0.1:8099", None, "http://127.0.0.1:8099"),
+        ("http://127.1.2.3", 8099, "http://127.1.2.3:8099"),
+        ("http://localhost:8099/", None, "http://localhost:8099"),
+        ("http://[::1]:8099", None, "http://[::1]:8099"),
+        ("127.0.0.1:8099", None, "https://127.0.0.1:8099"),
+    ],
+)
+def test_where_the_api_is(host: str | None, port: int | None, url: str) -> None:
+    assert base_url_from(host, port) == url
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "http://graph.facebook.com", "ftp://graph.facebook.com", "file:///etc/passwd", "http://127.0.0.1.evil.example",
+        "http://localhost.evil.example", "http://localhost.", "http://127.1", "http://2130706433", "http://0x7f000001", "http://0177.0.0.1",
+        "http://0.0.0.0", "http://[::]", "http://[::ffff:8.8.8.8]", "http://10.0.0.1", "http://169.254.169.254", "http://ｌocalhost",
+        "http://127.0.0.1\\.evil.example", "http://127.0.0.1#.evil.example", "http://127.0.0.1?x", "https://graph.facebook.com/../x",
+        "https://graph.facebook.com/%2e%2e", "https://", "https://a b", "https://a\n.com", "https://[bad", "https://[bad]", "https://x/./y", "graph.facebook.com:99999",
+        "graph.facebook.com:0", "graph.facebook.com:x", "javascript:alert(1)", "https:graph.facebook.com", "//graph.facebook.com",
+        "https://x/..", "https://.", "-", "https://a..b",
+    ],
+)  # fmt: skip
+def test_where_it_cannot_be(host: str) -> None:
+    with pytest.raises(ValueError, match=r"^host: "):
+        base_url_from(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["https://user:5ecret@graph.facebook.com", "http://5ecret@127.0.0.1", "5ecret@graph.facebook.com"]
+)
+def test_userinfo_is_refused_and_not_shown(host: str) -> None:
+    with pytest.raises(ValueError, match=r"^host: .*user name or password") as caught:
+        base_url_from(host)
+    assert "5ecret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"password": None}, "password"),
+        ({"password": "  "}, "password"),
+        ({"password": "EAA 5ecret"}, "password"),
+        ({"password": "EAA\r\nX-Evil: 5ecret"}, "password"),
+        ({"password": "EAAs5ecretä"}, "password"),
+        ({"extra": "{5ecret"}, "extra"),
+        ({"extra": '["5ecret"]'}, "extra"),
+        ({"extra": {"business_id": "abc"}}, "business_id"),
+        ({"extra": {"business_id": ["1"]}}, "business_id"),
+        ({"extra": {"api_version": "26"}}, "api_version"),
+        ({"extra": {"api_version": 26}}, "api_version"),
+        ({"extra": {"app_secret": 12345}}, "app_secret"),
+        ({"extra": {"app_secret": "5ecret with blank"}}, "app_secret"),
+        ({"extra": {"timeout": "soon"}}, "timeout"),
+        ({"extra": {"timeout": 0}}, "timeout"),
+        ({"extra": {"timeout": -1}}, "timeout"),
+        ({"extra": {"timeout": "nan"}}, "timeout"),
+        ({"extra": {"timeout": 601}}, "timeout"),
+        ({"extra": {"timeout": True}}, "timeout"),
+        ({"extra": {"timeout": [30]}}, "timeout"),
+        ({"extra": {"proxy": "socks5://5ecret@proxy"}}, "proxy"),
+        ({"extra": {"proxy": "proxy:3128"}}, "proxy"),
+        ({"extra": {"proxy": 5}}, "proxy"),
+        ({"extra": {"ca_bundle": "/no/such/file"}}, "ca_bundle"),
+        ({"extra": {"ca_bundle": True}}, "ca_bundle"),
+        ({"host": "http://graph.facebook.com"}, "host"),
+    ],
+)
+def test_an_unusable_connection_says_which_field_is_wrong(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(ValueError, match=f"^connection 'whatsapp_default', {field}: ") as caught:
+        read_connection(connection(**fields))
+    assert "5ecret" not in str(caught.value)
+    assert TOKEN not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
