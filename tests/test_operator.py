@@ -1,0 +1,278 @@
+"""The operator alone, against the sandbox; what Airflow makes of it is in test_dags.py."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk import Asset
+
+from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException
+from airflow_provider_whatsapp.client import GraphClient
+from airflow_provider_whatsapp.graph import GraphPermissionError, GraphRateLimitError
+from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
+from airflow_provider_whatsapp.operators import whatsapp
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListClientWabasOperator
+from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
+
+
+@pytest.fixture(autouse=True)
+def _no_real_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        WhatsAppHook, "get_conn", lambda self: GraphClient(self._connection.config, sleep=lambda seconds: None)
+    )
+
+
+def run(context: Any = None, **arguments: Any) -> Any:
+    return WhatsAppListClientWabasOperator(task_id="accounts", **arguments).execute(context or {})
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    data = path.read_bytes()
+    return [json.loads(line) for line in (gzip.decompress(data) if path.suffix == ".gz" else data).splitlines()]
+
+
+def test_rows_to_xcom(connected: GraphSandbox) -> None:
+    rows = run(fields="id,name,country")
+    wanted = ("id", "name", "country")
+    assert rows == [{key: account[key] for key in wanted if key in account} for account in connected.accounts]
+    assert any(len(row) < 3 for row in rows)
+    assert json.loads(json.dumps(rows)) == rows
+
+
+def test_owned_accounts(connected: GraphSandbox) -> None:
+    assert [row["id"] for row in run(edge="owned")] == [account["id"] for account in connected.owned_accounts]
+
+
+@pytest.mark.parametrize("name", ["wabas.ndjson", "wabas.jsonl.gz"])
+def test_rows_to_an_object_with_its_manifest(connected: GraphSandbox, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "new" / name
+    manifest = run(fields=["id", "phone_numbers.limit(2){id}"], output_path=path.as_uri())
+    assert rows_of(path) == WhatsAppHook().list_client_wabas(fields="id,phone_numbers{id}")
+    assert manifest == {
+        "uri": path.as_uri(),
+        "format": "ndjson",
+        "count": 250,
+        "bytes": path.stat().st_size,
+        "sha256": manifest["sha256"],
+        "pages": 3,
+        "business_id": connected.business_id,
+        "edge": "client",
+        "fields": ["id", "phone_numbers.limit(2){id}"],
+        "truncated": False,
+    }
+    assert json.loads(json.dumps(manifest)) == manifest
+
+
+def test_csv_has_the_columns_that_were_asked_for(connected: GraphSandbox, tmp_path: Path) -> None:
+    path = tmp_path / "wabas.csv"
+    run(fields="name,id,country,phone_numbers.limit(1).as(phones){id}", output_path=str(path), max_items=3)
+    assert path.read_text().splitlines()[0] == "name,id,country,phones"
+
+
+@pytest.mark.parametrize(("max_items", "truncated"), [(249, True), (250, False), (251, False), ("7", True)])
+def test_truncated_means_that_max_items_cut_the_list(
+    connected: GraphSandbox, tmp_path: Path, max_items: int | str, truncated: bool
+) -> None:
+    manifest = run(output_path=str(tmp_path / "a.json"), max_items=max_items)
+    assert manifest["truncated"] is truncated
+    assert manifest["count"] == min(int(max_items), 250)
+
+
+class TestIfExists:
+    def test_overwrite(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        path = tmp_path / "a.ndjson"
+        path.write_text("before")
+        run(output_path=str(path))
+        assert len(rows_of(path)) == 250
+
+    @pytest.mark.parametrize(("if_exists", "error"), [("fail", AirflowFailException), ("skip", AirflowSkipException)])
+    def test_fail_and_skip(
+        self, connected: GraphSandbox, tmp_path: Path, if_exists: str, error: type[Exception]
+    ) -> None:
+        path = tmp_path / "a.ndjson"
+        assert run(output_path=str(path), if_exists=if_exists)["count"] == 250
+        before = path.read_bytes()
+        connected.reset()
+        with pytest.raises(error, match="is there already"):
+            run(output_path=str(path), if_exists=if_exists)
+        assert path.read_bytes() == before
+        assert connected.requests == []
+
+    def test_an_object_that_appears_meanwhile_is_not_overwritten(
+        self, connected: GraphSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "a.ndjson"
+        monkeypatch.setattr(whatsapp._Listing, "_tell", lambda *args: path.write_text("theirs"))
+        with pytest.raises(AirflowFailException, match="is there already"):
+            run(output_path=str(path), if_exists="fail")
+        assert path.read_text() == "theirs"
+
+
+class TestIfEmpty:
+    @pytest.fixture(autouse=True)
+    def _no_accounts(self, connected: GraphSandbox) -> None:
+        connected.accounts.clear()
+
+    def test_succeed(self, tmp_path: Path) -> None:
+        assert run() == []
+        manifest = run(output_path=str(tmp_path / "a.ndjson"))
+        assert (manifest["count"], manifest["pages"]) == (0, 1)
+        assert (tmp_path / "a.ndjson").read_bytes() == b""
+
+    @pytest.mark.parametrize(("if_empty", "error"), [("skip", AirflowSkipException), ("fail", AirflowException)])
+    def test_skip_and_fail_leave_what_was_there(self, tmp_path: Path, if_empty: str, error: type[Exception]) -> None:
+        path = tmp_path / "a.ndjson"
+        path.write_text("before")
+        for arguments in ({}, {"output_path": str(path)}):
+            with pytest.raises(error, match="the listing is empty"):
+                run(if_empty=if_empty, **arguments)
+        assert path.read_text() == "before"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"business_id": "../me"}, "business_id"),
+        ({"business_id": ""}, "business_id"),
+        ({"edge": "other"}, "edge"),
+        ({"fields": ""}, "fields"),
+        ({"filtering": [{}]}, "filtering"),
+        ({"created_after": "soon"}, "created_after"),
+        ({"page_size": 0}, "page_size"),
+        ({"max_items": "None"}, "max_items"),
+        ({"sort": "by name"}, "sort"),
+        ({"if_exists": "other"}, "if_exists"),
+        ({"if_empty": None}, "if_empty"),
+        ({"output_path": ""}, "output_path"),
+        ({"output_path": "s3://bucket/a.ndjson"}, "output_path"),
+        ({"output_path": "/tmp/a.xml"}, "output_path"),
+        ({"output_path": "/tmp/a.ndjson", "output_format": "xml"}, "output_format"),
+    ],
+)
+def test_bad_input_fails_at_once_before_anything_is_sent(
+    connected: GraphSandbox, arguments: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(AirflowFailException, match=f"^{name}: ") as caught:
+        run(**arguments)
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert connected.connections == 0
+
+
+def test_an_unusable_connection_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", '{"conn_type": "whatsapp", "extra": {"business_id": "1"}}')
+    for business_id in (None, "1"):
+        with pytest.raises(AirflowFailException, match="^connection 'whatsapp_default', password: empty"):
+            run(business_id=business_id)
+
+
+def test_what_a_retry_cannot_mend_fails_at_once(connected: GraphSandbox, tmp_path: Path) -> None:
+    connected.fail_next(Fault.no_advanced_access(after=1))
+    path = tmp_path / "a.ndjson"
+    path.write_text("before")
+    with pytest.raises(AirflowFailException, match="lacks Advanced access") as caught:
+        run(output_path=str(path))
+    assert isinstance(caught.value.__cause__, GraphPermissionError)
+    assert path.read_text() == "before"
+    assert os.listdir(tmp_path) == ["a.ndjson"]
+
+
+def test_what_may_pass_is_left_to_the_retries_of_the_task(connected: GraphSandbox, tmp_path: Path) -> None:
+    connected.fail_next(Fault.throttle(minutes=5, after=2))
+    with pytest.raises(GraphRateLimitError, match="asks to wait 0:05:00"):
+        run(output_path=str(tmp_path / "a.ndjson"))
+    assert os.listdir(tmp_path) == []
+
+
+class TestLog:
+    def test_progress_at_a_bounded_rate(
+        self, connected: GraphSandbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        operator = WhatsAppListClientWabasOperator(task_id="accounts", page_size=10)
+        monkeypatch.setattr(type(operator), "log", logging.getLogger("progress"))
+        with caplog.at_level(logging.INFO, logger="progress"):
+            operator.execute({})
+            lines = [record.getMessage() for record in caplog.records if record.name == "progress"]
+        assert [line for line in lines if line.startswith("List")] == [
+            "Listing: page 1, 10 accounts so far",
+            "Listed: page 25, 250 accounts so far, API usage 1 %",
+        ]
+
+    @pytest.mark.parametrize(("longest", "warned"), [("249", True), ("250", False)])
+    def test_a_list_too_long_to_map_over_is_warned_about(
+        self,
+        connected: GraphSandbox,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+        longest: str,
+        warned: bool,
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", longest)
+        monkeypatch.setattr(WhatsAppListClientWabasOperator, "log", logging.getLogger("progress"))
+        run()
+        assert ("Give output_path" in caplog.text) is warned
+        caplog.clear()
+        run(do_xcom_push=False)
+        assert "Give output_path" not in caplog.text
+
+
+def test_an_asset_learns_what_was_written(connected: GraphSandbox, tmp_path: Path) -> None:
+    asset = Asset("accounts")
+
+    event = SimpleNamespace(extra={})
+    manifest = run({"outlet_events": {asset: event}}, outlets=[asset], output_path=str(tmp_path / "a.json"))
+    assert event.extra == manifest
+
+
+def test_every_argument_that_can_vary_by_run_is_templated() -> None:
+    import inspect
+
+    arguments = set(inspect.signature(WhatsAppListClientWabasOperator.__init__).parameters) - {"self", "kwargs"}
+    assert set(WhatsAppListClientWabasOperator.template_fields) == arguments
+
+
+WORKER = """
+import sys
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListClientWabasOperator
+operator = WhatsAppListClientWabasOperator(task_id="t", output_path=sys.argv[1], page_size=5)
+print("ready", flush=True)
+operator.execute({})
+print("done", flush=True)
+"""
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("requests_before_kill", [1, 7, 30, 49])
+def test_a_killed_worker_leaves_what_was_there(
+    connected: GraphSandbox, tmp_path: Path, requests_before_kill: int
+) -> None:
+    path = tmp_path / "a.ndjson"
+    path.write_text("before")
+    connected.latency = 0.01
+    worker = subprocess.Popen([sys.executable, "-c", WORKER, str(path)], stdout=subprocess.PIPE, text=True)
+    with worker:
+        wait_for(lambda: len(connected.requests) >= requests_before_kill)
+        worker.send_signal(signal.SIGKILL)
+        assert worker.stdout is not None
+        assert "done" not in worker.stdout.read()
+    assert path.read_text() == "before"
+    assert os.listdir(tmp_path) == ["a.ndjson"]
+    connected.latency = 0
+    assert run(output_path=str(path))["count"] == 250

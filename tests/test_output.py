@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_whatsapp.output import Target
+
+ROWS: list[dict[str, Any]] = [
+    {"id": "1", "name": "plain", "owner": {"id": "9", "name": 'a "b", c'}, "n": 5, "ok": True},
+    {"id": "2", "name": "line\nbreak\r\nand \x85 \u2028 \u2029 \x00 tab\t", "list": ["x", None, 1.5]},
+    {"id": "3", "name": "Ünïcode 東京 😀 مرحبا", "n": None, "ok": False},
+    {"id": "4", "name": ""},
+]
+COLUMNS = ["id", "name"]
+
+
+def read_back(path: Path, format: str) -> list[dict[str, Any]]:
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if path.name.endswith(".gz") else data).decode()
+    if format == "ndjson":
+        assert text.endswith("\n") or not text
+        return [json.loads(line) for line in text.splitlines()]
+    if format == "json":
+        rows: list[dict[str, Any]] = json.loads(text)
+        return rows
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize(("name", "format"), [("a.ndjson", "ndjson"), ("a.jsonl", "ndjson"), ("a.json", "json")])
+def test_json_survives_a_round_trip(tmp_path: Path, name: str, format: str, suffix: str) -> None:
+    path = tmp_path / f"{name}{suffix}"
+    stored = Target(path.as_uri()).write(iter(ROWS), COLUMNS)
+    assert read_back(path, format) == ROWS
+    assert (stored.uri, stored.format, stored.count) == (path.as_uri(), format, 4)
+    assert stored.bytes == path.stat().st_size
+    assert stored.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_csv_survives_a_round_trip(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.csv{suffix}"
+    rows = [{**row, "name": row["name"].replace("\x00", "")} for row in ROWS]
+    Target(path.as_uri()).write(iter(rows), COLUMNS)
+    read = read_back(path, "csv")
+    assert list(read[0]) == ["id", "name", "owner", "n", "ok", "list"]
+    assert [row["name"] for row in read] == [row["name"] for row in rows]
+    assert json.loads(read[0]["owner"]) == ROWS[0]["owner"]
+    assert json.loads(read[1]["list"]) == ROWS[1]["list"]
+    assert [row["ok"] for row in read] == ["true", "", "false", ""]
+    assert [row["n"] for row in read] == ["5", "", "", ""]
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.ndjson", ""), ("a.json", "[\n]\n"), ("a.csv", "id,name\r\n")])
+def test_no_rows(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    assert Target(str(path)).write([], COLUMNS).count == 0
+    assert path.read_bytes().decode() == text
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(
+    st.lists(
+        st.fixed_dictionaries({"id": st.text("0123456789", min_size=1)}, optional={"name": json_values}), max_size=5
+    )
+)
+def test_any_rows_survive(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    for name, format in (("a.ndjson.gz", "ndjson"), ("a.json", "json")):
+        Target(str(tmp_path / name)).write(rows, COLUMNS)
+        assert read_back(tmp_path / name, format) == rows
+
+
+def test_the_same_rows_make_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a.ndjson.gz", "a.csv.gz", "a.json.gz"):
+        first, second = (Target(str(tmp_path / folder / name)).write(ROWS, COLUMNS) for folder in ("x", "y"))
+        assert first.sha256 == second.sha256
+
+
+def test_output_format_beats_the_suffix(tmp_path: Path) -> None:
+    path = tmp_path / "accounts.txt.gz"
+    assert Target(str(path), format="jsonl").write(ROWS, COLUMNS).format == "ndjson"
+    assert read_back(path, "ndjson") == ROWS
+
+
+class TestAllOrNothing:
+    def breaking(self) -> Iterator[dict[str, Any]]:
+        yield from ROWS
+        raise RuntimeError("the listing broke")
+
+    @pytest.mark.parametrize("name", ["a.ndjson", "a.csv", "a.json.gz"])
+    def test_a_failure_leaves_what_was_there(self, tmp_path: Path, name: str) -> None:
+        path = tmp_path / name
+        path.write_text("before")
+        with pytest.raises(RuntimeError):
+            Target(str(path)).write(self.breaking(), COLUMNS)
+        assert path.read_text() == "before"
+        assert os.listdir(tmp_path) == [name]
+
+    def test_a_failure_leaves_nothing_where_nothing_was(self, tmp_path: Path) -> None:
+        with pytest.raises(RuntimeError):
+            Target(str(tmp_path / "new" / "a.ndjson")).write(self.breaking(), COLUMNS)
+        assert os.listdir(tmp_path) == []
+
+    def test_the_last_check_can_keep_the_object_from_appearing(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.ndjson"
+        counts: list[int] = []
+
+        def refuse(count: int) -> None:
+            counts.append(count)
+            raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            Target(str(path)).write(ROWS, COLUMNS, before_publish=refuse)
+        assert counts == [4]
+        assert not path.exists()
+
+    def test_a_disk_that_fails_while_publishing_leaves_what_was_there(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "a.ndjson"
+        path.write_text("before")
+
+        def full(*args: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="No space"):
+            Target(str(path)).write(ROWS, COLUMNS)
+        assert path.read_text() == "before"
+        assert os.listdir(tmp_path) == ["a.ndjson"]
+
+    def test_a_link_is_written_through(self, tmp_path: Path) -> None:
+        real, link = tmp_path / "real.ndjson", tmp_path / "link.ndjson"
+        real.write_text("before")
+        link.symlink_to(real)
+        Target(str(link)).write(ROWS, COLUMNS)
+        assert link.is_symlink()
+        assert read_back(real, "ndjson") == ROWS
+
+
+class Store(MemoryFileSystem):
+    """A store in memory whose uploads can be made to break."""
+
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    cachable = False
+    protocol = "memory"
+    broken = False
+    lies = False
+
+    def put_file(self, lpath: str, rpath: str, *args: Any, **kwargs: Any) -> None:
+        if self.broken:
+            self.pipe_file(rpath, b"half")
+            raise OSError("the store went away")
+        super().put_file(lpath, rpath, *args, **kwargs)
+
+    def info(self, path: str, **kwargs: Any) -> Any:
+        return {**super().info(path, **kwargs), **({"size": 1} if self.lies else {})}
+
+
+_STORE = Store()
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    from airflow.sdk.io import attach
+
+    # Airflow keeps the first file system that is attached to a name.
+    attach("memory", conn_id="lake", fs=_STORE)
+    attach("memory", fs=_STORE)
+    yield _STORE
+    _STORE.__dict__.update(broken=False, lies=False, protocol="memory")
+    Store.store.clear()
+    Store.pseudo_dirs[:] = [""]
+
+
+class TestOtherStores:
+    def test_an_object_is_made_and_replaced(self, store: Store) -> None:
+        for rows in (ROWS, ROWS[:1]):
+            stored = Target("memory://bucket/a/b.ndjson", conn_id="lake").write(rows, COLUMNS)
+            assert stored.uri.endswith("bucket/a/b.ndjson")
+            data = store.cat_file("/bucket/a/b.ndjson")
+            assert [json.loads(line) for line in data.splitlines()] == rows
+            assert (stored.bytes, stored.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        assert store.find("/bucket") == ["/bucket/a/b.ndjson"]
+
+    def test_an_upload_that_breaks_leaves_what_was_there(self, store: Store) -> None:
+        target = Target("memory://bucket/a/b.ndjson")
+        target.write(ROWS[:1], COLUMNS)
+        before = store.cat_file("/bucket/a/b.ndjson")
+        store.broken = True
+        with pytest.raises(OSError, match="went away"):
+            target.write(ROWS, COLUMNS)
+        assert store.cat_file("/bucket/a/b.ndjson") == before
+        assert store.find("/bucket") == ["/bucket/a/b.ndjson"]
+
+    def test_a_store_of_whole_uploads_is_written_to_directly(self, store: Store) -> None:
+        store.protocol = "s3"
+        Target("memory://bucket/a/b.ndjson").write(ROWS, COLUMNS)
+        assert store.find("/bucket") == ["/bucket/a/b.ndjson"]
+
+    def test_a_store_that_kept_something_else_is_an_error(self, store: Store) -> None:
+        store.lies = True
+        with pytest.raises(OSError, match="holds 1 bytes after"):
+            Target("memory://bucket/a/b.ndjson").write(ROWS, COLUMNS)
+
+    def test_exists(self, store: Store) -> None:
+        target = Target("memory://bucket/a/b.ndjson")
+        assert not target.exists()
+        target.write(ROWS, COLUMNS)
+        assert target.exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("", "is not a path"),
+        (None, "is not a path"),
+        (5, "is not a path"),
+        ("/tmp/accounts", "names no format"),
+        ("/tmp/accounts.xml", "names no format"),
+        ("/tmp/accounts.gz", "names no format"),
+        ("/tmp/.d/accounts", "names no format"),
+        ("/tmp/a.ndjson.zip", "names no format"),
+        ("s3://key:5ecret@bucket/a.ndjson", "password in it"),
+        ("s3://bucket/a.ndjson", r"no storage is installed for s3://.*amazon\[s3fs\]"),
+        ("nosuch://bucket/a.ndjson", "no storage is installed for nosuch://"),
+    ],
+)
+def test_a_bad_path_is_refused(path: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^output_path: .*{message}") as caught:
+        Target(path)
+    assert "5ecret" not in str(caught.value)
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "a.ndjson"
+    folder.mkdir()
+    with pytest.raises(ValueError, match="is a folder"):
+        Target(str(folder))
+
+
+@pytest.mark.parametrize("format", ["xml", "", "parquet", "NDJSON"])
+def test_an_unknown_format_is_refused(format: str) -> None:
+    with pytest.raises(ValueError, match="^output_format: .* is not one of 'ndjson', 'jsonl', 'json', 'csv'"):
+        Target("/tmp/a.ndjson", format=format)
