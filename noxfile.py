@@ -1,0 +1,65 @@
+"""What can be run here: ``python3 -m nox -s demo``, ``tests``, ``lint``, ``types``, ``matrix``, ``build``."""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+PINS = ("-c", "constraints.txt")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """List a business's client accounts into an object: the sandbox's, or those of ``whatsapp_default``."""
+    session.install(*PINS, "-e", ".")
+    session.run("python", "demo.py", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests; ``graph/`` must be covered to the last branch."""
+    session.install(*PINS, "-e", ".", "--group", "tests")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    if not session.posargs:
+        session.run("coverage", "report")
+        session.run("coverage", "report", "--include=*/graph/*", "--fail-under=100")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and the traps that the linter knows."""
+    session.install(*PINS, "--group", "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types, strictly."""
+    session.install(*PINS, "-e", ".", "--group", "types")
+    session.run("mypy")
+
+
+@nox.session(python=["3.10", "3.13"])
+@nox.parametrize("airflow", ["3.1", "3.2", "3.3"])
+def matrix(session: nox.Session, airflow: str) -> None:
+    """Run the tests on each Airflow that the package supports, with its oldest and newest Python."""
+    session.install(f"apache-airflow=={airflow}.*", "-e", ".", "--group", "tests")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the oldest direct dependencies that the package allows."""
+    session.install("--resolution=lowest-direct", "-e", ".", "--group", "tests")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the wheel and the source distribution."""
+    session.run("uv", "build", external=True)

@@ -1,0 +1,154 @@
+"""The operator in a real Airflow: every DAG here runs through dag.test() on SQLite."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pendulum
+import pytest
+
+from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
+
+pytestmark = pytest.mark.usefixtures("airflow_db")
+
+DAGS = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+NOON = pendulum.datetime(2026, 11, 22, 12, tz="UTC")
+
+
+class Finished:
+    """What a run left behind."""
+
+    def __init__(self, run: Any) -> None:
+        self.state = str(run.state)
+        self._instances = {(ti.task_id, ti.map_index): ti for ti in run.get_task_instances()}
+        self.states = {key: str(ti.state) for key, ti in self._instances.items()}
+
+    def xcom(self, task_id: str, map_index: int = -1) -> Any:
+        return self._instances[task_id, map_index].xcom_pull(task_ids=task_id, map_indexes=map_index)
+
+    def rendered(self, task_id: str, map_index: int = -1) -> dict[str, Any]:
+        from airflow.models.renderedtifields import RenderedTaskInstanceFields
+
+        fields: dict[str, Any] = RenderedTaskInstanceFields.get_templated_fields(self._instances[task_id, map_index])
+        return fields
+
+
+def run_dag(dag_id: str, *, conf: dict[str, Any] | None = None) -> Finished:
+    namespaces = (runpy.run_path(str(file)) for file in DAGS.rglob("*.py"))
+    made = next(namespace[dag_id] for namespace in namespaces if dag_id in namespace)
+    dag = made() if callable(made) else made
+    return Finished(dag.test(run_conf=conf, logical_date=NOON))
+
+
+def test_example_list_client_wabas(connected: GraphSandbox) -> None:
+    del connected.accounts[4:]
+    finished = run_dag("list_client_wabas")
+    assert finished.state == "success"
+    accounts = finished.xcom("accounts")
+    wanted = [account["id"] for account in connected.accounts if account["ownership_type"] == "CLIENT_OWNED"]
+    assert [account["id"] for account in accounts] == wanted
+    assert [key for key in finished.states if key[0] == "phone_numbers"] == [
+        ("phone_numbers", index) for index in range(len(wanted))
+    ]
+    asked = [request.path.rpartition("/")[2] for request in connected.requests]
+    assert asked.count("phone_numbers") == len(wanted)
+
+
+def test_example_export_client_wabas(connected: GraphSandbox, tmp_path: Path) -> None:
+    finished = run_dag("export_client_wabas", conf={"lake": tmp_path.as_uri()})
+    assert finished.state == "success"
+    manifest = finished.xcom("export")
+    (path,) = (tmp_path / "client_wabas").iterdir()
+    assert manifest["uri"] == path.as_uri()
+    assert path.name.endswith(".ndjson.gz")
+    rows = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+    assert [row["id"] for row in rows] == [account["id"] for account in connected.accounts]
+
+    from airflow.models.asset import AssetEvent
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        event = session.query(AssetEvent).order_by(AssetEvent.id.desc()).first()
+        assert event is not None
+        assert event.extra == manifest
+
+
+def test_every_field_can_be_a_template(connected: GraphSandbox, tmp_path: Path) -> None:
+    params = {
+        "business": connected.business_id,
+        "edge": "client",
+        "field": "name",
+        "types": "CLIENT_OWNED,ON_BEHALF_OF",
+        "since": "2010-01-01",
+        "size": 20,
+        "folder": str(tmp_path),
+        "exists": "overwrite",
+        "empty": "fail",
+        "conn": "default",
+    }
+    finished = run_dag("templated", conf=params)
+    assert finished.state == "success"
+    assert finished.xcom("accounts")["uri"] == (tmp_path / "2026-11-22.json").as_uri()
+    assert finished.xcom("accounts")["count"] == 20
+    created = json.loads(connected.requests[0].params["filtering"])[1]
+    assert created == {"field": "creation_time", "operator": "IN_RANGE", "value": ["1262304000", "1795348800"]}
+    assert finished.rendered("accounts")["fields"] == "id,name"
+
+
+def test_mapped_over_businesses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with GraphSandbox(accounts=3, businesses=3) as graph:
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", graph.connection)
+        finished = run_dag("mapped", conf={"folder": str(tmp_path)})
+        assert finished.state == "success"
+        for index, business in enumerate(graph.businesses):
+            wanted = [account["id"] for account in graph.client_accounts_of(business["id"])]
+            assert [row["id"] for row in finished.xcom("rows", index)] == wanted
+            assert finished.xcom("objects", index)["business_id"] == business["id"]
+            rows = (tmp_path / f"{business['id']}.ndjson").read_text().splitlines()
+            assert [json.loads(row)["id"] for row in rows] == wanted
+
+
+def test_retried(connected: GraphSandbox, tmp_path: Path) -> None:
+    # A throttle that names no wait is left to the task's own retries at once.
+    connected.fail_next(Fault.too_many_requests(after=1))
+    finished = run_dag("retried", conf={"folder": str(tmp_path)})
+    assert finished.state == "success"
+    assert finished.xcom("accounts")["count"] == 250
+    assert len(connected.requests) == 5
+
+
+def test_not_retried_when_that_cannot_help(connected: GraphSandbox, tmp_path: Path) -> None:
+    connected.fail_next(Fault.expired_token(times=100))
+    finished = run_dag("retried", conf={"folder": str(tmp_path)})
+    assert finished.state == "failed"
+    assert len(connected.requests) == 1
+
+
+def test_without_xcom(connected: GraphSandbox, tmp_path: Path) -> None:
+    finished = run_dag("without_xcom", conf={"folder": str(tmp_path)})
+    assert finished.state == "success"
+    assert finished.xcom("object") is None
+    assert finished.xcom("rows") is None
+    assert len((tmp_path / "a.ndjson").read_text().splitlines()) == 250
+
+
+def test_skipped(connected: GraphSandbox) -> None:
+    connected.accounts.clear()
+    assert run_dag("skipped").states["accounts", -1] == "skipped"
+
+
+def test_no_secret_in_the_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with GraphSandbox(accounts=5, app_secret="5ecre7" * 5) as graph:
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", graph.connection)
+        graph.fail_next(Fault.echoed_token(after=1))
+        finished = run_dag("two_tasks", conf={"folder": str(tmp_path)})
+        assert finished.states == {("first", -1): "success", ("second", -1): "failed"}
+        stored = b"".join(path.read_bytes() for path in Path(os.environ["AIRFLOW_HOME"]).rglob("*") if path.is_file())
+        assert finished.xcom("first")["sha256"].encode() in stored
+        assert graph.token.encode() not in stored
+        assert b"5ecre7" * 5 not in stored

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import warnings
+from importlib.metadata import entry_points, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import airflow_provider_whatsapp
+from airflow_provider_whatsapp.get_provider_info import get_provider_info
+
+PROJECT = Path(__file__).parent.parent
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def loaded_by(statement: str, *, after: str = "") -> set[str]:
+    code = f"import sys\n{after}\nbefore = set(sys.modules)\n{statement}\nprint(*(set(sys.modules) - before))"
+    return set(run_python(code).splitlines()[-1].split())
+
+
+def roots(modules: set[str]) -> set[str]:
+    return {module.partition(".")[0] for module in modules}
+
+
+def test_graph_is_pure() -> None:
+    modules = loaded_by(
+        "import airflow_provider_whatsapp.graph, airflow_provider_whatsapp.graph.flow",
+        after="import asyncio, json, logging, dataclasses, typing, re, zlib, hmac, hashlib, email.utils, urllib.parse, array",
+    )
+    foreign = {module for module in roots(modules) if module not in sys.stdlib_module_names}
+    assert foreign == {"airflow_provider_whatsapp"}
+    assert not {"socket", "ssl", "requests", "httpx", "airflow", "http.client"} & modules
+
+
+def test_the_sandbox_needs_the_standard_library_only() -> None:
+    modules = loaded_by("import airflow_provider_whatsapp.sandbox")
+    assert {module for module in roots(modules) if module not in sys.stdlib_module_names} == {
+        "airflow_provider_whatsapp"
+    }
+    assert not [module for module in modules if module.startswith("airflow_provider_whatsapp.graph")]
+
+
+def test_a_dag_file_loads_no_http_library() -> None:
+    modules = loaded_by(
+        "import airflow_provider_whatsapp.operators.whatsapp", after="import airflow.sdk, airflow.sdk.log"
+    )
+    assert roots(modules) <= {"airflow_provider_whatsapp", "airflow", *sys.stdlib_module_names}
+    assert "airflow_provider_whatsapp.client" not in modules
+
+
+def test_imports_go_one_way() -> None:
+    order = ["graph", "client", "connection", "output", "hooks", "operators"]
+    allowed = {"output": set(), "connection": {"graph", "client"}, "operators": {"graph", "client", "output", "hooks"}}
+    package = PROJECT / "airflow_provider_whatsapp"
+    for name in order:
+        sources = (
+            [package / f"{name}.py"] if (package / f"{name}.py").exists() else list((package / name).rglob("*.py"))
+        )
+        assert sources
+        imported = set()
+        for source in sources:
+            imported |= set(re.findall(r"(?:from|import) airflow_provider_whatsapp\.([a-z_]+)", source.read_text()))
+        imported -= {name, "_compat"}
+        assert imported <= allowed.get(name, set(order[: order.index(name)])), name
+
+
+def test_the_version_is_one() -> None:
+    assert version("airflow-provider-whatsapp") == airflow_provider_whatsapp.__version__
+    assert f"## {airflow_provider_whatsapp.__version__}" in (PROJECT / "CHANGELOG.md").read_text()
+
+
+def test_the_package_is_typed() -> None:
+    assert files(airflow_provider_whatsapp).joinpath("py.typed").is_file()
+
+
+def test_the_entry_point_leads_to_the_declaration() -> None:
+    (entry,) = [
+        e
+        for e in entry_points(group="apache_airflow_provider")
+        if e.dist and e.dist.name == "airflow-provider-whatsapp"
+    ]
+    assert entry.load() is get_provider_info
+
+
+def test_the_declaration_fits_the_schemas_that_airflow_ships() -> None:
+    import airflow
+    from jsonschema import Draft7Validator
+
+    info = get_provider_info()
+    core = Path(airflow.__file__).parent
+    Draft7Validator(json.loads((core / "provider_info.schema.json").read_text())).validate(info)
+    development = json.loads((core / "provider.yaml.schema.json").read_text())
+    connection_types = {
+        **development["properties"]["connection-types"],
+        "definitions": development.get("definitions", {}),
+    }
+    if "conn-fields" in json.dumps(connection_types):  # since Airflow 3.2
+        Draft7Validator(connection_types).validate(info["connection-types"])
+
+
+def test_airflow_finds_the_provider() -> None:
+    from airflow.providers_manager import ProvidersManager
+
+    manager = ProvidersManager()
+    assert manager.providers["airflow-provider-whatsapp"].version == airflow_provider_whatsapp.__version__
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated since 3.2, alone since before
+        hook: Any = manager.hooks["whatsapp"]
+    assert hook.hook_class_name == "airflow_provider_whatsapp.hooks.whatsapp.WhatsAppHook"
+    assert hook.connection_testable
+
+
+def test_everything_declared_can_be_imported() -> None:
+    info = get_provider_info()
+    modules = [module for kind in ("hooks", "operators") for entry in info[kind] for module in entry["python-modules"]]
+    run_python("import " + ", ".join(modules))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib came with Python 3.11")
+def test_runtime_dependencies_are_two() -> None:
+    import tomllib
+
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    assert [re.split("[>=]", dependency)[0] for dependency in project["dependencies"]] == ["apache-airflow", "requests"]

@@ -1,0 +1,119 @@
+"""The README's snippets are what users copy: each of them runs here."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListClientWabasOperator
+from airflow_provider_whatsapp.sandbox import GraphSandbox
+
+PROJECT = Path(__file__).parent.parent
+README = (PROJECT / "README.md").read_text()
+
+
+def snippet(name: str) -> str:
+    match = re.search(rf"<!-- {name} -->\n```\w+\n(.*?)```", README, re.DOTALL)
+    assert match is not None, name
+    return match[1]
+
+
+def run(name: str, **names: Any) -> dict[str, Any]:
+    namespace = {
+        "WhatsAppHook": WhatsAppHook,
+        "WhatsAppListClientWabasOperator": WhatsAppListClientWabasOperator,
+        **names,
+    }
+    exec(snippet(name), namespace)  # noqa: S102  # our own text
+    return namespace
+
+
+def test_every_python_snippet_has_a_test() -> None:
+    assert README.count("```python") == len(re.findall(r"<!-- [\w ]+ -->\n```python", README)) == 4
+
+
+def test_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    (assignment,) = shlex.split(snippet("connection"))[1:]
+    name, _, value = assignment.partition("=")
+    assert name == "AIRFLOW_CONN_WHATSAPP_DEFAULT"
+    monkeypatch.setenv(name, value)
+    assert WhatsAppHook().waba_read("client").node_id == "1906385232743451"
+
+
+def test_the_first_dag(connected: GraphSandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    dag = run("first DAG")["client_accounts"]()
+    assert set(dag.task_dict) == {"accounts", "greet"}
+    rows = dag.get_task("accounts").execute({})
+    dag.get_task("greet").python_callable(rows[0])
+    assert "Hello " in capsys.readouterr().out
+
+
+def test_the_operator(connected: GraphSandbox, tmp_path: Path) -> None:
+    operator = eval(snippet("operator"), {"WhatsAppListClientWabasOperator": WhatsAppListClientWabasOperator})  # noqa: S307
+    connected.accounts[0].update(creation_time=1777777777, ownership_type="CLIENT_OWNED")
+    operator.output_path, operator.output_conn_id = str(tmp_path / "a.ndjson.gz"), None
+    assert operator.execute({})["count"] == 1
+
+
+def test_the_hook(connected: GraphSandbox) -> None:
+    del connected.accounts[2:]
+    assert isinstance(run("hook")["phones"], list)
+
+
+def test_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    run("sandbox")["test_my_dag"](monkeypatch)
+
+
+def test_the_arguments_in_the_table_are_those_of_the_operator() -> None:
+    table = README[README.index("| argument |") : README.index("All of them are templated")]
+    named = set(
+        re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in table.splitlines() if row.startswith("| `")))
+    )
+    assert named == set(WhatsAppListClientWabasOperator.template_fields)
+
+
+def test_the_commands_exist() -> None:
+    sessions = set(re.findall(r"@nox\.session.*?\ndef (\w+)", (PROJECT / "noxfile.py").read_text(), re.DOTALL))
+    for text in (README, (PROJECT / "CONTRIBUTING.md").read_text(), (PROJECT / ".ci" / "run").read_text()):
+        for names in re.findall(r"nox -s ([a-z ]+)", text):
+            assert set(names.split()) <= sessions
+
+
+def test_the_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (PROJECT / target).exists(), target
+
+
+def test_the_demo_shows_what_a_user_gets() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+    shown = subprocess.run(
+        [sys.executable, "demo.py"], cwd=PROJECT, env=environment, check=True, capture_output=True, text=True
+    ).stdout
+    assert "Listed: page 25, 2500 accounts so far" in shown
+    assert re.search(r"^id +name +country +ownership_type +account_review_status$", shown, re.MULTILINE)
+    assert "2,500 accounts in all" in shown
+    assert '"count": 2500' in shown
+    assert Path(shown.strip().splitlines()[-1].strip()).is_file()
+
+
+def test_the_demo_lists_the_business_of_the_connection(graph: GraphSandbox) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+    shown = subprocess.run(
+        [sys.executable, "demo.py"],
+        cwd=PROJECT,
+        env={**environment, "AIRFLOW_CONN_WHATSAPP_DEFAULT": graph.connection},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert "Listing the business of the connection whatsapp_default." in shown
+    assert "250 accounts in all" in shown
+    assert graph.token not in shown
