@@ -120,10 +120,6 @@ class GraphClient(_Client):
         self._session = requests.Session()
         self._session.headers = requests.structures.CaseInsensitiveDict(config.headers)
         self._session.trust_env = not config.on_loopback
-        if config.trusted_cas:
-            self._session.verify = config.trusted_cas
-        if config.proxy and not config.on_loopback:
-            self._session.proxies = {"http": config.proxy, "https": config.proxy}
 
     def __enter__(self) -> GraphClient:
         """Return the client, to be closed at the end of the block."""
@@ -179,6 +175,9 @@ class GraphClient(_Client):
                 # As `auth`, since a header of that name gives way to an entry in ~/.netrc.
                 auth=_Headers(headers),
                 timeout=self._config.timeout,
+                # Here, since environment variables would beat what the session says.
+                verify=self._config.trusted_cas or True,
+                proxies={"https": self._config.proxy} if self._config.proxy else None,
                 allow_redirects=False,
                 stream=True,
             ) as response:
