@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 HERE = Path(__file__).parent
 OUTPUT = HERE / "demo_output"
@@ -66,7 +65,7 @@ def run_export() -> dict[str, Any]:
     warnings.simplefilter("ignore")
     from example_dags.export_client_wabas import export_client_wabas
 
-    run = export_client_wabas().test(run_conf={"lake": OUTPUT.as_uri()})
+    run = export_client_wabas().test(run_conf={"lake": f"file://{OUTPUT}"})
     export = run.get_task_instance("export")
     if run.state != "success" or export is None:
         sys.exit("The run failed; the lines above say why.")
@@ -76,7 +75,7 @@ def run_export() -> dict[str, Any]:
 
 def show(manifest: dict[str, Any]) -> None:
     """Print the first accounts as a table, how many there are, the manifest and where the object lies."""
-    path = urlsplit(manifest["uri"]).path
+    path = manifest["uri"].removeprefix("file://")
     with gzip.open(path, "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in islice(file, SHOWN_ROWS)]
     print()

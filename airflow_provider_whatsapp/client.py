@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import random
 import ssl
@@ -31,6 +30,8 @@ from airflow_provider_whatsapp.graph.messages import (
 from airflow_provider_whatsapp.graph.pages import Page
 from airflow_provider_whatsapp.graph.query import EdgeRead
 from airflow_provider_whatsapp.graph.retry import RetryPolicy
+from airflow_provider_whatsapp.library_logs import keep_out_of_library_logs
+from airflow_provider_whatsapp.session import NO_COOKIES, Attempt, Headers, Session
 
 _CHUNK_BYTES = 64 * 1024
 _Read = TypeVar("_Read")
@@ -43,7 +44,7 @@ class GraphConfig:
     :param credentials: token and app secret
     :param base_url: ``https://host[:port][/path]``, or ``http://`` on loopback, without a trailing slash
     :param version: ``vN.0``
-    :param timeout: seconds for one HTTP attempt, from connecting to the last byte
+    :param timeout: seconds for one HTTP attempt: connecting, waiting for the answer, and its last byte
     :param proxy: address of an HTTP proxy; None leaves that to the usual environment variables
     :param ca_bundle: path of a PEM file or folder with the CAs to trust; None leaves that to the environment
     """
@@ -88,7 +89,7 @@ class _Client:
         self._config = config
         self._policy = policy
         self._answered_versions: set[str] = set()
-        _SECRETS_FILTER.guard(config.credentials)
+        keep_out_of_library_logs(config.credentials)
 
     def _flow(self) -> GraphFlow:
         return GraphFlow(
@@ -117,7 +118,7 @@ class GraphClient(_Client):
     ) -> None:
         super().__init__(config, policy)
         self._sleep = sleep
-        self._session = requests.Session()
+        self._session = Session()
         self._session.headers = requests.structures.CaseInsensitiveDict(config.headers)
         self._session.trust_env = not config.on_loopback
 
@@ -166,27 +167,32 @@ class GraphClient(_Client):
                     yield step
 
     def _send(self, request: Request) -> Response | GraphError:
-        params, headers = self._config.credentials.sign(request)
-        deadline = time.monotonic() + self._config.timeout
         try:
-            with self._session.get(
-                self._config.url(request),
-                params=params,
-                # As `auth`, since a header of that name gives way to an entry in ~/.netrc.
-                auth=_Headers(headers),
-                timeout=self._config.timeout,
-                # Here, since environment variables would beat what the session says.
-                verify=self._config.trusted_cas or True,
-                proxies={"https": self._config.proxy} if self._config.proxy else None,
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                body = _read_body(response, deadline)
+            with Attempt(self._config.timeout):
+                return self._exchange(request)
         except GraphError as error:
             return error
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        except Exception as error:
             return _transport_error(error, self._config)
-        return Response(response.status_code, _lower_case(response.headers), body)
+
+    def _exchange(self, request: Request) -> Response:
+        params, headers = self._config.credentials.sign(request)
+        with self._session.get(
+            self._config.url(request),
+            params=params,
+            # As `auth`, since a header of that name gives way to an entry in ~/.netrc.
+            auth=Headers(headers),
+            timeout=self._config.timeout,
+            # Here, since environment variables would beat what the session says.
+            verify=self._config.trusted_cas or True,
+            proxies={"https": self._config.proxy} if self._config.proxy else None,
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            body = _Body()
+            while chunk := response.raw.read(_CHUNK_BYTES, decode_content=False):
+                body.add(chunk)
+        return Response(response.status_code, _lower_case(response.headers), body.joined())
 
 
 class AsyncGraphClient(_Client):
@@ -206,14 +212,21 @@ class AsyncGraphClient(_Client):
     ) -> None:
         super().__init__(config, policy)
         self._sleep = sleep
-        self._http = httpx.AsyncClient(
-            headers=config.headers,
-            timeout=config.timeout,
-            trust_env=not config.on_loopback,
-            verify=_tls_context(config.trusted_cas),
-            proxy=None if config.on_loopback else config.proxy,
-            follow_redirects=False,
-        )
+        try:
+            self._http = httpx.AsyncClient(
+                headers=config.headers,
+                timeout=config.timeout,
+                trust_env=not config.on_loopback,
+                verify=_tls_context(config.trusted_cas),
+                proxy=None if config.on_loopback else config.proxy,
+                follow_redirects=False,
+            )
+        except Exception as error:
+            # Not with its text, which may hold a part of the proxy's password.
+            raise ValueError(
+                f"the proxy or the CAs of the connection or the environment are unusable ({type(error).__name__})"
+            ) from None
+        self._http.cookies.jar.set_policy(NO_COOKIES)
 
     async def __aenter__(self) -> AsyncGraphClient:
         """Return the client, to be closed at the end of the block."""
@@ -264,41 +277,38 @@ class AsyncGraphClient(_Client):
             return await asyncio.wait_for(self._exchange(request), self._config.timeout)
         except GraphError as error:
             return error
-        except (httpx.HTTPError, httpx.StreamError, asyncio.TimeoutError, OSError) as error:
+        except Exception as error:
             return _transport_error(error, self._config)
 
     async def _exchange(self, request: Request) -> Response:
         params, headers = self._config.credentials.sign(request)
         async with self._http.stream("GET", self._config.url(request), params=params, headers=headers) as response:
-            chunks, size = [], 0
+            body = _Body()
             async for chunk in response.aiter_raw(_CHUNK_BYTES):
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > MAX_BODY_BYTES:
-                    raise too_large()
-        return Response(response.status_code, _lower_case(response.headers), b"".join(chunks))
+                body.add(chunk)
+        return Response(response.status_code, _lower_case(response.headers), body.joined())
 
 
-class _Headers(requests.auth.AuthBase):
-    def __init__(self, headers: dict[str, str]) -> None:
-        self._headers = headers
+class _Body:
+    """The bytes of a body as they come, up to the limit."""
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers.update(self._headers)
-        return request
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._size = 0
 
+    def add(self, chunk: bytes) -> None:
+        """Take the next bytes.
 
-def _read_body(response: requests.Response, deadline: float) -> bytes:
-    chunks, size = [], 0
-    # read1, since read would wait for a whole chunk, however slowly its bytes drip.
-    while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False):
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
+        :raises GraphProtocolError: there are too many
+        """
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        if self._size > MAX_BODY_BYTES:
             raise too_large()
-        if time.monotonic() > deadline:
-            raise requests.Timeout
-    return b"".join(chunks)
+
+    def joined(self) -> bytes:
+        """All of them."""
+        return b"".join(self._chunks)
 
 
 def _lower_case(headers: Mapping[str, str]) -> dict[str, str]:
@@ -334,13 +344,17 @@ def _transport_error(error: BaseException, config: GraphConfig) -> GraphTranspor
         )
     if any(isinstance(cause, _TIMEOUTS) and not isinstance(cause, _NO_TIMEOUT) for cause in causes):
         return GraphTransportError(f"no complete answer from {host} within {config.timeout:g} s")
+    known = (OSError, requests.RequestException, urllib3.exceptions.HTTPError, httpx.HTTPError, httpx.StreamError)
     reasons = (_system_reason(cause) for cause in reversed(causes) if isinstance(cause, OSError))
     return GraphTransportError(
-        f"no complete answer from {host}: {next(filter(None, reasons), type(causes[-1]).__name__)}"
+        f"no complete answer from {host}: {next(filter(None, reasons), type(causes[-1]).__name__)}",
+        retryable=isinstance(error, known),
     )
 
 
 def _system_reason(error: OSError) -> str | None:
+    if isinstance(error, ssl.SSLError):
+        return "the TLS handshake failed; is it an https address?"
     # Its own text may hold what was sent; name resolution has numbers of its own, below zero.
     return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
 
@@ -355,43 +369,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         following = following.__cause__ or next(
             (value for value in inner if isinstance(value, BaseException)), following.__context__
         )
-
-
-class _SecretsFilter(logging.Filter):
-    """Takes secrets out of what HTTP libraries log: the proof can only travel in the query, and servers echo tokens."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._credentials: set[Credentials] = set()
-
-    def guard(self, credentials: Credentials) -> None:
-        """Keep these secrets out of the libraries' logs from now on."""
-        self._credentials.add(credentials)
-        for name in _LIBRARY_LOGGERS:
-            logging.getLogger(name).addFilter(self)
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record pass, without secrets."""
-        record.msg = self._redacted(record.msg)
-        if isinstance(record.args, tuple):
-            record.args = tuple(self._redacted(arg) for arg in record.args)
-        return True
-
-    def _redacted(self, value: object) -> object:
-        if not isinstance(value, (str, httpx.URL)):
-            return value
-        text = clean = str(value)
-        for credentials in self._credentials:
-            clean = credentials.redact(clean)
-        return value if clean == text else clean
-
-
-_LIBRARY_LOGGERS = (
-    "urllib3.connectionpool",
-    "urllib3.util.retry",
-    "httpx",
-    "httpcore.connection",
-    "httpcore.http11",
-    "httpcore.proxy",
-)
-_SECRETS_FILTER = _SecretsFilter()

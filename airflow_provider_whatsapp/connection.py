@@ -80,13 +80,17 @@ def base_url_from(host: str | None, port: int | None = None) -> str:
     if match is None or {".", ".."} & set(rest.split("/")) or not _is_ip_if_bracketed(match["name"]):
         raise ValueError(f"host: {text!r} is not an address; a right one looks like {DEFAULT_BASE_URL!r}")
     name = match["name"].lower()
-    if scheme.lower() not in ("https", "http") or (scheme.lower() == "http" and not _is_loopback(name)):
+    if scheme.lower() not in ("https", "http"):
+        raise ValueError(f"host: {text!r} is no web address; a right one looks like {DEFAULT_BASE_URL!r}")
+    if scheme.lower() == "http" and not _is_loopback(name):
         raise ValueError(
             f"host: {text!r} would send the token unencrypted: only https is allowed, http only to loopback "
             f"(127.0.0.1, [::1], localhost); a right one looks like {DEFAULT_BASE_URL!r}"
         )
-    number = int(match["port"] or port or 0)
-    if number > 65535 or (match["port"] and number == 0):
+    if re.search(r"/v[0-9]+\.[0-9]+(/|$)", match["path"]):
+        raise ValueError(f"host: {text!r} has a version in it, which goes into api_version instead")
+    number = int(match["port"] or (port if isinstance(port, int) else 0) or 0)
+    if not 0 <= number <= 65535 or (match["port"] and number == 0):
         raise ValueError(f"host: {number} is not a port; a right one is from 1 to 65535")
     return f"{scheme.lower()}://{name}{f':{number}' if number else ''}{match['path']}"
 
@@ -120,7 +124,7 @@ def _extra(extra: str | None) -> dict[str, Any]:
     # Not through `extra_dejson`: it takes what is not JSON for empty, and a proof would silently be missing.
     try:
         value = json.loads(extra or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise ValueError('extra: not a JSON object; a right one looks like {"business_id": "1906385232743451"}')
@@ -154,7 +158,7 @@ def _timeout(value: Any) -> float:
         return _DEFAULT_TIMEOUT
     try:
         seconds = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = math.nan
     if not 0 < seconds <= _LONGEST_TIMEOUT:
         raise ValueError(

@@ -7,6 +7,7 @@ still come would have to take back what it has when they stop coming, and not ev
 from __future__ import annotations
 
 import csv
+import glob
 import gzip
 import hashlib
 import io
@@ -15,6 +16,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,7 +27,8 @@ from urllib.parse import urlsplit
 Row = dict[str, Any]
 
 # Stores in which an upload becomes visible only when it is complete. Elsewhere it goes beside its place first.
-_WHOLE_UPLOADS = frozenset({"s3", "s3a", "s3n", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "r2"})
+_WHOLE_UPLOADS = frozenset({"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci"})
+_LEFTOVER_SECONDS = 3600
 # Python's and JavaScript's readers take these for line ends, which JSON allows within a text.
 _LINE_ENDS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -61,11 +64,18 @@ class Target:
     def __init__(self, path: str, *, conn_id: str | None = None, format: str | None = None) -> None:
         # Here, since it loads fsspec.
         from airflow.sdk import ObjectStoragePath
+        from fsspec import AbstractFileSystem
 
         if not isinstance(path, str) or not path.strip():
             raise ValueError(f"output_path: {path!r} is not a path; a right one looks like 's3://bucket/wabas.ndjson'")
         path = path.strip()
-        if ":" in urlsplit(path).netloc.rpartition("@")[0]:
+        scheme, host = urlsplit(path).scheme, urlsplit(path).netloc
+        if ("://" not in path and not path.startswith("/")) or (scheme in ("file", "local") and host):
+            raise ValueError(
+                f"output_path: {path!r} is neither a URL nor an absolute path; right ones look like "
+                "'s3://bucket/wabas.ndjson' and 'file:///data/wabas.ndjson'"
+            )
+        if ":" in host.rpartition("@")[0]:
             raise ValueError(
                 "output_path: has a password in it; put that in a connection and name it by output_conn_id"
             )
@@ -75,13 +85,19 @@ class Target:
             self._path = ObjectStoragePath(path, **({"conn_id": conn_id} if conn_id else {}))
             self._fs = self._path.fs
         except (ImportError, ValueError, KeyError) as error:
-            scheme = urlsplit(path).scheme
             raise ValueError(
                 f"output_path: no storage is installed for {scheme}:// ({error}); "
                 f"install the provider that brings it{_STORAGE_HINTS.get(scheme, '')}"
             ) from error
         self._local = "file" in _protocols(self._fs)
         self._key = os.path.abspath(self._path.path) if self._local else str(self._path.path)
+        if self._local:
+            _check_writable(self._key)
+        elif not _protocols(self._fs) & _WHOLE_UPLOADS and type(self._fs).mv is AbstractFileSystem.mv:
+            raise ValueError(
+                f"output_path: {scheme}:// neither shows uploads only when they are complete nor moves an object into "
+                "place in one step, so half an object could be seen there; write to another store"
+            )
         if self._fs.isdir(self._key):
             raise ValueError(
                 f"output_path: {path!r} is a folder; name the object too, e.g. {path.rstrip('/')}/wabas.ndjson"
@@ -138,6 +154,7 @@ class Target:
         # Where the path is a link, what it leads to is replaced, not the link.
         target = Path(os.path.realpath(self._key))
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target)
         beside = target.with_name(_beside(target.name))
         try:
             with staged.open("rb") as source, beside.open("xb") as sink:
@@ -155,6 +172,8 @@ class Target:
         try:
             self._fs.put_file(str(staged), beside)
             self._fs.mv(beside, self._key)
+            if self._fs.exists(beside):
+                raise OSError(f"{self.uri} could not be replaced by {beside}")
         except BaseException:
             with suppress(Exception):
                 self._fs.rm_file(beside)
@@ -177,7 +196,10 @@ _FORMATS = {"ndjson": "ndjson", "jsonl": "ndjson", "json": "json", "csv": "csv"}
 def _format_of(path: str, format: str | None) -> str:
     if format is not None:
         if format not in _FORMATS:
-            raise ValueError(f"output_format: {format!r} is not one of {', '.join(map(repr, _FORMATS))}")
+            raise ValueError(
+                f"output_format: {format!r} is not one of {', '.join(map(repr, _FORMATS))}; "
+                "it is compressed where output_path ends in .gz"
+            )
         return _FORMATS[format]
     name = path.rpartition("/")[2].lower().removesuffix(".gz")
     suffix = name.rpartition(".")[2] if "." in name else ""
@@ -189,12 +211,28 @@ def _format_of(path: str, format: str | None) -> str:
     return _FORMATS[suffix]
 
 
+def _check_writable(key: str) -> None:
+    # Better now than after the whole listing.
+    existing = next(parent for parent in Path(os.path.realpath(key)).parents if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"output_path: nothing can be written below {str(existing)!r} by this worker")
+
+
 def _protocols(fs: Any) -> frozenset[str]:
     return frozenset({fs.protocol} if isinstance(fs.protocol, str) else fs.protocol)
 
 
 def _beside(name: str) -> str:
-    return f".{name}.{secrets.token_hex(8)}.tmp"
+    # As long as the name may be, this one fits beside it.
+    return f".{name[:100]}.{secrets.token_hex(8)}.tmp"
+
+
+def _remove_leftovers(target: Path) -> None:
+    # A worker that is killed while it publishes leaves its copy; one that still publishes has touched its own lately.
+    for leftover in target.parent.glob(glob.escape(f".{target.name[:100]}.") + "?" * 16 + ".tmp"):
+        with suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
+                leftover.unlink()
 
 
 class _Counter:

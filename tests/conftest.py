@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Airflow reads its settings when it is first imported, so they stand before everything else.
@@ -24,6 +25,10 @@ os.environ.update(
 )
 
 from airflow_provider_whatsapp.sandbox import GraphSandbox  # noqa: E402
+
+# Two shared cores are no place for deadlines.
+hypothesis.settings.register_profile("project", deadline=None)
+hypothesis.settings.load_profile("project")
 
 PROJECT = Path(__file__).parent.parent
 

@@ -129,7 +129,7 @@ def test_the_proof_goes_along_on_every_page(driver_class: Callable[[GraphConfig]
     with GraphSandbox(accounts=250, app_secret=SECRET) as graph:
         assert len(ids(driver_class(config_of(graph)).pages(clients_of(graph)))) == 250
         assert [request.params["appsecret_proof"] for request in graph.requests] == ["***"] * 3
-        with pytest.raises(GraphRequestError, match="set app_secret in the connection"):
+        with pytest.raises(GraphRequestError, match="app_secret must be set"):
             driver_class(config_of(graph, credentials=Credentials(graph.token))).pages(clients_of(graph))
         with pytest.raises(GraphError, match="appsecret_proof"):
             driver_class(config_of(graph, credentials=Credentials(graph.token, "wrong"))).pages(clients_of(graph))
@@ -287,6 +287,11 @@ def test_a_reply_that_drips_times_out(graph: GraphSandbox, driver_class: Callabl
     assert len(ids(driver.pages(clients_of(graph)))) == 250
     assert len(driver.waits) == 1
     assert time.monotonic() - started < 10
+
+
+def test_an_id_below_zero_is_an_id(graph: GraphSandbox, driver: Driver) -> None:
+    graph.accounts[0]["id"] = "-1"
+    assert ids(driver.pages(clients_of(graph)))[0] == "-1"
 
 
 def test_nobody_there(driver_class: Callable[[GraphConfig], Driver]) -> None:

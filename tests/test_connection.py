@@ -110,7 +110,7 @@ def test_where_the_api_is(host: str | None, port: int | None, url: str) -> None:
         "http://127.0.0.1\\.evil.example", "http://127.0.0.1#.evil.example", "http://127.0.0.1?x", "https://graph.facebook.com/../x",
         "https://graph.facebook.com/%2e%2e", "https://", "https://a b", "https://a\n.com", "https://[bad", "https://[bad]", "https://x/./y", "graph.facebook.com:99999",
         "graph.facebook.com:0", "graph.facebook.com:x", "javascript:alert(1)", "https:graph.facebook.com", "//graph.facebook.com",
-        "https://x/..", "https://.", "-", "https://a..b",
+        "https://x/..", "https://graph.facebook.com/v26.0", "http://127.0.0.1:8099/v26.0/", "https://.", "-", "https://a..b",
     ],
 )  # fmt: skip
 def test_where_it_cannot_be(host: str) -> None:
@@ -150,6 +150,10 @@ def test_userinfo_is_refused_and_not_shown(host: str) -> None:
         ({"extra": {"timeout": 601}}, "timeout"),
         ({"extra": {"timeout": True}}, "timeout"),
         ({"extra": {"timeout": [30]}}, "timeout"),
+        ({"extra": {"timeout": 10**400}}, "timeout"),
+        ({"extra": "[" * 100_000}, "extra"),
+        ({"port": -5}, "host"),
+        ({"port": 65536}, "host"),
         ({"extra": {"proxy": "socks5://5ecret@proxy"}}, "proxy"),
         ({"extra": {"proxy": "proxy:3128"}}, "proxy"),
         ({"extra": {"proxy": 5}}, "proxy"),

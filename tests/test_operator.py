@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -230,9 +231,14 @@ class TestLog:
 def test_an_asset_learns_what_was_written(connected: GraphSandbox, tmp_path: Path) -> None:
     asset = Asset("accounts")
 
-    event = SimpleNamespace(extra={})
-    manifest = run({"outlet_events": {asset: event}}, outlets=[asset], output_path=str(tmp_path / "a.json"))
-    assert event.extra == manifest
+    events: dict[str, SimpleNamespace] = defaultdict(lambda: SimpleNamespace(extra={}))
+
+    class Accessors:
+        def __getitem__(self, key: Asset) -> SimpleNamespace:
+            return events[key.name]
+
+    manifest = run({"outlet_events": Accessors()}, outlets=[asset], output_path=str(tmp_path / "a.json"))
+    assert events["accounts"].extra == manifest
 
 
 def test_every_argument_that_can_vary_by_run_is_templated() -> None:

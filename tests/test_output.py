@@ -6,6 +6,9 @@ import hashlib
 import io
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +22,7 @@ from airflow_provider_whatsapp.output import Target
 
 ROWS: list[dict[str, Any]] = [
     {"id": "1", "name": "plain", "owner": {"id": "9", "name": 'a "b", c'}, "n": 5, "ok": True},
-    {"id": "2", "name": "line\nbreak\r\nand \x85 \u2028 \u2029 \x00 tab\t", "list": ["x", None, 1.5]},
+    {"id": "2", "name": "line\nbreak\r\nand \x85 \u2028 \u2029 tab\t", "list": ["x", None, 1.5]},
     {"id": "3", "name": "Ünïcode 東京 😀 مرحبا", "n": None, "ok": False},
     {"id": "4", "name": ""},
 ]
@@ -53,11 +56,10 @@ def test_json_survives_a_round_trip(tmp_path: Path, name: str, format: str, suff
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_csv_survives_a_round_trip(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.csv{suffix}"
-    rows = [{**row, "name": row["name"].replace("\x00", "")} for row in ROWS]
-    Target(path.as_uri()).write(iter(rows), COLUMNS)
+    Target(path.as_uri()).write(iter(ROWS), COLUMNS)
     read = read_back(path, "csv")
     assert list(read[0]) == ["id", "name", "owner", "n", "ok", "list"]
-    assert [row["name"] for row in read] == [row["name"] for row in rows]
+    assert [row["name"] for row in read] == [row["name"] for row in ROWS]
     assert json.loads(read[0]["owner"]) == ROWS[0]["owner"]
     assert json.loads(read[1]["list"]) == ROWS[1]["list"]
     assert [row["ok"] for row in read] == ["true", "", "false", ""]
@@ -152,6 +154,39 @@ class TestAllOrNothing:
         assert path.read_text() == "before"
         assert os.listdir(tmp_path) == ["a.ndjson"]
 
+    def test_a_worker_killed_while_it_publishes_leaves_what_was_there(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.ndjson"
+        path.write_text("before")
+        worker = f"""
+import os, shutil, signal
+from airflow_provider_whatsapp.output import Target
+def copy_half(source, sink, length):
+    sink.write(b"half"); sink.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+shutil.copyfileobj = copy_half
+Target({str(path)!r}).write([{{"id": "1"}}], ["id"])
+"""
+        killed = subprocess.run([sys.executable, "-c", worker], capture_output=True, check=False)
+        assert killed.returncode == -signal.SIGKILL
+        assert path.read_text() == "before"
+        (leftover,) = set(os.listdir(tmp_path)) - {"a.ndjson"}
+        Target(str(path)).write(ROWS, COLUMNS)
+        assert leftover in os.listdir(tmp_path)  # it may be another worker's, still at it
+        os.utime(tmp_path / leftover, (0, 0))
+        Target(str(path)).write(ROWS, COLUMNS)
+        assert os.listdir(tmp_path) == ["a.ndjson"]
+
+    @pytest.mark.parametrize("name", ["x" * 248 + ".ndjson", "東" * 80 + ".ndjson"])
+    def test_the_longest_names(self, tmp_path: Path, name: str) -> None:
+        Target(str(tmp_path / name)).write(ROWS, COLUMNS)
+        assert os.listdir(tmp_path) == [name]
+
+    def test_the_object_keeps_its_mode(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.ndjson"
+        path.touch(0o600)
+        Target(str(path)).write(ROWS, COLUMNS)
+        assert path.stat().st_mode & 0o777 == 0o600
+
     def test_a_link_is_written_through(self, tmp_path: Path) -> None:
         real, link = tmp_path / "real.ndjson", tmp_path / "link.ndjson"
         real.write_text("before")
@@ -167,9 +202,14 @@ class Store(MemoryFileSystem):
     store: ClassVar[dict[str, Any]] = {}
     pseudo_dirs: ClassVar[list[str]] = [""]
     cachable = False
-    protocol = "memory"
+    protocol = "moving"
     broken = False
+    stuck = False
     lies = False
+
+    def mv(self, path1: str, path2: str, **kwargs: Any) -> None:
+        if not self.stuck:
+            super().mv(path1, path2, **kwargs)
 
     def put_file(self, lpath: str, rpath: str, *args: Any, **kwargs: Any) -> None:
         if self.broken:
@@ -192,7 +232,7 @@ def store() -> Iterator[Store]:
     attach("memory", conn_id="lake", fs=_STORE)
     attach("memory", fs=_STORE)
     yield _STORE
-    _STORE.__dict__.update(broken=False, lies=False, protocol="memory")
+    _STORE.__dict__.update(broken=False, lies=False, stuck=False, protocol="moving")
     Store.store.clear()
     Store.pseudo_dirs[:] = [""]
 
@@ -217,6 +257,17 @@ class TestOtherStores:
         assert store.cat_file("/bucket/a/b.ndjson") == before
         assert store.find("/bucket") == ["/bucket/a/b.ndjson"]
 
+    def test_a_move_that_does_nothing_is_an_error(self, store: Store) -> None:
+        store.stuck = True
+        with pytest.raises(OSError, match="could not be replaced"):
+            Target("memory://bucket/a/b.ndjson").write(ROWS, COLUMNS)
+        assert store.find("/bucket") == []
+
+    def test_a_store_that_cannot_move_is_refused(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delattr(Store, "mv")
+        with pytest.raises(ValueError, match="^output_path: memory:// neither"):
+            Target("memory://bucket/a/b.ndjson")
+
     def test_a_store_of_whole_uploads_is_written_to_directly(self, store: Store) -> None:
         store.protocol = "s3"
         Target("memory://bucket/a/b.ndjson").write(ROWS, COLUMNS)
@@ -238,6 +289,10 @@ class TestOtherStores:
     ("path", "message"),
     [
         ("", "is not a path"),
+        ("relative/a.ndjson", "neither a URL nor an absolute path"),
+        ("s3:/bucket/a.ndjson", "neither a URL nor an absolute path"),
+        ("file://tmp/a.ndjson", "neither a URL nor an absolute path"),
+        ("/dev/null/a.ndjson", "nothing can be written below '/dev/null'"),
         (None, "is not a path"),
         (5, "is not a path"),
         ("/tmp/accounts", "names no format"),

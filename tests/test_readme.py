@@ -69,7 +69,7 @@ def test_the_hook(connected: GraphSandbox) -> None:
 
 
 def test_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    run("sandbox")["test_my_dag"](monkeypatch)
+    run("sandbox")["test_every_account_arrives"](monkeypatch)
 
 
 def test_the_arguments_in_the_table_are_those_of_the_operator() -> None:

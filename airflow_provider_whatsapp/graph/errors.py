@@ -158,6 +158,10 @@ _ADVICE_BY_CODE = {
         "The app lacks Advanced access for whatsapp_business_management, or the token lacks that permission "
         "(whatsapp_business_messaging; business_management for the owned edge)."
     ),
+    2500: (
+        "Either the token did not arrive, or the API does not know the path, the version or a field's syntax: "
+        "check those, then the token in the connection's password."
+    ),
     368: "Meta has restricted this app or business: see Business Support Home before trying again.",
 }
 _ADVICE_BY_CLASS: dict[type[GraphApiError], str] = {
@@ -165,7 +169,7 @@ _ADVICE_BY_CLASS: dict[type[GraphApiError], str] = {
     GraphPermissionError: "Check the permissions of the app and of the token's system user.",
     GraphRateLimitError: "Wait before calling again: calls made while throttled lengthen the wait.",
     GraphServerError: "Most often this passes by itself.",
-    GraphRequestError: "Check the id, the fields and the filters.",
+    GraphRequestError: "Check the id, the fields and the filters (ownership_types, created_..., filtering, sort).",
 }
 
 
@@ -212,7 +216,7 @@ def _error_from_envelope(
     if too_much_data:
         advice = "Ask for fewer fields or a smaller page_size."
     elif code == 100 and "appsecret_proof" in message:
-        advice = "The app requires a proof: set app_secret in the connection to the secret of the token's app."
+        advice = "The connection's app_secret must be set, and be the secret of the app that the token belongs to."
     else:
         advice = (
             _ADVICE_BY_SUBCODE.get((code, subcode))  # type: ignore[arg-type]  # None is in no key
@@ -246,9 +250,11 @@ def _class_of(code: int | None, status: int, type: str | None, is_transient: boo
             return kind
     if is_transient:
         return GraphServerError
+    if status >= 500 or status == 429:
+        return _class_of_status(status)
     if code is None:
         return GraphTokenError if type == "OAuthException" else _class_of_status(status)
-    return GraphServerError if status >= 500 else GraphRequestError
+    return GraphRequestError
 
 
 def _class_of_status(status: int) -> type[GraphApiError]:

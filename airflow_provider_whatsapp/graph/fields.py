@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+#: Expansions of expansions go a few levels deep.
+MAX_DEPTH = 10
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _EXAMPLE = "a right one looks like 'id,name,phone_numbers.limit(5){id}'"
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
@@ -54,6 +56,8 @@ def parse_fields(fields: str | Sequence[str]) -> tuple[Field, ...]:
         if not all(field.strip() for field in fields):
             raise ValueError(f"fields: {list(fields)!r} has an empty name; {_EXAMPLE}")
         fields = ",".join(fields)
+    if not fields.strip():
+        raise ValueError(f"fields: empty; {_EXAMPLE}")
     return _Parser(fields).parse()
 
 
@@ -63,18 +67,17 @@ class _Parser:
         self._at = 0
 
     def parse(self) -> tuple[Field, ...]:
-        try:
-            fields = self._fields()
-        except RecursionError:
-            raise ValueError("fields: nested too deeply") from None
+        fields = self._fields(0)
         if self._at < len(self._text):
             raise self._error("a ',' or the end")
         return fields
 
-    def _fields(self) -> tuple[Field, ...]:
-        fields = [self._field()]
+    def _fields(self, depth: int) -> tuple[Field, ...]:
+        if depth > MAX_DEPTH:
+            raise ValueError(f"fields: nested more than {MAX_DEPTH} levels deep")
+        fields = [self._field(depth)]
         while self._take(","):
-            fields.append(self._field())
+            fields.append(self._field(depth))
         by_key: dict[str, Field] = {}
         for field in fields:
             if by_key.setdefault(field.key, field) != field:
@@ -83,14 +86,14 @@ class _Parser:
                 )
         return tuple(by_key.values())
 
-    def _field(self) -> Field:
+    def _field(self, depth: int) -> Field:
         name = self._name()
         arguments = []
         while self._take("."):
             arguments.append((self._name(), self._argument()))
         below: tuple[Field, ...] = ()
         if self._take("{"):
-            below = self._fields()
+            below = self._fields(depth + 1)
             if not self._take("}"):
                 raise self._error("a ',' or a '}'")
         return Field(name, tuple(arguments), below)

@@ -21,7 +21,7 @@ from airflow_provider_whatsapp.graph.errors import (
 from airflow_provider_whatsapp.graph.fields import Field
 from airflow_provider_whatsapp.graph.messages import Credentials, Request, Response, header, unpack
 from airflow_provider_whatsapp.graph.pages import Listing, Page, is_nested_edge, parse_json, parse_page
-from airflow_provider_whatsapp.graph.query import EdgeRead
+from airflow_provider_whatsapp.graph.query import EdgeRead, is_path_segment
 from airflow_provider_whatsapp.graph.retry import RetryPolicy
 from airflow_provider_whatsapp.graph.usage import Usage, retry_after
 
@@ -44,8 +44,7 @@ _Read = TypeVar("_Read")
 _Returned = TypeVar("_Returned")
 #: Yields requests, waits and what was read; takes outcomes; returns what the flow that calls it needs.
 Flow: TypeAlias = Generator[Request | Wait | _Read, Outcome, _Returned]
-
-_PATH_SEGMENT = re.compile(r"[A-Za-z0-9_-]+")
+_VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}")
 
 
 class GraphFlow:
@@ -86,9 +85,9 @@ class GraphFlow:
     def node(self, request: Request, fields: Sequence[Field] = ()) -> Flow[dict[str, Any], None]:
         """Yield one node."""
         node, _ = yield from self._read(request)
-        paging = node.get("paging")
-        if isinstance(paging, dict) and paging.get("next") is not None:
-            raise GraphProtocolError(f"{request.path} is an edge of several pages, not a node: read it with iter_edge")
+        if isinstance(node.get("data"), list):
+            # Taken for a node, its first page would pass for the whole of it.
+            raise GraphProtocolError(f"{request.path} is an edge, not a node: read it with iter_edge")
         yield from self._complete(node, fields)
         yield node
 
@@ -99,7 +98,7 @@ class GraphFlow:
             except GraphServerError as error:
                 if not (error.too_much_data and listing.shrink()):
                     raise
-                log.warning("%s Going on with pages half the size.", error)
+                log.warning("%s - going on with pages half the size", error)
             else:
                 return listing.take(parse_page(payload), usage)
 
@@ -107,23 +106,29 @@ class GraphFlow:
         """Fetch what the API cut off from the edges nested in a node."""
         by_key = {field.key: field for field in fields}
         for key, value in node.items():
-            field = by_key.get(key) or Field(key)
+            field = by_key.get(key)
+            below = field.fields if field else ()
             if is_nested_edge(value):
                 node[key] = yield from self._complete_edge(value, field, node.get("id"))
             elif isinstance(value, dict):
-                yield from self._complete(value, field.fields)
+                yield from self._complete(value, below)
             elif isinstance(value, list):
                 for item in value:
                     if isinstance(item, dict):
-                        yield from self._complete(item, field.fields)
+                        yield from self._complete(item, below)
 
-    def _complete_edge(self, edge: dict[str, Any], field: Field, node_id: Any) -> Flow[_Read, dict[str, Any]]:
+    def _complete_edge(self, edge: dict[str, Any], field: Field | None, node_id: Any) -> Flow[_Read, dict[str, Any]]:
         first = parse_page(edge)
-        # The limit in the expansion is that of the first helping, not of the whole.
-        arguments = {name: value for name, value in field.arguments if name not in ("limit", "after", "as")}
+        if field is None:
+            # Its name is not ours, so no request is made of it.
+            if first.after is not None:
+                raise GraphProtocolError("an edge that was not asked for came in part")
+            field = Field("unasked")
+        # A limit among them is that of the first helping, not of the whole; the reading sets its own.
+        arguments = {name: value for name, value in field.arguments if name != "as"}
         listing = Listing(EdgeRead(f"{node_id}/{field.name}", field.fields, arguments))
         rows = listing.take(first).rows
-        if listing.more and not (isinstance(node_id, str) and _PATH_SEGMENT.fullmatch(node_id)):
+        if listing.more and not is_path_segment(node_id):
             raise GraphProtocolError(f"`{field.key}` came in part, and its node has no id to fetch the rest by")
         while listing.more:
             rows += (yield from self._next_page(listing)).rows
@@ -144,7 +149,7 @@ class GraphFlow:
                 delay = self._policy.delay(error, attempt=attempt, waited=self._waited, chance=self._random())
                 if delay is None:
                     raise
-                log.warning("%s Trying again in %.1f s.", error, delay)
+                log.warning("%s - trying again in %.1f s", error, delay)
             self._waited += delay
             yield Wait(delay)
 
@@ -153,32 +158,33 @@ class GraphFlow:
             raise outcome
         response = cast("Response", outcome)
         self._compare_version(header(response.headers, "facebook-api-version"))
-        payload, not_json = self._payload(response)
-        error = error_from(
+        unreadable = None
+        try:
+            payload = parse_json(unpack(response), mask=self._credentials.mask)
+        except GraphError as error:
+            payload, unreadable = None, error
+        error_told = error_from(
             response.status,
             payload,
             retry_after=retry_after(response.headers),
             redact=self._credentials.redact,
         )
-        if error or not_json:
-            raise error or not_json  # type: ignore[misc]  # one of them is an error
+        # What the API says of itself goes before what its body looks like: error pages are seldom JSON.
+        if error_told is not None:
+            raise error_told
+        if unreadable is not None:
+            raise unreadable
         if not isinstance(payload, dict):
             raise GraphProtocolError("the answer is not a JSON object")
         return payload, Usage.from_headers(response.headers)
 
-    def _payload(self, response: Response) -> tuple[Any, GraphError | None]:
-        try:
-            return parse_json(self._credentials.scrub(unpack(response))), None
-        except GraphError as error:
-            return None, error
-
     def _compare_version(self, answered: str) -> None:
-        if answered in ("", self._version) or answered in self._answered_versions:
+        if answered == self._version or answered in self._answered_versions or not _VERSION.fullmatch(answered):
             return
         self._answered_versions.add(answered)
         log.warning(
             "Graph API %s was asked for but %s answered: the version in the connection's api_version has most likely "
-            "expired, see https://developers.facebook.com/docs/graph-api/changelog",
+            "expired or is not out yet, see https://developers.facebook.com/docs/graph-api/changelog",
             self._version,
             answered,
         )

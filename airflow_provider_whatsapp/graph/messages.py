@@ -9,13 +9,15 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from airflow_provider_whatsapp.graph.errors import GraphProtocolError, GraphTransportError
 
 #: A page of 100 accounts is some 60 KiB; an answer beyond this is not a page but an attack or a mistake.
-MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_BODY_BYTES = 16 * 1024 * 1024
 
 _MASK = "***"
+_SHORTEST_SECRET = 8
 _SECRET_PARAMETER = re.compile(
     r"(?i)(access_token|appsecret_proof|input_token|client_secret|app_secret)(=|%3D)[^&\s\"'<>]+"
 )
@@ -87,16 +89,19 @@ class Credentials:
             text = text.replace(secret, _MASK)
         return redact(text)
 
-    def scrub(self, body: bytes) -> bytes:
-        """The body without these secrets: a ``paging.next`` may carry the token, and rows go far."""
+    def mask(self, text: str) -> str:
+        """A text of the API's answer without these secrets, for rows go far and servers echo."""
         for secret in self.secrets:
-            body = body.replace(secret.encode(), _MASK.encode())
-        return body
+            # A shorter one would be found, and masked, where it is none.
+            if len(secret) >= _SHORTEST_SECRET and secret in text:
+                text = text.replace(secret, _MASK)
+        return text
 
     @property
-    def secrets(self) -> list[str]:
-        """What must never show."""
-        return [secret for secret in (self.token, self.app_secret, self.proof) if secret]
+    def secrets(self) -> tuple[str, ...]:
+        """What must never show, plain and as an address spells it."""
+        plain = [secret for secret in (self.token, self.app_secret, self.proof) if secret]
+        return tuple(dict.fromkeys([*plain, *(quote(secret, safe="") for secret in plain)]))
 
 
 def redact(text: str) -> str:
@@ -116,7 +121,7 @@ def unpack(response: Response) -> bytes:
     elif encoding in ("gzip", "x-gzip"):
         body = _gunzip(response.body)
     else:
-        raise GraphProtocolError(f"the answer's content-encoding is {encoding[:40]!r}; only gzip was offered")
+        raise GraphProtocolError("the answer's content-encoding is not gzip, which alone was offered")
     if len(body) > MAX_BODY_BYTES:
         raise too_large()
     return body

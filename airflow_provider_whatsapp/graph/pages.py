@@ -6,7 +6,9 @@ https://developers.facebook.com/docs/graph-api/results
 from __future__ import annotations
 
 import json
+import math
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, urlsplit
@@ -18,6 +20,8 @@ from airflow_provider_whatsapp.graph.usage import Usage
 
 #: An edge may answer with empty pages, but not with this many in a row.
 MAX_BARREN_PAGES = 1000
+# Beyond this no address could carry it back.
+_LONGEST_CURSOR = 8192
 # Expansions of expansions go a few levels deep, not a hundred.
 _MAX_DEPTH = 100
 # So many pages after a page had to be made smaller, a larger one is tried again.
@@ -52,20 +56,25 @@ class RawPage:
     after: str | None
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes, *, mask: Callable[[str], str] = lambda text: text) -> Any:
     """The value of a JSON text, with ids as ``str`` and text that any store can hold.
 
     Meta's samples show ids as strings and as bare numbers (beyond what a float can hold): both come as ``str``.
 
+    :param body: as it was unpacked
+    :param mask: takes secrets out of a text
     :raises GraphProtocolError: not JSON
     """
     try:
-        return _tidy(json.loads(body, parse_constant=_no_such_number))
+        value = json.loads(body, parse_constant=_no_such_number, parse_float=_finite)
+        return _tidy(value, mask)
     except ValueError:
         # Cut by a gateway or an error page with status 200: the next try may well get the real one.
-        raise GraphProtocolError("the answer is not JSON", retryable=True) from None
+        problem = GraphProtocolError("the answer is not JSON", retryable=True)
     except RecursionError:
-        raise GraphProtocolError("the answer is nested too deeply to be one of the Graph API") from None
+        problem = GraphProtocolError("the answer is nested too deeply to be one of the Graph API")
+    # Not within `except`: the error of the JSON library holds the whole body.
+    raise problem
 
 
 def parse_page(payload: Any) -> RawPage:
@@ -95,9 +104,12 @@ def parse_page(payload: Any) -> RawPage:
 
 def is_nested_edge(value: Any) -> bool:
     """Whether a field's value is a page of an edge that was expanded in place."""
-    if not isinstance(value, dict) or not isinstance(value.get("data"), list):
+    if not isinstance(value, dict):
         return False
-    return "paging" in value or all(isinstance(row, dict) for row in value["data"])
+    data, paging = value.get("data"), value.get("paging")
+    if isinstance(paging, dict) and paging.get("next") is not None:
+        return True
+    return isinstance(data, list) and all(isinstance(row, dict) for row in data)
 
 
 def _after(paging: dict[str, Any], following: str) -> str:
@@ -109,6 +121,8 @@ def _after(paging: dict[str, Any], following: str) -> str:
             after = parse_qs(urlsplit(following).query).get("after", [None])[0]
         except ValueError:
             after = None
+    if isinstance(after, str) and len(after) > _LONGEST_CURSOR:
+        raise GraphProtocolError(f"the answer's cursor is longer than {_LONGEST_CURSOR} characters")
     if not isinstance(after, str) or not after:
         raise GraphProtocolError("the answer announces a next page but gives no cursor to reach it by")
     return after
@@ -225,7 +239,7 @@ class _SeenIds:
     def add(self, id_: str) -> bool:
         """Remember the id; whether it is new."""
         number = int(id_) if id_.isascii() and id_.isdigit() and len(id_) < 20 else -1
-        if number >= 1 << 64 or str(number) != id_:
+        if not 0 <= number < 1 << 64 or str(number) != id_:
             new = id_ not in self._others
             self._others.add(id_)
             return new
@@ -236,26 +250,32 @@ class _SeenIds:
         return True
 
 
-def _tidy(value: Any, key: str = "", depth: int = 0) -> Any:
+def _tidy(value: Any, mask: Callable[[str], str], key: str = "", depth: int = 0) -> Any:
     if depth > _MAX_DEPTH:
         raise RecursionError
     if isinstance(value, dict):
-        return {_text(name): _tidy(item, name, depth + 1) for name, item in value.items()}
+        return {mask(_text(name)): _tidy(item, mask, name, depth + 1) for name, item in value.items()}
     if isinstance(value, list):
-        return [_tidy(item, key, depth + 1) for item in value]
+        return [_tidy(item, mask, key, depth + 1) for item in value]
     if isinstance(value, str):
-        return _text(value)
+        return mask(_text(value))
     if isinstance(value, int) and not isinstance(value, bool) and (key == "id" or key.endswith(("_id", "_ids"))):
         return str(value)
     return value
 
 
 def _text(value: str) -> str:
-    # JSON can spell half of a surrogate pair (a name cut in the middle of an emoji), which is no character and
-    # which no file or database takes: it becomes the replacement character, as in most JSON readers.
+    # JSON can spell a NUL and half of a surrogate pair (a name cut in the middle of an emoji), which databases and
+    # files do not take: both become the replacement character, as in most JSON readers.
+    value = value.replace("\x00", "\ufffd")
     if value.isascii():
         return value
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_such_number(text)
 
 
 def _no_such_number(name: str) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -124,7 +125,7 @@ def edge_read(
     filters = _filters(ownership_types, created_after, created_before, filtering)
     if filters:
         # Strict JSON although Meta's samples show single quotes: it is what Meta's own SDK sends.
-        params["filtering"] = json.dumps(filters, separators=(",", ":"), allow_nan=False)
+        params["filtering"] = json.dumps(filters, separators=(",", ":"))
     if sort is not None:
         params["sort"] = _sort(sort)
     return EdgeRead(
@@ -209,7 +210,8 @@ def _seconds(value: object) -> float | None:
     if not isinstance(value, datetime):
         return None
     aware = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
-    return aware.timestamp()
+    # Without the microseconds, which a float of so many seconds would round.
+    return aware.replace(microsecond=0).timestamp()
 
 
 # Python 3.10 reads less of ISO 8601 than 3.11 does; what a DAG may say shall not hang on that.
@@ -287,9 +289,15 @@ def _own_filters(filtering: object) -> list[dict[str, Any]]:
         if not all(isinstance(one[name], str) and one[name] for name in ("field", "operator")):
             raise ValueError(f"filtering: {_shown(one)} has a field or operator without a name; {example}")
         values = one["value"] if isinstance(one["value"], (list, tuple)) else [one["value"]]
-        if not values or not all(isinstance(value, (str, int, float)) and value != "" for value in values):
+        if not values or not all(_is_filter_value(value) for value in values):
             raise ValueError(f"filtering: {_shown(one)} has no value to compare with; {example}")
     return [dict(one) for one in filtering]
+
+
+def _is_filter_value(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, (str, int)) and value != ""
 
 
 def _sort(value: object) -> str:
@@ -307,9 +315,14 @@ def _count(name: str, value: object) -> int:
     return value
 
 
+def is_path_segment(value: object) -> bool:
+    """Whether the value can stand between two slashes of a path as it is."""
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]+", value) is not None
+
+
 def _path_segments(path: object) -> list[str]:
     segments = path.strip("/").split("/") if isinstance(path, str) else [""]
-    if not all(re.fullmatch(r"[A-Za-z0-9_-]+", segment) for segment in segments):
+    if not all(map(is_path_segment, segments)):
         raise ValueError(
             f"path: {_shown(path)} is not the path of a node or edge below the version; "
             "a right one looks like '<waba id>/phone_numbers'"

@@ -32,19 +32,16 @@ class Usage:
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> Usage | None:
         """The usage, or None when the headers are missing or malformed (missing does not mean unlimited)."""
-        entries = [*_app_entries(headers), *_business_entries(headers)]
+        entries = _entries(headers)
         shares = [share for entry in entries for name in _SHARES if (share := _number(entry.get(name))) is not None]
         if not shares:
             return None
-        # Minutes, unlike the seconds of every other wait.
-        waits = [_wait(minutes=_number(entry.get("estimated_time_to_regain_access"))) for entry in entries]
-        return cls(max(shares), max((wait for wait in waits if wait), default=None))
+        return cls(max(shares), _regain_access(entries))
 
 
 def retry_after(headers: Mapping[str, str]) -> timedelta | None:
     """How long the headers ask to wait, or None when they name no time."""
-    usage = Usage.from_headers(headers)
-    waits = [usage.regain_access if usage else None, _retry_after_header(headers)]
+    waits = [_regain_access(_entries(headers)), _retry_after_header(headers)]
     return max((wait for wait in waits if wait), default=None)
 
 
@@ -62,6 +59,16 @@ def _retry_after_header(headers: Mapping[str, str]) -> timedelta | None:
 def _wait(*, minutes: float | None = 0, seconds: float = 0) -> timedelta | None:
     total = (minutes or 0) * 60 + seconds
     return min(timedelta(seconds=min(total, 1e9)), _LONGEST_WAIT) if total > 0 else None
+
+
+def _regain_access(entries: list[dict[str, Any]]) -> timedelta | None:
+    # Minutes, unlike the seconds of every other wait.
+    waits = [_wait(minutes=_number(entry.get("estimated_time_to_regain_access"))) for entry in entries]
+    return max((wait for wait in waits if wait), default=None)
+
+
+def _entries(headers: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [*_app_entries(headers), *_business_entries(headers)]
 
 
 def _app_entries(headers: Mapping[str, str]) -> Iterator[dict[str, Any]]:

@@ -134,7 +134,9 @@ class WhatsAppHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Whether the connection works, and what is wrong with it otherwise. Never raises."""
         try:
-            business_id = _business_id(None, self._connection)
+            if self._connection.business_id is None:
+                return True, f"The token is valid: {self.debug_token().get('application', 'no application named')}."
+            business_id = self._connection.business_id
             business = self.get(business_id)
             next(self.iter_client_wabas(max_items=1, fields="id"), None)
         except (GraphError, ValueError) as error:

@@ -127,7 +127,7 @@ class WhatsAppListClientWabasOperator(BaseOperator):
         """
         read, target, client = self._checked_input()
         with failing_fast(), client:
-            listing = _Listing(client.pages(read), self.log)
+            listing = _Progress(client.pages(read), self.log)
             if target is None:
                 return self._to_xcom(listing)
             manifest = self._to_object(listing, read, target)
@@ -176,7 +176,7 @@ class WhatsAppListClientWabasOperator(BaseOperator):
         message = f"the listing is empty, and if_empty is {self.if_empty!r}"
         raise AirflowSkipException(message) if self.if_empty == "skip" else AirflowException(message)
 
-    def _to_xcom(self, listing: _Listing) -> list[dict[str, Any]]:
+    def _to_xcom(self, listing: _Progress) -> list[dict[str, Any]]:
         rows = list(listing)
         self._check_empty(len(rows))
         longest = conf.getint("core", "max_map_length", fallback=1024)
@@ -189,7 +189,7 @@ class WhatsAppListClientWabasOperator(BaseOperator):
             )
         return rows
 
-    def _to_object(self, listing: _Listing, read: EdgeRead, target: Target) -> dict[str, Any]:
+    def _to_object(self, listing: _Progress, read: EdgeRead, target: Target) -> dict[str, Any]:
         def before_publish(count: int) -> None:
             self._check_empty(count)
             self._check_existing(target)
@@ -212,7 +212,7 @@ class WhatsAppListClientWabasOperator(BaseOperator):
                 context["outlet_events"][outlet].extra.update(manifest)
 
 
-class _Listing:
+class _Progress:
     """The rows of all pages, telling the task's log of its progress.
 
     :param pages: of the edge

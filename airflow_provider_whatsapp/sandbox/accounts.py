@@ -46,6 +46,9 @@ _MARKETING = (
     "INELIGIBLE_COUNTRY_NOT_SUPPORTED",
 )
 _TIERS = ("TIER_250", "TIER_2K", "TIER_10K", "TIER_100K", "TIER_UNLIMITED")
+# Accounts were made on any day from September 2019 to October 2026.
+_FIRST_DAY = 1_569_783_261
+_SECONDS_SINCE = 223_000_000
 _OFTEN_MISSING = (
     "currency", "country", "primary_business_location", "message_template_namespace", "account_review_status",
     "business_verification_status", "is_enabled_for_insights", "owner_business_info", "creation_time", "name",
@@ -101,9 +104,7 @@ def make_accounts(seed: int, business: Node, count: int, taken: set[str], *, own
     rng = stream(seed, business["id"], "owned" if owned else "client")
     roll, bits = rng.random, rng.getrandbits
     accounts = []
-    created = 1_569_783_261
     for _ in range(count):
-        created += int(roll() * 4000)
         company = _COMPANIES[int(roll() * len(_COMPANIES))]
         city, country, currency, timezone = _MARKETS[int(roll() * len(_MARKETS))]
         name = f"{company} {city}"
@@ -122,7 +123,7 @@ def make_accounts(seed: int, business: Node, count: int, taken: set[str], *, own
             "ownership_type": ownership,
             "country": country,
             "primary_business_location": country,
-            "creation_time": created - int(roll() * 6000),
+            "creation_time": _FIRST_DAY + int(roll() * _SECONDS_SINCE),
             "status": "ACTIVE" if roll() < 0.95 else "DISABLED",
             "is_enabled_for_insights": roll() < 0.7,
             "marketing_messages_onboarding_status": _MARKETING[int(roll() * len(_MARKETING))],

@@ -33,9 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # Blocked before the first thread starts, the signals reach nobody but sigwait.
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        graph.start()
+    except OSError as error:
+        parser.error(f"--port: {error.strerror}; choose another one")
     with graph:
         print(f"Graph API sandbox at {graph.url}")
-        print(f"business id {graph.business_id}")
+        for business in graph.businesses:
+            print(f"business id {business['id']}")
         print(f"export AIRFLOW_CONN_WHATSAPP_DEFAULT={shlex.quote(graph.connection)}", flush=True)
         signal.sigwait(_ENDING)
     return 0

@@ -62,6 +62,9 @@ def test_a_known_code_beats_a_server_status() -> None:
 def test_an_unknown_code_goes_by_the_status() -> None:
     assert type(judged(503, envelope(99999))) is GraphServerError
     assert type(judged(400, envelope(99999))) is GraphRequestError
+    assert type(judged(429, envelope(99999))) is GraphRateLimitError
+    for status, kind in ((429, GraphRateLimitError), (500, GraphServerError)):
+        assert type(judged(status, {"error": {"type": "OAuthException"}})) is kind
 
 
 def test_what_the_api_calls_transient_may_be_tried_again() -> None:
@@ -150,9 +153,13 @@ def test_the_envelope_is_at_hand() -> None:
     [
         (envelope(200), "Advanced access"),
         (envelope(100, error_subcode=33), "business portfolio"),
-        (envelope(100, error_subcode=999), "Check the id, the fields and the filters."),
+        (envelope(100, error_subcode=999), "Check the id, the fields and the filters"),
         (envelope(104), "app_secret"),
-        (envelope(100, message="API calls from the server require an appsecret_proof argument"), "set app_secret"),
+        (
+            envelope(100, message="API calls from the server require an appsecret_proof argument"),
+            "app_secret must be set",
+        ),
+        (envelope(2500), "a field's syntax"),
         (envelope(190, message="appsecret_proof"), "create a new system user token"),
         (envelope(4), "The API named no time to wait. Wait before"),
         (envelope(2), "passes by itself"),
@@ -178,6 +185,7 @@ def test_too_much_data_is_told_apart_and_not_worth_the_same_request_again() -> N
     assert isinstance(error, GraphServerError)
     assert error.too_much_data
     assert not error.retryable
+    assert judged(500, envelope(1, message="REDUCE the amount of DATA")).too_much_data  # type: ignore[union-attr]
     other = judged(500, envelope(1))
     assert isinstance(other, GraphServerError)
     assert not other.too_much_data
@@ -193,6 +201,12 @@ def test_a_token_that_the_server_echoes_does_not_show(token: str, noise: str) ->
     envelope = {"code": 99190, "message": text, "type": text, "error_user_msg": text, "error_user_title": text}
     error = judged(400, {"error": envelope}, token=token)
     assert token not in repr(vars(error)) + str(error)
+
+
+def test_a_token_where_the_text_is_cut_does_not_show_in_part() -> None:
+    token = "EAA" + "t" * 60
+    error = judged(400, envelope(100, message="x" * 470 + token), token=token)
+    assert "EAAttt" not in str(error)
 
 
 def test_server_text_is_one_short_printable_line() -> None:

@@ -41,7 +41,7 @@ def test_asked_twice_in_the_same_way_is_once() -> None:
         "", " ", ",", "id,", ",id", "id,,name", "id name", "1d", "id;name", "id{", "id{}", "id}", "id{name", "id{name}}",
         "a.limit", "a.limit(", "a.limit(5", "a.limit(5]", "a.limit([5)", "a.(5)", "a..b(1)", "näme", "id\x00", "id&access_token=x",
         [], [""], ["id", " "], ["id", None], None, 5, {"id"}, b"id", "p{id},p{name}", "p.limit(1){id},p.limit(2){id}",
-        "x.as(id),id", "a{" * 2000,
+        "x.as(id),id", "a{" * 11 + "b" + "}" * 11, "a{" * 2000,
     ],
 )  # fmt: skip
 def test_odd_fields_are_refused_with_an_example(fields: object) -> None:

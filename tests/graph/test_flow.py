@@ -239,8 +239,17 @@ def test_other_server_errors_do_not_halve_the_page() -> None:
 
 
 def test_the_token_is_taken_out_of_rows() -> None:
-    played = play([ok({"data": [{"id": "1", "name": f"x{TOKEN}y"}]})])
-    assert played.rows[0]["name"] == "x***y"
+    escaped = "".join(f"\\u{ord(char):04x}" for char in TOKEN)
+    body = f'{{"data":[{{"id":"1","name":"x{TOKEN}y","{TOKEN}":"{escaped}"}}]}}'
+    for encoded in (body.encode(), body.encode("utf-16")):
+        assert play([Response(200, {}, encoded)]).rows == [{"id": "1", "name": "x***y", "***": "***"}]
+    app_token = Credentials("1234567|abc/def")
+    assert app_token.mask("?access_token=1234567%7Cabc%2Fdef") == "?access_token=***"
+
+
+def test_tokens_of_others_are_taken_out_of_errors() -> None:
+    played = play([failed(190, message="Malformed access token EAAothers0123456789abcdefgh")])
+    assert "EAAothers" not in str(played.error)
 
 
 def test_another_version_is_warned_about_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -253,11 +262,13 @@ def test_another_version_is_warned_about_once(caplog: pytest.LogCaptureFixture) 
             Played(flow(answered_versions=versions).pages(edge_read(EDGE)), lambda request, it=answers: next(it))  # type: ignore[misc]
     assert [record.getMessage() for record in caplog.records] == [
         "Graph API v26.0 was asked for but v21.0 answered: the version in the connection's api_version has most likely "
-        "expired, see https://developers.facebook.com/docs/graph-api/changelog"
+        "expired or is not out yet, see https://developers.facebook.com/docs/graph-api/changelog"
     ]
 
 
-@pytest.mark.parametrize("headers", [{}, {"facebook_api_version": "v26.0"}, {"facebook_api_version": ""}])
+@pytest.mark.parametrize(
+    "headers", [{}, *({"facebook_api_version": value} for value in ("v26.0", "", TOKEN, "v1.0 " + TOKEN))]
+)
 def test_the_right_version_is_not_warned_about(headers: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
     play([ok(page([1]), **headers)])
     assert not caplog.records
@@ -306,10 +317,11 @@ class TestNestedEdges:
                 case ["5", "client_wabas"]:
                     return ok({"data": [{"id": "3", "templates": page([31], "T")}]})
                 case [parent, "message_templates" | "e"]:
+                    assert "as" not in request.params
                     return ok(page([int(parent) * 10 + 2]))
             raise AssertionError(request)
 
-        fields = "id,owner{id,client_wabas.as(wabas){id,message_templates.as(templates){id}}},list"
+        fields = "id,owner{id,client_wabas.as(wabas){id,message_templates.as(templates){id}}},list{id,e}"
         played = Played(flow().pages(edge_read(EDGE, fields=fields)), answer)
         assert played.error is None
         assert played.rows == [
@@ -331,12 +343,29 @@ class TestNestedEdges:
         last = [request for request in played.requests if request.path == "6/e"]
         assert "fields" not in last[0].params
 
+    @pytest.mark.parametrize("key", ["../../me/accounts", "x?fields=secret#", "phones"])
+    def test_an_edge_that_was_not_asked_for_leads_nowhere(self, key: str) -> None:
+        played = play([ok({"data": [{"id": "1", key: page([1], "A")}]})], fields="id")
+        assert str(played.error) == "an edge that was not asked for came in part"
+        whole = play([ok({"data": [{"id": "1", key: page([1])}]})], fields="id")
+        assert whole.rows == [{"id": "1", key: {"data": [{"id": "1"}]}}]
+
     @pytest.mark.parametrize("node", [{}, {"id": "../me"}, {"id": None}])
     def test_a_rest_that_cannot_be_fetched_is_an_error(self, node: dict[str, Any]) -> None:
         nested = {"id": "1", "owner": {**node, "phones": page([1], "A")}, "plain": [1, "x"]}
         played = play([ok({"data": [nested]})], fields="id,owner{phones},plain")
         assert isinstance(played.error, GraphProtocolError)
         assert "`phones` came in part" in str(played.error)
+
+    def test_a_whole_edge_needs_no_id_of_its_node(self) -> None:
+        played = play([ok({"data": [{"id": "1", "owner": {"phones": page([1])}}]})], fields="id,owner{phones}")
+        assert played.rows == [{"id": "1", "owner": {"phones": {"data": [{"id": "1"}]}}}]
+
+    @pytest.mark.parametrize("data", [{}, None, [1], "x"])
+    def test_a_cut_edge_that_cannot_be_read_is_an_error(self, data: Any) -> None:
+        nested = {"data": data, "paging": {"next": "n", "cursors": {"after": "A"}}}
+        played = play([ok({"data": [{"id": "1", "phones": nested}]})], fields="id,phones")
+        assert isinstance(played.error, GraphProtocolError)
 
     def test_a_nested_edge_that_loops_is_an_error(self) -> None:
         played = play([ok({"data": [{"id": "1", "p": page([1], "A")}]}), ok(page([2], "A"))], fields="id,p")
@@ -361,8 +390,7 @@ class TestNode:
         assert isinstance(played.error, GraphServerError)
         assert len(played.requests) == 1
 
-    def test_an_edge_in_part_is_not_taken_for_a_node(self) -> None:
-        played = Played(flow().node(Request("1/edge")), lambda request: ok(page([1], "A")))
+    @pytest.mark.parametrize("edge", [page([1], "A"), page([1]), {"data": []}])
+    def test_an_edge_is_not_taken_for_a_node(self, edge: dict[str, Any]) -> None:
+        played = Played(flow().node(Request("1/edge")), lambda request: ok(edge))
         assert "read it with iter_edge" in str(played.error)
-        for whole in (page([1]), {"data": [], "paging": {"cursors": {}}}, {"paging": "x"}):
-            assert Played(flow().node(Request("1/edge")), lambda request, whole=whole: ok(whole)).error is None  # type: ignore[misc]

@@ -27,6 +27,10 @@ def test_every_request_carries_the_proof_when_there_is_an_app_secret() -> None:
     assert params["appsecret_proof"] == hmac.new(SECRET.encode(), TOKEN.encode(), hashlib.sha256).hexdigest()
 
 
+def test_a_short_secret_does_not_mangle_rows() -> None:
+    assert Credentials("1", "id").mask('{"id":"1"}') == '{"id":"1"}'
+
+
 def test_only_a_request_about_the_token_names_it() -> None:
     params, _ = Credentials(TOKEN).sign(Request("debug_token", inspects_own_token=True))
     assert params == {"input_token": TOKEN}
@@ -37,14 +41,15 @@ def test_secrets_are_in_no_repr() -> None:
     shown = repr(credentials) + repr(Response(200, {}, TOKEN.encode()))
     assert not any(secret in shown for secret in credentials.secrets)
     assert len(credentials.secrets) == 3
+    assert Credentials("1|a").secrets == ("1|a", "1%7Ca")
 
 
-@given(st.text("abcXYZ019|_-.", min_size=5), st.text(), st.text())
+@given(st.text("abcXYZ019|_-.", min_size=8), st.text(), st.text())
 def test_no_token_survives_redaction(token: str, before: str, after: str) -> None:
     credentials = Credentials(token, SECRET)
     for secret in credentials.secrets:
         assert secret not in credentials.redact(before + secret + after).replace("***", "")
-        assert secret.encode() not in credentials.scrub((before + secret + after).encode()).replace(b"***", b"")
+        assert secret not in credentials.mask(before + secret + after).replace("***", "")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +92,7 @@ def test_a_damaged_compressed_body_is_a_transport_error() -> None:
 
 
 def test_an_encoding_that_was_not_offered_is_refused() -> None:
-    with pytest.raises(GraphProtocolError, match="'br'"):
+    with pytest.raises(GraphProtocolError, match="not gzip"):
         unpack(Response(200, {"content-encoding": "br"}, b"x"))
 
 

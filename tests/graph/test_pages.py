@@ -43,11 +43,13 @@ class TestParseJson:
         body = b'{"id":true,"a_id":null,"b_id":1.5,"valid":1,"idea":2}'
         assert parse_json(body) == {"id": True, "a_id": None, "b_id": 1.5, "valid": 1, "idea": 2}
 
-    def test_half_a_surrogate_pair_becomes_the_replacement_character(self) -> None:
-        text = '{"n\\ud83d":"a\\ud83d b","m":"\\ud83d\\ude00 \\u00e9"}'
-        assert parse_json(text.encode()) == {"n\ufffd": "a\ufffd b", "m": "😀 é"}
+    def test_what_no_store_takes_becomes_the_replacement_character(self) -> None:
+        text = '{"n\\ud83d":"a\\ud83d b","m":"\\ud83d\\ude00 \\u00e9","o":"\\u0000x"}'
+        assert parse_json(text.encode()) == {"n\ufffd": "a\ufffd b", "m": "😀 é", "o": "\ufffdx"}
 
-    @pytest.mark.parametrize("body", [b"", b"<html>", b'{"data":[', b'{"a":NaN}', b"[Infinity]", b"\xff", b"9" * 5000])
+    @pytest.mark.parametrize(
+        "body", [b"", b"<html>", b'{"data":[', b'{"a":NaN}', b"[Infinity]", b"\xff", b"9" * 5000, b"1e999", b"[-1e999]"]
+    )
     def test_what_is_not_json_may_be_tried_again(self, body: bytes) -> None:
         with pytest.raises(GraphProtocolError, match="not JSON") as caught:
             parse_json(body)
@@ -61,7 +63,13 @@ class TestParseJson:
         parse_json(b"[" * 101 + b"]" * 101)
 
     @given(
-        st.recursive(st.none() | st.booleans() | st.text() | st.floats(allow_nan=False, allow_infinity=False), st.lists)
+        st.recursive(
+            st.none()
+            | st.booleans()
+            | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+            | st.floats(allow_nan=False, allow_infinity=False),
+            st.lists,
+        )
     )
     def test_other_values_pass_through(self, value: Any) -> None:
         assert parse_json(json.dumps(value).encode()) == value
@@ -137,6 +145,15 @@ class TestParsePage:
 
 
 class TestListing:
+    def test_a_cursor_that_no_address_could_carry_is_an_error(self) -> None:
+        for length, fine in ((8192, True), (8193, False)):
+            payload = page(next="n", cursors={"after": "x" * length})
+            if fine:
+                assert parse_page(payload).after == "x" * length
+            else:
+                with pytest.raises(GraphProtocolError, match="longer than 8192"):
+                    parse_page(payload)
+
     def test_from_page_to_page(self) -> None:
         reading = listing(page_size=2)
         assert reading.request().params == {"limit": "2", "fields": "id"}
@@ -221,6 +238,24 @@ class TestListing:
             sizes.append(reading.request().params["limit"])
         assert sizes == ["50", "25", "12", "6", "3", "1"]
 
+    @pytest.mark.parametrize(("start", "sizes"), [(8, ["4", "2", "1"]), (2, ["1"]), (1, [])])
+    def test_a_small_page_shrinks_too(self, start: int, sizes: list[str]) -> None:
+        reading = listing(page_size=start)
+        seen = []
+        while reading.shrink():
+            seen.append(reading.request().params["limit"])
+        assert seen == sizes
+
+    def test_a_page_never_grows_beyond_what_was_asked(self) -> None:
+        reading = listing(page_size=30)
+        reading.shrink()
+        reading.shrink()
+        sizes = []
+        for number in range(40):
+            reading.take(RawPage(rows(number), f"A{number}"))
+            sizes.append(reading.request().params["limit"])
+        assert list(dict.fromkeys(sizes)) == ["7", "14", "28", "30"]
+
     def test_a_page_that_max_items_made_small_shrinks_from_there(self) -> None:
         reading = listing(max_items=8)
         assert reading.shrink()
@@ -243,7 +278,7 @@ class TestListing:
 
 @given(
     st.lists(
-        st.sampled_from(["7", "007", "+7", "x", "", "²", str(2**64), str(2**64 - 1), "18446744073709567616"])
+        st.sampled_from(["7", "007", "+7", "-1", "x", "", "²", str(2**64), str(2**64 - 1), "18446744073709567616"])
         | st.text()
     )
 )

@@ -134,7 +134,7 @@ def test_any_datetime_reads_as_its_iso_form_does(moment: datetime) -> None:
     offset = moment.utcoffset()
     if offset is not None and offset.total_seconds() % 60:
         return  # ISO 8601 knows no seconds in an offset
-    seconds = int(moment.timestamp())
+    seconds = int(moment.replace(microsecond=0).timestamp())
     assert unix_seconds("created_after", moment) == seconds
     assert unix_seconds("created_after", moment.isoformat()) == seconds
     assert unix_seconds("created_after", str(moment)) == seconds
@@ -153,7 +153,7 @@ def test_odd_ownership_types_are_refused(value: Any) -> None:
         [{"operator": "IN", "value": "b"}], [{"field": "", "operator": "IN", "value": "b"}], [{"field": "a", "operator": "", "value": "b"}],
         [{"field": 1, "operator": "IN", "value": "b"}], [{"field": "a", "operator": "IN", "value": None}],
         [{"field": "a", "operator": "IN", "value": []}], [{"field": "a", "operator": "IN", "value": [""]}],
-        [{"field": "a", "operator": "IN", "value": {}}], [{"field": "a", "operator": "IN", "value": "b", "more": 1}],
+        [{"field": "a", "operator": "IN", "value": {}}], [{"field": "a", "operator": "IN", "value": float("nan")}], [{"field": "a", "operator": "IN", "value": "b", "more": 1}],
     ],
 )  # fmt: skip
 def test_a_filter_needs_field_operator_and_value(value: Any) -> None:

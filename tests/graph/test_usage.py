@@ -31,6 +31,12 @@ def test_regain_access_is_in_minutes_and_the_longest_counts() -> None:
     assert retry_after(headers) == timedelta(minutes=20)
 
 
+def test_a_wait_counts_without_a_share() -> None:
+    headers = business({"type": "whatsapp", "estimated_time_to_regain_access": 5})
+    assert Usage.from_headers(headers) is None
+    assert retry_after(headers) == timedelta(minutes=5)
+
+
 def test_no_time_named_is_none() -> None:
     assert retry_after(business({"call_count": 100, "estimated_time_to_regain_access": 0})) is None
     assert retry_after(APP) is None
