@@ -7,7 +7,6 @@ still come would have to take back what it has when they stop coming, and not ev
 from __future__ import annotations
 
 import csv
-import glob
 import gzip
 import hashlib
 import io
@@ -158,6 +157,8 @@ class Target:
         beside = target.with_name(_beside(target.name))
         try:
             with staged.open("rb") as source, beside.open("xb") as sink:
+                with suppress(FileNotFoundError):
+                    shutil.copymode(target, beside)
                 shutil.copyfileobj(source, sink, 1024 * 1024)
                 sink.flush()
                 os.fsync(sink.fileno())
@@ -223,13 +224,17 @@ def _protocols(fs: Any) -> frozenset[str]:
 
 
 def _beside(name: str) -> str:
-    # As long as the name may be, this one fits beside it.
-    return f".{name[:100]}.{secrets.token_hex(8)}.tmp"
+    return f"{_beside_prefix(name)}{secrets.token_hex(8)}.tmp"
+
+
+def _beside_prefix(name: str) -> str:
+    # Of the same length for any name: one of 255 bytes could not grow.
+    return f".airflow-whatsapp-{hashlib.sha256(name.encode()).hexdigest()[:16]}-"
 
 
 def _remove_leftovers(target: Path) -> None:
     # A worker that is killed while it publishes leaves its copy; one that still publishes has touched its own lately.
-    for leftover in target.parent.glob(glob.escape(f".{target.name[:100]}.") + "?" * 16 + ".tmp"):
+    for leftover in target.parent.glob(f"{_beside_prefix(target.name)}*.tmp"):
         with suppress(OSError):
             if time.time() - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
                 leftover.unlink()

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 from airflow.sdk import Asset
 
+from airflow_provider_whatsapp import listing
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException
 from airflow_provider_whatsapp.client import GraphClient
 from airflow_provider_whatsapp.graph import GraphPermissionError, GraphRateLimitError
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.operators import whatsapp
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListClientWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 
@@ -115,7 +115,7 @@ class TestIfExists:
         self, connected: GraphSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = tmp_path / "a.ndjson"
-        monkeypatch.setattr(whatsapp._Listing, "_tell", lambda *args: path.write_text("theirs"))
+        monkeypatch.setattr(listing, "_usage", lambda page: str(path.write_text("theirs")))
         with pytest.raises(AirflowFailException, match="is there already"):
             run(output_path=str(path), if_exists="fail")
         assert path.read_text() == "theirs"
@@ -159,6 +159,8 @@ class TestIfEmpty:
         ({"output_path": ""}, "output_path"),
         ({"output_path": "s3://bucket/a.ndjson"}, "output_path"),
         ({"output_path": "/tmp/a.xml"}, "output_path"),
+        ({"output_format": "csv"}, "output_path"),
+        ({"output_conn_id": "lake"}, "output_path"),
         ({"output_path": "/tmp/a.ndjson", "output_format": "xml"}, "output_format"),
     ],
 )
@@ -197,18 +199,31 @@ def test_what_may_pass_is_left_to_the_retries_of_the_task(connected: GraphSandbo
 
 
 class TestLog:
-    def test_progress_at_a_bounded_rate(
-        self, connected: GraphSandbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        operator = WhatsAppListClientWabasOperator(task_id="accounts", page_size=10)
+    def lines(self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> list[str]:
+        operator = WhatsAppListClientWabasOperator(task_id="accounts", **arguments)
         monkeypatch.setattr(type(operator), "log", logging.getLogger("progress"))
         with caplog.at_level(logging.INFO, logger="progress"):
             operator.execute({})
-            lines = [record.getMessage() for record in caplog.records if record.name == "progress"]
-        assert [line for line in lines if line.startswith("List")] == [
-            "Listing: page 1, 10 accounts so far",
-            "Listed: page 25, 250 accounts so far, API usage 1 %",
+        lines = [record.getMessage() for record in caplog.records if record.name == "progress"]
+        return [line for line in lines if "Task Runner" not in line]
+
+    def test_what_is_listed_and_what_came_of_it(
+        self, connected: GraphSandbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        query = {"fields": "id,name", "sort": "creation_time_ascending", "page_size": 10, "max_items": 100}
+        assert self.lines(caplog, monkeypatch, **query) == [
+            f"Listing the client accounts of business {connected.business_id}, fields id,name, sort creation_time_ascending",
+            "Listed 100 accounts on 10 pages, cut by max_items, API usage 1 %",
         ]
+
+    def test_progress_at_a_bounded_rate(
+        self, connected: GraphSandbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = iter(range(0, 10_000, 4))
+        monkeypatch.setattr(listing, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+        lines = self.lines(caplog, monkeypatch, page_size=25)
+        assert [line.partition(",")[0] for line in lines[1:-1]] == ["3 pages", "6 pages", "9 pages"]
+        assert lines[2].startswith("6 pages, 150 accounts so far")
 
     @pytest.mark.parametrize(("longest", "warned"), [("249", True), ("250", False)])
     def test_a_list_too_long_to_map_over_is_warned_about(
@@ -244,7 +259,8 @@ def test_an_asset_learns_what_was_written(connected: GraphSandbox, tmp_path: Pat
 def test_every_argument_that_can_vary_by_run_is_templated() -> None:
     import inspect
 
-    arguments = set(inspect.signature(WhatsAppListClientWabasOperator.__init__).parameters) - {"self", "kwargs"}
+    signatures = [inspect.signature(kind.__init__) for kind in (WhatsAppListClientWabasOperator, listing.WabaListing)]  # type: ignore[misc]
+    arguments = {name for signature in signatures for name in signature.parameters} - {"self", "kwargs"}
     assert set(WhatsAppListClientWabasOperator.template_fields) == arguments
 
 

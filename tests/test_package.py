@@ -58,12 +58,12 @@ def test_a_dag_file_loads_no_http_library() -> None:
 
 
 def test_imports_go_one_way() -> None:
-    order = ["graph", "session", "library_logs", "client", "connection", "output", "hooks", "operators"]
+    order = ["graph", "session", "library_logs", "client", "connection", "output", "hooks", "listing", "operators"]
     allowed = {
         "session": set(),
         "output": set(),
         "connection": {"graph", "client"},
-        "operators": {"graph", "client", "output", "hooks"},
+        "operators": {"graph", "client", "output", "hooks", "listing"},
     }
     package = PROJECT / "airflow_provider_whatsapp"
     for name in order:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -232,20 +232,6 @@ class WhatsAppHook(BaseHook):
         for secret in connection.config.credentials.secrets:
             await _compat.amask_secret(secret)
         return connection
-
-
-@contextmanager
-def failing_fast() -> Iterator[None]:
-    """Fail the task at once on what a retry cannot mend; leave the rest to the task's ``retries``.
-
-    :raises AirflowFailException: instead of a ``GraphError`` that is not retryable, with it as ``__cause__``
-    """
-    try:
-        yield
-    except GraphError as error:
-        if error.retryable:
-            raise
-        raise _compat.AirflowFailException(str(error)) from error
 
 
 def _waba_read(edge: str, business_id: str, query: Query) -> EdgeRead:

@@ -36,11 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         graph.start()
     except OSError as error:
-        parser.error(f"--port: {error.strerror}; choose another one")
-    with graph:
+        parser.error(f"argument --port: {error.strerror}; choose another one")
+    try:
         print(f"Graph API sandbox at {graph.url}")
         for business in graph.businesses:
             print(f"business id {business['id']}")
         print(f"export AIRFLOW_CONN_WHATSAPP_DEFAULT={shlex.quote(graph.connection)}", flush=True)
         signal.sigwait(_ENDING)
+    finally:
+        graph.stop()
     return 0
