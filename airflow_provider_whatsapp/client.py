@@ -201,6 +201,7 @@ class AsyncGraphClient(_Client):
     :param config: where the API is and who asks
     :param policy: how patient to be
     :param sleep: waits so many seconds
+    :param max_concurrency: how many requests are under way at once
     """
 
     def __init__(
@@ -209,9 +210,11 @@ class AsyncGraphClient(_Client):
         *,
         policy: RetryPolicy = RetryPolicy(),  # noqa: B008  # immutable
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        max_concurrency: int = 10,
     ) -> None:
         super().__init__(config, policy)
         self._sleep = sleep
+        self._turns = asyncio.Semaphore(max_concurrency)
         try:
             self._http = httpx.AsyncClient(
                 headers=config.headers,
@@ -274,7 +277,9 @@ class AsyncGraphClient(_Client):
 
     async def _send(self, request: Request) -> Response | GraphError:
         try:
-            return await asyncio.wait_for(self._exchange(request), self._config.timeout)
+            # The time of an attempt begins with its turn.
+            async with self._turns:
+                return await asyncio.wait_for(self._exchange(request), self._config.timeout)
         except GraphError as error:
             return error
         except Exception as error:

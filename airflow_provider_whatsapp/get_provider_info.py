@@ -30,6 +30,18 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_whatsapp.operators.whatsapp"],
             }
         ],
+        "sensors": [
+            {
+                "integration-name": "WhatsApp Business",
+                "python-modules": ["airflow_provider_whatsapp.sensors.whatsapp"],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": "WhatsApp Business",
+                "python-modules": ["airflow_provider_whatsapp.triggers.whatsapp"],
+            }
+        ],
         "connection-types": [
             {
                 "connection-type": "whatsapp",

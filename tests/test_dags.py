@@ -152,3 +152,45 @@ def test_no_secret_in_the_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         assert finished.xcom("first")["sha256"].encode() in stored
         assert graph.token.encode() not in stored
         assert b"5ecre7" * 5 not in stored
+
+
+@pytest.mark.parametrize("dag_id", ["wait_poke", "wait_reschedule", "wait_deferrable"])
+def test_every_mode_of_the_sensor_gives_the_same(monkeypatch: pytest.MonkeyPatch, dag_id: str) -> None:
+    with GraphSandbox(accounts=2) as graph:
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", graph.connection)
+        # Not there at the first look, and a passing fault at the second.
+        graph.fail_next(Fault.too_many_requests(after=1), Fault.account_added(after=1))
+        finished = run_dag(dag_id)
+        assert finished.state == "success"
+        assert finished.xcom("wait") == [
+            {key: account[key] for key in ("id", "name") if key in account} for account in graph.accounts
+        ]
+        assert len(graph.accounts) == 3
+        assert {request.status for request in graph.requests} == {200, 429}
+
+
+def test_the_deferred_sensor_writes_an_object(connected: GraphSandbox, tmp_path: Path) -> None:
+    waba = connected.accounts.pop(130)
+    connected.accounts.insert(0, {**waba, "id": "4242"})
+    connected.fail_next(Fault.numeric_ids(times=100))
+    finished = run_dag("wait_for_object", conf={"ids": "4242", "folder": str(tmp_path)})
+    assert finished.state == "success"
+    manifest = finished.xcom("wait")
+    assert manifest["count"] == 1
+    (path,) = tmp_path.iterdir()
+    assert manifest["uri"] == f"file://{path}"
+    assert [row["id"] for row in json.loads(path.read_text())] == ["4242"]
+
+
+def test_a_wait_in_vain_ends_the_same_in_every_mode(connected: GraphSandbox) -> None:
+    softly, in_vain = run_dag("wait_softly"), run_dag("wait_in_vain")
+    for mode in ("poke", "reschedule", "deferrable"):
+        assert softly.states[mode, -1] == "skipped"
+        assert in_vain.states[mode, -1] == "failed"
+
+
+def test_example_wait_for_client_waba(connected: GraphSandbox) -> None:
+    connected.accounts[7].update(account_review_status="APPROVED", name="Acme")
+    finished = run_dag("wait_for_client_waba", conf={"waba_id": connected.accounts[7]["id"]})
+    assert finished.state == "success"
+    assert finished.xcom("welcome") == "Welcome, Acme!"

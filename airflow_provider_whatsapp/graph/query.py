@@ -132,8 +132,8 @@ def edge_read(
         path="/".join(segments),
         fields=wanted,
         params=params,
-        page_size=_count("page_size", 100 if page_size is None else page_size),
-        max_items=None if max_items is None else _count("max_items", max_items),
+        page_size=count_from("page_size", 100 if page_size is None else page_size),
+        max_items=None if max_items is None else count_from("max_items", max_items),
     )
 
 
@@ -160,7 +160,7 @@ def business_id_from(value: object) -> str:
     text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
     if re.fullmatch(r"[0-9]{1,32}", text) is None:
         raise ValueError(
-            f"business_id: {_shown(value)} is not the id of a business portfolio, which is digits only; "
+            f"business_id: {shown(value)} is not the id of a business portfolio, which is digits only; "
             "Business Settings, Business Info shows it, e.g. '1906385232743451'"
         )
     return text
@@ -174,7 +174,7 @@ def version_from(value: object) -> str:
     if value is None or value == "":
         return DEFAULT_VERSION
     if not isinstance(value, str) or re.fullmatch(r"v[1-9][0-9]{0,2}\.0", value.strip()) is None:
-        raise ValueError(f"api_version: {_shown(value)} is not a version; a right one looks like '{DEFAULT_VERSION}'")
+        raise ValueError(f"api_version: {shown(value)} is not a version; a right one looks like '{DEFAULT_VERSION}'")
     return value.strip()
 
 
@@ -187,11 +187,9 @@ def unix_seconds(name: str, value: datetime | date | str | float) -> int:
     """
     seconds = _seconds(value)
     if seconds is None:
-        raise ValueError(f"{name}: {_shown(value)} is not a time; {_TIME_EXAMPLE}")
+        raise ValueError(f"{name}: {shown(value)} is not a time; {_TIME_EXAMPLE}")
     if not 0 <= seconds <= _LATEST_TIME:
-        raise ValueError(
-            f"{name}: {_shown(value)} lies outside the years 1970 to 9999 (milliseconds?); {_TIME_EXAMPLE}"
-        )
+        raise ValueError(f"{name}: {shown(value)} lies outside the years 1970 to 9999 (milliseconds?); {_TIME_EXAMPLE}")
     return int(seconds)
 
 
@@ -249,7 +247,7 @@ def _filters(
     if after is not None and before is not None:
         if after > before:
             raise ValueError(
-                f"created_after: {_shown(created_after)} lies after created_before, {_shown(created_before)}; swap them"
+                f"created_after: {shown(created_after)} lies after created_before, {shown(created_before)}; swap them"
             )
         # One range instead of two filters: only that is documented.
         # https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/business/owned_whatsapp_business_accounts
@@ -268,7 +266,7 @@ def _ownership_types(value: str | Sequence[str]) -> list[str]:
         or not names
         or not all(isinstance(name, str) and name.strip() for name in names)
     ):
-        raise ValueError(f"ownership_types: {_shown(value)} has no names; a right one looks like ['CLIENT_OWNED']")
+        raise ValueError(f"ownership_types: {shown(value)} has no names; a right one looks like ['CLIENT_OWNED']")
     return [name.strip() for name in names]
 
 
@@ -280,17 +278,17 @@ def _own_filters(filtering: object) -> list[dict[str, Any]]:
         try:
             filtering = json.loads(filtering)
         except ValueError:
-            raise ValueError(f"filtering: {_shown(filtering)} is not JSON; {example}") from None
+            raise ValueError(f"filtering: {shown(filtering)} is not JSON; {example}") from None
     if not isinstance(filtering, Sequence):
-        raise ValueError(f"filtering: {_shown(filtering)} is not a list; {example}")
+        raise ValueError(f"filtering: {shown(filtering)} is not a list; {example}")
     for one in filtering:
         if not isinstance(one, Mapping) or set(one) != {"field", "operator", "value"}:
-            raise ValueError(f"filtering: {_shown(one)} is not one field, operator and value; {example}")
+            raise ValueError(f"filtering: {shown(one)} is not one field, operator and value; {example}")
         if not all(isinstance(one[name], str) and one[name] for name in ("field", "operator")):
-            raise ValueError(f"filtering: {_shown(one)} has a field or operator without a name; {example}")
+            raise ValueError(f"filtering: {shown(one)} has a field or operator without a name; {example}")
         values = one["value"] if isinstance(one["value"], (list, tuple)) else [one["value"]]
         if not values or not all(_is_filter_value(value) for value in values):
-            raise ValueError(f"filtering: {_shown(one)} has no value to compare with; {example}")
+            raise ValueError(f"filtering: {shown(one)} has no value to compare with; {example}")
     return [dict(one) for one in filtering]
 
 
@@ -302,16 +300,21 @@ def _is_filter_value(value: object) -> bool:
 
 def _sort(value: object) -> str:
     if not isinstance(value, str) or re.fullmatch(r"[A-Za-z_.]+", value) is None:
-        raise ValueError(f"sort: {_shown(value)} is not a sort order; a right one is 'creation_time_descending'")
+        raise ValueError(f"sort: {shown(value)} is not a sort order; a right one is 'creation_time_descending'")
     return value
 
 
-def _count(name: str, value: object) -> int:
+def count_from(name: str, value: object) -> int:
+    """A whole number of at least 1.
+
+    :param name: of the parameter, for the error
+    :raises ValueError: it is anything else
+    """
     # Templates render numbers as text.
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value.strip()):
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}: {_shown(value)} is not a whole number of at least 1; a right one is 100")
+        raise ValueError(f"{name}: {shown(value)} is not a whole number of at least 1; a right one is 100")
     return value
 
 
@@ -324,7 +327,7 @@ def _path_segments(path: object) -> list[str]:
     segments = path.strip("/").split("/") if isinstance(path, str) else [""]
     if not all(map(is_path_segment, segments)):
         raise ValueError(
-            f"path: {_shown(path)} is not the path of a node or edge below the version; "
+            f"path: {shown(path)} is not the path of a node or edge below the version; "
             "a right one looks like '<waba id>/phone_numbers'"
         )
     return segments
@@ -341,6 +344,7 @@ def _extra_params(params: Mapping[str, Any] | None) -> dict[str, str]:
     }
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """The value as an error shows it, in at most 80 characters."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -25,7 +25,7 @@ from airflow_provider_whatsapp.graph.query import (
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from airflow_provider_whatsapp.client import AsyncGraphClient, GraphClient
+    from airflow_provider_whatsapp.client import AsyncGraphClient, GraphClient, GraphConfig
     from airflow_provider_whatsapp.connection import WhatsAppConnection
     from airflow_provider_whatsapp.graph.query import Query
 
@@ -186,6 +186,10 @@ class WhatsAppHook(BaseHook):
         request, wanted = node_read(path, fields=fields, params=params)
         async with _async_client(await self._aconnection()) as client:
             return await client.node(request, wanted)
+
+    async def aget_config(self) -> GraphConfig:
+        """What the connection says now, read anew each time, for an event loop."""
+        return (await self._aconnection()).config
 
     def get_conn(self) -> GraphClient:
         """The client that the hook's own calls go through, one kept-alive connection."""

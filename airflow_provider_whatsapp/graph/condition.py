@@ -1,0 +1,156 @@
+"""What a sensor waits for, and whether the accounts of a listing fulfil it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_whatsapp.graph.fields import Field
+from airflow_provider_whatsapp.graph.query import count_from, shown
+
+Row = dict[str, Any]
+_WHERE_EXAMPLE = "a right one looks like {'country': 'BR'} or {'owner_business_info.name': ['A', 'B']}"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What must be true of a listing.
+
+    :param waba_ids: all of these accounts are there; no others count
+    :param min_count: so many accounts are there
+    :param where: only accounts whose fields have one of these values count, by field; dots lead into objects
+    """
+
+    waba_ids: frozenset[str]
+    min_count: int
+    where: tuple[tuple[str, tuple[Any, ...]], ...]
+
+    def matches(self, row: Row) -> bool:
+        """Whether the account counts."""
+        if self.waba_ids and row.get("id") not in self.waba_ids:
+            return False
+        return all(any(_same(_value(row, name), value) for value in values) for name, values in self.where)
+
+    def needed(self, fields: Sequence[Field]) -> tuple[Field, ...]:
+        """Those of the fields that tell whether an account counts.
+
+        :raises ValueError: one that the condition names is not among them
+        """
+        by_key = {field.key: field for field in fields}
+        keys = dict.fromkeys(["id", *(name.partition(".")[0] for name, _ in self.where)])
+        for key in keys:
+            if key not in by_key:
+                raise ValueError(f"where: {key!r} is not among the fields {', '.join(by_key)!r}; add it there")
+        return tuple(by_key[key] for key in keys)
+
+    def to_json(self) -> dict[str, Any]:
+        """The arguments of :func:`condition_from` that give the same condition, as JSON."""
+        return {
+            "waba_ids": sorted(self.waba_ids) or None,
+            "min_count": self.min_count,
+            "where": {name: list(values) for name, values in self.where} or None,
+        }
+
+
+def condition_from(
+    *,
+    waba_ids: str | Sequence[str | int] | None = None,
+    min_count: int | str | None = None,
+    where: Mapping[str, Any] | None = None,
+) -> Condition:
+    """The condition that a user gave; with nothing given, that at least one account is there.
+
+    :param waba_ids: digits, as a sequence or a comma string
+    :param min_count: at least 1
+    :param where: value or list of values by field
+    :raises ValueError: naming the parameter, what was wrong with it and what a right one looks like
+    """
+    ids = _waba_ids(waba_ids)
+    count = count_from("min_count", max(1, len(ids)) if min_count is None else min_count)
+    if ids and count > len(ids):
+        raise ValueError(f"min_count: {count} can never be reached by the {len(ids)} accounts of waba_ids")
+    return Condition(ids, count, _where(where))
+
+
+class Tally:
+    """How much of a condition the accounts seen so far fulfil.
+
+    :param condition: what is waited for
+    """
+
+    def __init__(self, condition: Condition) -> None:
+        self._condition = condition
+        self._count = 0
+
+    def add(self, row: Row) -> bool:
+        """Take the next account into account; whether it counts."""
+        counts = self._condition.matches(row)
+        self._count += counts
+        return counts
+
+    @property
+    def met(self) -> bool:
+        """Whether the condition is fulfilled, whatever follows."""
+        return self._count >= max(self._condition.min_count, len(self._condition.waba_ids))
+
+    @property
+    def complete(self) -> bool:
+        """Whether no account that follows can count any more."""
+        return 0 < len(self._condition.waba_ids) == self._count
+
+    def matching(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The rows that count, read no further than they can."""
+        for row in rows:
+            if self.add(row):
+                yield row
+            if self.complete:
+                return
+
+
+def _waba_ids(value: object) -> frozenset[str]:
+    if value is None:
+        return frozenset()
+    ids = value.split(",") if isinstance(value, str) else value
+    if not isinstance(ids, Sequence) or not ids:
+        raise ValueError(f"waba_ids: {shown(value)} has no ids; a right one looks like ['102290129340398']")
+    texts = [str(id_).strip() if isinstance(id_, (str, int)) and not isinstance(id_, bool) else "" for id_ in ids]
+    for id_, text in zip(ids, texts, strict=True):
+        if re.fullmatch(r"[0-9]{1,32}", text) is None:
+            raise ValueError(f"waba_ids: {shown(id_)} is not the id of an account, which is digits only")
+    return frozenset(texts)
+
+
+def _where(value: object) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError(f"where: {shown(value)} names no field; {_WHERE_EXAMPLE}")
+    pairs = []
+    for name, wanted in value.items():
+        if not isinstance(name, str) or re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", name, re.ASCII) is None:
+            raise ValueError(f"where: {shown(name)} is not the name of a field; {_WHERE_EXAMPLE}")
+        values = wanted if isinstance(wanted, (list, tuple)) else (wanted,)
+        if not values or not all(one is None or isinstance(one, (str, int, float)) for one in values):
+            raise ValueError(f"where: {shown(wanted)} is not a value or list of values for {name!r}; {_WHERE_EXAMPLE}")
+        pairs.append((name, tuple(_as_answered(name, one) for one in values)))
+    return tuple(pairs)
+
+
+def _as_answered(name: str, value: Any) -> Any:
+    # Ids come as text, however a DAG writes them.
+    is_id = name.rpartition(".")[2] == "id" or name.endswith("_id")
+    return str(value) if is_id and isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _value(row: Row, name: str) -> Any:
+    value: Any = row
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _same(left: Any, right: Any) -> bool:
+    # In JSON, unlike in Python, true is not 1.
+    return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_whatsapp.graph.condition import Tally, condition_from
+from airflow_provider_whatsapp.graph.fields import join_fields, parse_fields
+
+ROWS: list[dict[str, Any]] = [
+    {"id": "1", "status": "ACTIVE", "owner": {"id": "7", "name": "A"}, "n": 1},
+    {"id": "2", "status": "ACTIVE", "owner": {"id": "8", "name": "B"}, "n": True},
+    {"id": "3", "status": "DISABLED", "owner": None, "n": 1.0},
+    {"id": "4"},
+]
+
+
+def matching(**condition: Any) -> list[str]:
+    return [row["id"] for row in Tally(condition_from(**condition)).matching(ROWS)]
+
+
+def met(**condition: Any) -> bool:
+    tally = Tally(condition_from(**condition))
+    for row in ROWS:
+        tally.add(row)
+    return tally.met
+
+
+def test_with_nothing_given_one_account_is_enough() -> None:
+    tally = Tally(condition_from())
+    assert not tally.met
+    assert tally.add(ROWS[0])
+    assert tally.met
+    assert not tally.complete
+
+
+def test_all_of_the_ids_must_be_there() -> None:
+    assert met(waba_ids=["1", "4"])
+    assert not met(waba_ids=["1", "9"])
+    assert matching(waba_ids="1, 4") == ["1", "4"]
+    assert matching(waba_ids=[4, 9]) == ["4"]
+
+
+def test_reading_ends_when_all_ids_were_found() -> None:
+    rows = iter(ROWS)
+    assert [row["id"] for row in Tally(condition_from(waba_ids=["2"])).matching(rows)] == ["2"]
+    assert next(rows)["id"] == "3"
+    rows = iter(ROWS)
+    assert len(list(Tally(condition_from(min_count=1)).matching(rows))) == 4
+
+
+def test_so_many_must_be_there() -> None:
+    assert met(min_count=4)
+    assert met(min_count="4")
+    assert not met(min_count=5)
+
+
+@pytest.mark.parametrize(
+    ("where", "ids"),
+    [
+        ({"status": "ACTIVE"}, ["1", "2"]),
+        ({"status": ["ACTIVE", "DISABLED"]}, ["1", "2", "3"]),
+        ({"status": None}, ["4"]),
+        ({"owner.name": "B"}, ["2"]),
+        ({"owner.name": ("A", "B")}, ["1", "2"]),
+        ({"owner.id": 7}, ["1"]),
+        ({"owner.name": None}, ["3", "4"]),
+        ({"status": "ACTIVE", "owner.name": ["B", "C"]}, ["2"]),
+        ({"n": 1}, ["1", "3"]),
+        ({"n": True}, ["2"]),
+        ({"n": "1"}, []),
+        ({"status.x.y": "ACTIVE"}, []),
+    ],
+)
+def test_only_accounts_with_these_values_count(where: dict[str, Any], ids: list[str]) -> None:
+    assert matching(where=where) == ids
+    assert met(where=where) is bool(ids)
+    assert not met(where=where, min_count=len(ids) + 1)
+
+
+def test_ids_and_values_together() -> None:
+    assert met(waba_ids=["1", "2"], where={"status": "ACTIVE"})
+    assert not met(waba_ids=["1", "3"], where={"status": "ACTIVE"})
+
+
+@pytest.mark.parametrize(
+    ("condition", "name"),
+    [
+        ({"waba_ids": []}, "waba_ids"),
+        ({"waba_ids": ""}, "waba_ids"),
+        ({"waba_ids": ["a"]}, "waba_ids"),
+        ({"waba_ids": ["1/x"]}, "waba_ids"),
+        ({"waba_ids": [True]}, "waba_ids"),
+        ({"waba_ids": [None]}, "waba_ids"),
+        ({"waba_ids": 5}, "waba_ids"),
+        ({"min_count": 0}, "min_count"),
+        ({"min_count": "many"}, "min_count"),
+        ({"min_count": 3, "waba_ids": ["1", "2"]}, "min_count"),
+        ({"where": {}}, "where"),
+        ({"where": "status"}, "where"),
+        ({"where": {"": 1}}, "where"),
+        ({"where": {"a..b": 1}}, "where"),
+        ({"where": {"a b": 1}}, "where"),
+        ({"where": {5: 1}}, "where"),
+        ({"where": {"a": []}}, "where"),
+        ({"where": {"a": {}}}, "where"),
+        ({"where": {"a": [[1]]}}, "where"),
+    ],
+)
+def test_a_condition_that_makes_no_sense_is_refused(condition: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: "):
+        condition_from(**condition)
+
+
+def test_only_the_fields_it_has_to_see_are_needed() -> None:
+    fields = parse_fields("name,id,owner{id,name},phone_numbers.limit(5){id}")
+    assert join_fields(condition_from().needed(fields)) == "id"
+    assert join_fields(condition_from(where={"owner.name": "A"}).needed(fields)) == "id,owner{id,name}"
+    with pytest.raises(ValueError, match="^where: 'status' is not among the fields 'name, id, owner, phone_numbers'"):
+        condition_from(where={"status": "ACTIVE"}).needed(fields)
+
+
+@given(
+    st.none() | st.lists(st.integers(0, 10**17).map(str), min_size=1, max_size=3, unique=True),
+    st.none()
+    | st.dictionaries(
+        st.sampled_from(["a", "b.c", "d_id"]), st.text() | st.none() | st.lists(st.integers(), min_size=1), min_size=1
+    ),
+)
+def test_it_survives_json(ids: list[str] | None, where: dict[str, Any] | None) -> None:
+    condition = condition_from(waba_ids=ids, where=where)
+    arguments = json.loads(json.dumps(condition.to_json()))
+    assert condition_from(**arguments) == condition

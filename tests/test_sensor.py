@@ -1,0 +1,247 @@
+"""The sensor alone, against the sandbox; what Airflow makes of its modes is in test_dags.py."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_whatsapp._compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
+from airflow_provider_whatsapp.client import GraphClient
+from airflow_provider_whatsapp.graph import GraphPermissionError, GraphTokenError
+from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
+from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
+from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppClientWabasSensor
+from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppClientWabasTrigger
+
+try:
+    from airflow.sdk.exceptions import TaskDeferred
+except ImportError:  # Airflow 3.1
+    from airflow.exceptions import TaskDeferred  # type: ignore[attr-defined,no-redef]
+
+
+@pytest.fixture(autouse=True)
+def _no_real_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        WhatsAppHook, "get_conn", lambda self: GraphClient(self._connection.config, sleep=lambda seconds: None)
+    )
+
+
+def sensor(**arguments: Any) -> WhatsAppClientWabasSensor:
+    return WhatsAppClientWabasSensor(task_id="wait", **{"fields": "id,name,country,ownership_type", **arguments})
+
+
+def deferred(operator: WhatsAppClientWabasSensor, event: dict[str, Any] | None = None) -> WhatsAppClientWabasTrigger:
+    with pytest.raises(TaskDeferred) as caught:
+        operator.execute({}) if event is None else operator.execute_complete({}, event)
+    assert caught.value.method_name == "execute_complete"
+    trigger = caught.value.trigger
+    assert isinstance(trigger, WhatsAppClientWabasTrigger)
+    assert caught.value.timeout > timedelta(0)
+    return trigger
+
+
+def met(timeout: float = 100) -> dict[str, Any]:
+    return {"status": "met", "started": time.time(), "deadline": time.time() + timeout}
+
+
+class TestPoke:
+    def test_it_gives_the_rows_that_match(self, connected: GraphSandbox) -> None:
+        result = sensor(where={"ownership_type": "CLIENT_OWNED"}).poke({})
+        assert result.is_done
+        wanted = [account["id"] for account in connected.accounts if account["ownership_type"] == "CLIENT_OWNED"]
+        assert [row["id"] for row in result.xcom_value] == wanted
+        assert 100 < len(wanted) < 250  # on all pages
+
+    def test_it_stops_reading_when_all_ids_were_found(self, connected: GraphSandbox) -> None:
+        ids = [connected.accounts[number]["id"] for number in (5, 120)]
+        result = sensor(waba_ids=ids).poke({})
+        assert [row["id"] for row in result.xcom_value] == ids
+        assert len(connected.requests) == 2
+
+    def test_it_looks_at_all_pages(self, connected: GraphSandbox) -> None:
+        assert not sensor(waba_ids=["4242"]).poke({})
+        assert len(connected.requests) == 3
+        assert sensor(min_count="250").poke({})
+        assert not sensor(min_count=251).poke({})
+
+    def test_the_owned_edge(self, connected: GraphSandbox) -> None:
+        assert len(sensor(edge="owned").poke({}).xcom_value) == 30
+
+    def test_the_object_and_its_manifest(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        path = tmp_path / "a.ndjson"
+        waba = connected.accounts[3]["id"]
+        result = sensor(waba_ids=waba, output_path=str(path)).poke({})
+        assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == [waba]
+        assert (result.xcom_value["count"], result.xcom_value["uri"]) == (1, path.as_uri())
+
+    def test_no_object_before_it_is_met(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        path = tmp_path / "a.ndjson"
+        path.write_text("before")
+        assert not sensor(min_count=251, output_path=str(path)).poke({})
+        assert path.read_text() == "before"
+        assert [p.name for p in tmp_path.iterdir()] == ["a.ndjson"]
+
+    @pytest.mark.parametrize("fault", [Fault.throttle(minutes=5), Fault.too_many_requests(), Fault.closed(times=6)])
+    def test_passing_faults_do_not_end_the_wait(self, connected: GraphSandbox, fault: Fault) -> None:
+        connected.fail_next(fault)
+        operator = sensor()
+        assert not operator.poke({})
+        operator._not_before = 0
+        assert operator.poke({})
+
+    def test_what_waiting_cannot_mend_fails_at_once(self, connected: GraphSandbox) -> None:
+        connected.fail_next(Fault.no_advanced_access(times=9))
+        with pytest.raises(AirflowFailException) as caught:
+            sensor().poke({})
+        assert isinstance(caught.value.__cause__, GraphPermissionError)
+
+    @pytest.mark.parametrize(
+        ("arguments", "name"),
+        [
+            ({"waba_ids": ["x"]}, "waba_ids"),
+            ({"min_count": 0}, "min_count"),
+            ({"where": {"status": "ACTIVE"}}, "where"),
+            ({"where": {}}, "where"),
+            ({"fields": ""}, "fields"),
+            ({"output_path": "x"}, "output_path"),
+            ({"edge": "x"}, "edge"),
+        ],
+    )
+    @pytest.mark.parametrize("deferrable", [True, False])
+    def test_bad_input_fails_before_anything_is_sent(
+        self, connected: GraphSandbox, arguments: dict[str, Any], name: str, deferrable: bool
+    ) -> None:
+        with pytest.raises(AirflowFailException, match=f"^{name}: "):
+            sensor(deferrable=deferrable, **arguments).execute({})
+        assert connected.connections == 0
+
+
+class TestPokeMode:
+    def test_a_throttle_is_waited_out_without_a_call(
+        self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        waits: list[float] = []
+        monkeypatch.setattr(time, "sleep", waits.append)
+        connected.fail_next(Fault.throttle(minutes=5))
+        operator = sensor(poke_interval=10)
+        interval = None
+        assert not operator.poke({})
+        interval = operator._get_next_poke_interval(0, lambda: 0.0, 1)
+        assert 299 < interval <= 300
+        assert not operator.poke({})
+        assert len(connected.requests) == 1
+
+    def test_but_not_beyond_the_timeout(self, connected: GraphSandbox) -> None:
+        connected.fail_next(Fault.throttle(minutes=5))
+        operator = sensor(poke_interval=10, timeout=100)
+        operator.poke({})
+        assert operator._get_next_poke_interval(0, lambda: 40.0, 1) == 60
+
+    def test_it_times_out(self, connected: GraphSandbox) -> None:
+        with pytest.raises(AirflowSensorTimeout):
+            sensor(min_count=999, timeout=0, poke_interval=0).execute({})
+        with pytest.raises(AirflowSkipException):
+            sensor(min_count=999, timeout=0, poke_interval=0, soft_fail=True).execute({})
+
+
+class TestDeferrable:
+    def test_it_does_not_defer_what_is_there_already(self, connected: GraphSandbox) -> None:
+        assert len(sensor(deferrable=True).execute({})) == 250
+
+    def test_it_looks_once_and_defers(self, connected: GraphSandbox) -> None:
+        operator = sensor(
+            deferrable=True,
+            min_count=251,
+            where={"ownership_type": ["SELF"]},
+            ownership_types="SELF",
+            timeout=600,
+            poke_interval=30,
+            exponential_backoff=True,
+            max_wait=90,
+            page_size=50,
+        )
+        trigger = deferred(operator)
+        _, arguments = trigger.serialize()
+        assert json.loads(json.dumps(arguments)) == arguments
+        assert arguments["path"] == f"{connected.business_id}/client_whatsapp_business_accounts"
+        assert arguments["fields"] == "id,ownership_type"
+        assert "ownership_type" in arguments["params"]["filtering"]
+        assert arguments["condition"] == {"waba_ids": None, "min_count": 251, "where": {"ownership_type": ["SELF"]}}
+        assert (arguments["poke_interval"], arguments["exponential_backoff"], arguments["max_wait"]) == (30, True, 90)
+        assert arguments["page_size"] == 50
+        assert arguments["deadline"] - arguments["started"] == 600
+        assert connected.token not in json.dumps(arguments)
+
+    def test_a_throttle_goes_along(self, connected: GraphSandbox) -> None:
+        connected.fail_next(Fault.throttle(minutes=5))
+        assert 290 < deferred(sensor(deferrable=True)).not_before - time.time() <= 300
+
+    def test_the_rows_are_read_afresh(self, connected: GraphSandbox) -> None:
+        rows = sensor(deferrable=True).execute_complete({}, met())
+        assert [row["id"] for row in rows] == [account["id"] for account in connected.accounts]
+
+    def test_it_waits_again_when_the_accounts_are_gone(self, connected: GraphSandbox) -> None:
+        event = met()
+        trigger = deferred(sensor(deferrable=True, min_count=251), event)
+        assert (trigger.started, trigger.deadline) == (event["started"], event["deadline"])
+
+    def test_but_not_beyond_its_deadline(self, connected: GraphSandbox) -> None:
+        with pytest.raises(AirflowSensorTimeout):
+            sensor(deferrable=True, min_count=251).execute_complete({}, met(timeout=-1))
+
+    def test_the_timeout(self, connected: GraphSandbox) -> None:
+        event = {**met(), "status": "timeout"}
+        with pytest.raises(AirflowSensorTimeout):
+            sensor(deferrable=True).execute_complete({}, event)
+        with pytest.raises(AirflowSkipException):
+            sensor(deferrable=True, soft_fail=True).execute_complete({}, event)
+
+    def test_an_error(self, connected: GraphSandbox) -> None:
+        event = {**met(), "status": "error", "error": "GraphTokenError", "message": "expired"}
+        with pytest.raises(AirflowFailException, match="expired") as caught:
+            sensor(deferrable=True).execute_complete({}, event)
+        assert isinstance(caught.value.__cause__, GraphTokenError)
+        for odd in ("ValueError", "KeyboardInterrupt", "eval", None):
+            with pytest.raises(AirflowFailException, match="expired"):
+                sensor(deferrable=True).execute_complete({}, {**event, "error": odd})
+
+    @pytest.mark.parametrize("event", [None, {}, {"status": "other"}, "met"])
+    def test_an_event_that_is_none_of_ours(self, connected: GraphSandbox, event: Any) -> None:
+        with pytest.raises(AirflowFailException, match="without a known status"):
+            sensor(deferrable=True).execute_complete({}, event)
+
+    @pytest.mark.parametrize("option", ["soft_fail", "never_fail"])
+    def test_failing_softly(self, connected: GraphSandbox, option: str) -> None:
+        connected.fail_next(Fault.no_advanced_access(times=9))
+        for deferrable in (True, False):
+            with pytest.raises(AirflowSkipException):
+                sensor(deferrable=deferrable, **{option: True}).execute({})
+
+    def test_other_failures_end_as_in_every_mode(
+        self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        def full(*args: object, **kwargs: object) -> None:
+            raise OSError("disk full")
+
+        monkeypatch.setattr("airflow_provider_whatsapp.output.Target.write", full)
+        path = str(tmp_path / "a.json")
+        with pytest.raises(OSError, match="disk full"):
+            sensor(deferrable=True, output_path=path).execute({})
+        with pytest.raises(AirflowSkipException):
+            sensor(deferrable=True, output_path=path, never_fail=True).execute({})
+        deferred(sensor(deferrable=True, output_path=path, silent_fail=True))
+
+
+def test_every_argument_that_can_vary_by_run_is_templated() -> None:
+    assert {"waba_ids", "min_count", "where", "business_id", "output_path"} <= set(
+        WhatsAppClientWabasSensor.template_fields
+    )
+
+
+def test_deferring_is_a_setting_of_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sensor().deferrable is False

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import time
+from typing import Any
+
+import pytest
+from virtual_time import run_virtually
+
+from airflow_provider_whatsapp import watch
+from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
+from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppClientWabasTrigger
+
+
+def trigger_for(graph: GraphSandbox, *, timeout: float = 3600, **changes: Any) -> WhatsAppClientWabasTrigger:
+    now = time.time()
+    arguments: dict[str, Any] = {
+        "whatsapp_conn_id": "whatsapp_default",
+        "path": f"{graph.business_id}/client_whatsapp_business_accounts",
+        "fields": "id",
+        "params": {},
+        "page_size": 100,
+        "max_items": None,
+        "condition": {"waba_ids": None, "min_count": 1, "where": None},
+        "poke_interval": 60.0,
+        "exponential_backoff": False,
+        "max_wait": None,
+        "started": now,
+        "deadline": now + timeout,
+        "not_before": 0.0,
+    }
+    return WhatsAppClientWabasTrigger(**{**arguments, **changes})
+
+
+def fired(trigger: WhatsAppClientWabasTrigger) -> tuple[dict[str, Any], float]:
+    async def run() -> dict[str, Any]:
+        events = [event async for event in trigger.run()]
+        assert len(events) == 1
+        payload: dict[str, Any] = events[0].payload
+        return payload
+
+    return run_virtually(run())
+
+
+def test_it_round_trips_through_json(graph: GraphSandbox) -> None:
+    trigger = trigger_for(
+        graph, params={"sort": "x"}, condition={"waba_ids": ["1"], "min_count": 1, "where": {"a": ["b"]}}
+    )
+    path, arguments = trigger.serialize()
+    module, _, name = path.rpartition(".")
+    again = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))
+    assert again.serialize() == trigger.serialize()
+
+
+def test_no_secret_in_it(connected: GraphSandbox) -> None:
+    trigger = trigger_for(connected)
+    event, _ = fired(trigger)
+    assert connected.token not in repr(trigger) + json.dumps(trigger.serialize()) + json.dumps(event)
+
+
+def test_it_fires_one_small_event(connected: GraphSandbox) -> None:
+    trigger = trigger_for(connected)
+    event, seconds = fired(trigger)
+    assert event == {"status": "met", "started": trigger.started, "deadline": trigger.deadline}
+    assert 60 <= seconds < 70
+
+
+def test_the_deadline_ends_it(connected: GraphSandbox) -> None:
+    event, seconds = fired(trigger_for(connected, timeout=200, condition={"waba_ids": ["4242"]}))
+    assert event["status"] == "timeout"
+    assert 199 <= seconds <= 202
+    assert not [by_loop for by_loop in watch._WATCHES.values() if by_loop]
+
+
+def test_a_restart_does_not_move_the_deadline(connected: GraphSandbox) -> None:
+    trigger = trigger_for(connected, timeout=-1, condition={"waba_ids": ["4242"]})
+    event, seconds = fired(trigger)
+    assert event["status"] == "timeout"
+    assert seconds < 1
+
+
+def test_an_error_that_waiting_cannot_mend_is_in_the_event(connected: GraphSandbox) -> None:
+    connected.fail_next(Fault.no_advanced_access(times=100))
+    event, _ = fired(trigger_for(connected))
+    assert (event["status"], event["error"]) == ("error", "GraphPermissionError")
+    assert "Advanced access" in event["message"]
+
+
+def test_an_unusable_connection_is_in_the_event(graph: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", '{"conn_type": "whatsapp"}')
+    event, _ = fired(trigger_for(graph))
+    assert event["error"] == "ValueError"
+    assert "password: empty" in event["message"]
+
+
+def test_a_token_that_expires_during_the_wait(connected: GraphSandbox) -> None:
+    connected.fail_next(Fault.expired_token(times=100, after=9))
+    event, seconds = fired(trigger_for(connected, condition={"waba_ids": ["4242"]}))
+    assert (event["status"], event["error"]) == ("error", "GraphTokenError")
+    assert "The token has expired" in event["message"]
+    assert 4 * 60 <= seconds < 5 * 60
+    assert len(connected.requests) == 10
+
+
+def test_a_token_that_was_rotated_is_picked_up(connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = connected.connection
+    monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", connection.replace(connected.token, "EAAold"))
+
+    async def run() -> Any:
+        waiting = asyncio.create_task(trigger_for(connected).run().__anext__())  # type: ignore[arg-type]
+        await asyncio.sleep(1)
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", connection)
+        return await waiting
+
+    event, _ = run_virtually(run())
+    assert event.payload["status"] == "met"
+    assert [request.status for request in connected.requests] == [401, 200]
+
+
+def test_a_throttle_of_several_minutes_during_the_wait(connected: GraphSandbox) -> None:
+    connected.fail_next(Fault.throttle(minutes=9))
+    event, seconds = fired(trigger_for(connected))
+    assert event["status"] == "met"
+    assert 60 + 540 <= seconds < 60 + 560
+    assert len(connected.requests) == 2
+
+
+def test_a_throttle_that_the_worker_met_is_not_hammered(connected: GraphSandbox) -> None:
+    event, seconds = fired(trigger_for(connected, not_before=time.time() + 300))
+    assert event["status"] == "met"
+    assert 299 <= seconds < 310
+
+
+def test_exponential_backoff(connected: GraphSandbox) -> None:
+    fired(trigger_for(connected, exponential_backoff=True, condition={"waba_ids": ["4242"]}, timeout=3600))
+    readings = len(connected.requests) // 3
+    assert 4 <= readings <= 7  # after 1, 2, 4, 8, 16, 32 minutes
+
+
+def test_a_cancelled_trigger_leaves_nothing(connected: GraphSandbox) -> None:
+    async def run() -> None:
+        waiting = asyncio.create_task(trigger_for(connected, condition={"waba_ids": ["4242"]}).run().__anext__())  # type: ignore[arg-type]
+        await asyncio.sleep(100)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+    run_virtually(run())
+    assert not [x for by_loop in (watch._WATCHES, watch._CLIENTS) for x in by_loop.values() if x]
