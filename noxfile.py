@@ -1,4 +1,4 @@
-"""What can be run here: ``python3 -m nox -s demo``, ``tests``, ``lint``, ``types``, ``matrix``, ``build``."""
+"""What can be run here: ``python3 -m nox -s demo``, ``tests``, ``lint``, ``types``; ``-l`` lists the rest."""
 
 from __future__ import annotations
 
@@ -57,6 +57,20 @@ def lowest(session: nox.Session) -> None:
     """Run the tests with the oldest direct dependencies that the package allows."""
     session.install("--resolution=lowest-direct", "-e", ".", "--group", "tests")
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def standalone(session: nox.Session) -> None:
+    """Defer in a real Airflow, and kill its triggerer meanwhile; takes some minutes."""
+    session.install(*PINS, "-e", ".")
+    session.run("python", "e2e/deferral.py", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure, side by side in one run."""
+    session.install(*PINS, "-e", ".")
+    session.run("python", "benchmarks/many_waits.py", *session.posargs)
 
 
 @nox.session

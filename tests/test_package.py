@@ -51,31 +51,41 @@ def test_the_sandbox_needs_the_standard_library_only() -> None:
 
 def test_a_dag_file_loads_no_http_library() -> None:
     modules = loaded_by(
-        "import airflow_provider_whatsapp.operators.whatsapp", after="import airflow.sdk, airflow.sdk.log"
+        "import airflow_provider_whatsapp.operators.whatsapp, airflow_provider_whatsapp.sensors.whatsapp",
+        after="import airflow.sdk, airflow.sdk.log, airflow.triggers.base",
     )
     assert roots(modules) <= {"airflow_provider_whatsapp", "airflow", *sys.stdlib_module_names}
     assert "airflow_provider_whatsapp.client" not in modules
 
 
 def test_imports_go_one_way() -> None:
-    order = ["graph", "session", "library_logs", "client", "connection", "output", "hooks", "listing", "operators"]
-    allowed = {
+    allowed: dict[str, set[str]] = {
+        "graph": set(),
         "session": set(),
-        "output": set(),
+        "library_logs": {"graph"},
+        "client": {"graph", "library_logs", "session"},
         "connection": {"graph", "client"},
-        "operators": {"graph", "client", "output", "hooks", "listing"},
+        "output": set(),
+        "watch": {"graph", "client"},
+        "hooks": {"graph", "client", "connection"},
+        "listing": {"graph", "client", "output", "hooks"},
+        "operators": {"output", "hooks", "listing"},
+        "triggers": {"graph", "hooks", "watch"},
+        "sensors": {"graph", "hooks", "listing", "triggers"},
     }
     package = PROJECT / "airflow_provider_whatsapp"
-    for name in order:
-        sources = (
-            [package / f"{name}.py"] if (package / f"{name}.py").exists() else list((package / name).rglob("*.py"))
-        )
-        assert sources
-        imported = set()
-        for source in sources:
+    modules = {path.stem for path in package.iterdir() if not path.name.startswith("_")} - {
+        "get_provider_info",
+        "sandbox",
+        "py",
+    }
+    assert modules == set(allowed)
+    for name, may in allowed.items():
+        file = package / f"{name}.py"
+        imported: set[str] = set()
+        for source in [file] if file.exists() else (package / name).rglob("*.py"):
             imported |= set(re.findall(r"(?:from|import) airflow_provider_whatsapp\.([a-z_]+)", source.read_text()))
-        imported -= {name, "_compat"}
-        assert imported <= allowed.get(name, set(order[: order.index(name)])), name
+        assert imported - {name, "_compat"} <= may, name
 
 
 def test_the_version_is_one() -> None:
@@ -126,7 +136,12 @@ def test_airflow_finds_the_provider() -> None:
 
 def test_everything_declared_can_be_imported() -> None:
     info = get_provider_info()
-    modules = [module for kind in ("hooks", "operators") for entry in info[kind] for module in entry["python-modules"]]
+    modules = [
+        module
+        for kind in ("hooks", "operators", "sensors", "triggers")
+        for entry in info[kind]
+        for module in entry["python-modules"]
+    ]
     run_python("import " + ", ".join(modules))
 
 

@@ -37,7 +37,7 @@ def run(name: str, **names: Any) -> dict[str, Any]:
 
 
 def test_every_python_snippet_has_a_test() -> None:
-    assert README.count("```python") == len(re.findall(r"<!-- [\w ]+ -->\n```python", README)) == 4
+    assert README.count("```python") == len(re.findall(r"<!-- [\w ]+ -->\n```python", README)) == 5
 
 
 def test_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +60,17 @@ def test_the_operator(connected: GraphSandbox, tmp_path: Path) -> None:
     operator = eval(snippet("operator"), {"WhatsAppListClientWabasOperator": WhatsAppListClientWabasOperator})  # noqa: S307
     operator.output_path, operator.output_conn_id = str(tmp_path / "a.ndjson.gz"), None
     assert operator.execute({})["count"] > 0
+
+
+def test_the_sensor(connected: GraphSandbox) -> None:
+    from datetime import timedelta
+
+    from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppClientWabasSensor
+
+    connected.accounts[5].update(id="102290129340398", account_review_status="APPROVED")
+    names = {"WhatsAppClientWabasSensor": WhatsAppClientWabasSensor, "timedelta": timedelta}
+    rows = eval(snippet("sensor"), names).execute({})  # noqa: S307
+    assert [row["id"] for row in rows] == ["102290129340398"]
 
 
 def test_the_hook(connected: GraphSandbox) -> None:

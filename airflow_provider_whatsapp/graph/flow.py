@@ -160,7 +160,8 @@ class GraphFlow:
         self._compare_version(header(response.headers, "facebook-api-version"))
         unreadable = None
         try:
-            payload = parse_json(unpack(response), mask=self._credentials.mask)
+            body = unpack(response)
+            payload = parse_json(body, mask=self._credentials.mask_for(body))
         except GraphError as error:
             payload, unreadable = None, error
         error_told = error_from(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +19,8 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 
 _MASK = "***"
 _SHORTEST_SECRET = 8
+# An escaped ASCII letter, or UTF-16. Letters beyond ASCII, which are in no secret, do not count.
+_OTHER_SPELLINGS = re.compile(rb"\\u00[2-7]|\x00")
 _SECRET_PARAMETER = re.compile(
     r"(?i)(access_token|appsecret_proof|input_token|client_secret|app_secret)(=|%3D)[^&\s\"'<>]+"
 )
@@ -89,13 +92,19 @@ class Credentials:
             text = text.replace(secret, _MASK)
         return redact(text)
 
-    def mask(self, text: str) -> str:
-        """A text of the API's answer without these secrets, for rows go far and servers echo."""
-        for secret in self.secrets:
-            # A shorter one would be found, and masked, where it is none.
-            if len(secret) >= _SHORTEST_SECRET and secret in text:
-                text = text.replace(secret, _MASK)
-        return text
+    def mask_for(self, body: bytes) -> Callable[[str], str] | None:
+        """What takes these secrets out of the texts of an answer, for rows go far and servers echo.
+
+        :param body: the answer; None is returned where it holds no secret, in no spelling that JSON has
+        """
+        # A shorter one would be found, and masked, where it is none.
+        secrets = [secret for secret in self.secrets if len(secret) >= _SHORTEST_SECRET]
+        plain = body.replace(b"\\/", b"/")
+        spellings = (spelling for secret in secrets for spelling in (secret, json.dumps(secret)[1:-1]))
+        if not _OTHER_SPELLINGS.search(body) and not any(spelling.encode() in plain for spelling in spellings):
+            return None
+        pattern = re.compile("|".join(map(re.escape, secrets)) or "(?!)")
+        return lambda text: pattern.sub(_MASK, text)
 
     @property
     def secrets(self) -> tuple[str, ...]:

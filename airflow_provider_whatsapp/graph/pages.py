@@ -56,13 +56,13 @@ class RawPage:
     after: str | None
 
 
-def parse_json(body: bytes, *, mask: Callable[[str], str] = lambda text: text) -> Any:
+def parse_json(body: bytes, *, mask: Callable[[str], str] | None = None) -> Any:
     """The value of a JSON text, with ids as ``str`` and text that any store can hold.
 
     Meta's samples show ids as strings and as bare numbers (beyond what a float can hold): both come as ``str``.
 
     :param body: as it was unpacked
-    :param mask: takes secrets out of a text
+    :param mask: takes secrets out of a text, or None where there are none
     :raises GraphProtocolError: not JSON
     """
     try:
@@ -250,27 +250,30 @@ class _SeenIds:
         return True
 
 
-def _tidy(value: Any, mask: Callable[[str], str], key: str = "", depth: int = 0) -> Any:
-    if depth > _MAX_DEPTH:
-        raise RecursionError
-    if isinstance(value, dict):
-        return {mask(_text(name)): _tidy(item, mask, name, depth + 1) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_tidy(item, mask, key, depth + 1) for item in value]
+def _tidy(value: Any, mask: Callable[[str], str] | None, key: str = "", depth: int = 0) -> Any:
     if isinstance(value, str):
-        return mask(_text(value))
+        return _text(value, mask)
+    if isinstance(value, dict):
+        if depth >= _MAX_DEPTH:
+            raise RecursionError
+        return {_text(name, mask): _tidy(item, mask, name, depth + 1) for name, item in value.items()}
+    if isinstance(value, list):
+        if depth >= _MAX_DEPTH:
+            raise RecursionError
+        return [_tidy(item, mask, key, depth + 1) for item in value]
     if isinstance(value, int) and not isinstance(value, bool) and (key == "id" or key.endswith(("_id", "_ids"))):
         return str(value)
     return value
 
 
-def _text(value: str) -> str:
+def _text(value: str, mask: Callable[[str], str] | None) -> str:
     # JSON can spell a NUL and half of a surrogate pair (a name cut in the middle of an emoji), which databases and
     # files do not take: both become the replacement character, as in most JSON readers.
-    value = value.replace("\x00", "\ufffd")
-    if value.isascii():
-        return value
-    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if "\x00" in value:
+        value = value.replace("\x00", "\ufffd")
+    if not value.isascii():
+        value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return mask(value) if mask else value
 
 
 def _finite(text: str) -> float:

@@ -243,8 +243,6 @@ def test_the_token_is_taken_out_of_rows() -> None:
     body = f'{{"data":[{{"id":"1","name":"x{TOKEN}y","{TOKEN}":"{escaped}"}}]}}'
     for encoded in (body.encode(), body.encode("utf-16")):
         assert play([Response(200, {}, encoded)]).rows == [{"id": "1", "name": "x***y", "***": "***"}]
-    app_token = Credentials("1234567|abc/def")
-    assert app_token.mask("?access_token=1234567%7Cabc%2Fdef") == "?access_token=***"
 
 
 def test_tokens_of_others_are_taken_out_of_errors() -> None:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import hmac
+import json
 import zlib
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -28,7 +30,31 @@ def test_every_request_carries_the_proof_when_there_is_an_app_secret() -> None:
 
 
 def test_a_short_secret_does_not_mangle_rows() -> None:
-    assert Credentials("1", "id").mask('{"id":"1"}') == '{"id":"1"}'
+    assert Credentials("1", "id").mask_for(b'{"id":"1"}') is None
+    mask = Credentials("1").mask_for(b'{"id":"\\u0031"}')
+    assert mask is not None
+    assert mask("1") == "1"
+
+
+@pytest.mark.parametrize("token", ["abcdefgh/1234", 'quote"backslash\\tail', "1234567|abcdefgh"])
+def test_no_spelling_of_a_secret_passes(token: str) -> None:
+    spellings = [
+        json.dumps(token),
+        json.dumps(token).replace("/", "\\/"),
+        '"' + "".join(f"\\u{ord(char):04x}" for char in token) + '"',
+        '"' + "".join(f"\\u{ord(char):04X}" for char in token[:1]) + json.dumps(token[1:])[1:],
+        json.dumps(quote(token, safe="")),
+    ]
+    for spelling in spellings:
+        for encoding in ("utf-8", "utf-16", "utf-32-le"):
+            body = spelling.encode(encoding)
+            mask = Credentials(token).mask_for(body)
+            assert mask is not None
+            assert mask(json.loads(body)) == "***"
+
+
+def test_letters_beyond_ascii_cost_nothing() -> None:
+    assert Credentials(TOKEN, SECRET).mask_for(json.dumps({"name": "Ünïcode 東京 a/b"}).encode()) is None
 
 
 def test_only_a_request_about_the_token_names_it() -> None:
@@ -49,7 +75,9 @@ def test_no_token_survives_redaction(token: str, before: str, after: str) -> Non
     credentials = Credentials(token, SECRET)
     for secret in credentials.secrets:
         assert secret not in credentials.redact(before + secret + after).replace("***", "")
-        assert secret not in credentials.mask(before + secret + after).replace("***", "")
+        mask = credentials.mask_for((before + secret + after).encode("utf-8", "replace"))
+        assert mask is not None
+        assert secret not in mask(before + secret + after).replace("***", "")
 
 
 @pytest.mark.parametrize(
