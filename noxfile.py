@@ -48,7 +48,10 @@ def types(session: nox.Session) -> None:
 @nox.parametrize("airflow", ["3.1", "3.2", "3.3"])
 def matrix(session: nox.Session, airflow: str) -> None:
     """Run the tests on each Airflow that the package supports, with its oldest and newest Python."""
-    session.install(f"apache-airflow=={airflow}.*", "-e", ".", "--group", "tests")
+    # An older Airflow does not bound the libraries that it came with, and today's break it: take those of its day.
+    as_of = () if airflow == "3.3" else ("--exclude-newer", "2026-07-10")
+    session.install(*as_of, f"apache-airflow=={airflow}.*")
+    session.install("-e", ".", "--group", "tests")
     session.run("pytest", *session.posargs)
 
 

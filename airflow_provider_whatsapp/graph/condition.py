@@ -81,24 +81,25 @@ class Tally:
     """
 
     def __init__(self, condition: Condition) -> None:
+        #: How many accounts counted so far.
+        self.count = 0
         self._condition = condition
-        self._count = 0
 
     def add(self, row: Row) -> bool:
         """Take the next account into account; whether it counts."""
         counts = self._condition.matches(row)
-        self._count += counts
+        self.count += counts
         return counts
 
     @property
     def met(self) -> bool:
         """Whether the condition is fulfilled, whatever follows."""
-        return self._count >= max(self._condition.min_count, len(self._condition.waba_ids))
+        return self.count >= max(self._condition.min_count, len(self._condition.waba_ids))
 
     @property
     def complete(self) -> bool:
         """Whether no account that follows can count any more."""
-        return 0 < len(self._condition.waba_ids) == self._count
+        return 0 < len(self._condition.waba_ids) == self.count
 
     def matching(self, rows: Iterable[Row]) -> Iterator[Row]:
         """The rows that count, read no further than they can."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -101,7 +102,9 @@ class WhatsAppClientWabasTrigger(BaseTrigger):
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
 
     async def _until_met(self) -> None:
-        # Here, since it loads an HTTP library, which a DAG file that names the trigger shall not.
+        # Here, since it loads HTTP libraries, which a DAG file that names the trigger shall not; and in a thread,
+        # since that takes a fifth of a second the first time, which the other triggers would be kept waiting.
+        await asyncio.to_thread(importlib.import_module, "airflow_provider_whatsapp.watch")
         from airflow_provider_whatsapp.watch import Pace, until_met
 
         read = EdgeRead(self.path, parse_fields(self.fields), self.params, self.page_size, self.max_items)
