@@ -91,6 +91,11 @@ class _Client:
         self._answered_versions: set[str] = set()
         keep_out_of_library_logs(config.credentials)
 
+    @property
+    def other_versions(self) -> list[str]:
+        """Versions of the API that answered although another was asked for."""
+        return sorted(self._answered_versions)
+
     def _flow(self) -> GraphFlow:
         return GraphFlow(
             credentials=self._config.credentials,
@@ -176,7 +181,7 @@ class GraphClient(_Client):
             return _transport_error(error, self._config)
 
     def _exchange(self, request: Request) -> Response:
-        params, headers = self._config.credentials.sign(request)
+        params, headers = self._config.credentials.sign(request, now=int(time.time()))
         with self._session.get(
             self._config.url(request),
             params=params,
@@ -286,7 +291,7 @@ class AsyncGraphClient(_Client):
             return _transport_error(error, self._config)
 
     async def _exchange(self, request: Request) -> Response:
-        params, headers = self._config.credentials.sign(request)
+        params, headers = self._config.credentials.sign(request, now=int(time.time()))
         async with self._http.stream("GET", self._config.url(request), params=params, headers=headers) as response:
             body = _Body()
             async for chunk in response.aiter_raw(_CHUNK_BYTES):

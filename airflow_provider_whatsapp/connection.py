@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_whatsapp.client import GraphConfig
 from airflow_provider_whatsapp.graph.messages import Credentials
-from airflow_provider_whatsapp.graph.query import business_id_from, version_from
+from airflow_provider_whatsapp.graph.query import business_id_from
+from airflow_provider_whatsapp.graph.versions import version_from
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -45,7 +46,9 @@ def read_connection(connection: Connection, *, api_version: str | None = None) -
         extra = _extra(connection.extra)
         return WhatsAppConnection(
             config=GraphConfig(
-                credentials=Credentials(_token(connection.password), _app_secret(extra)),
+                credentials=Credentials(
+                    _token(connection.password), _app_secret(extra), timed_proof=_timed_proof(extra.get("proof"))
+                ),
                 base_url=base_url_from(connection.host, connection.port),
                 version=version_from(api_version or extra.get("api_version")),
                 timeout=_timeout(extra.get("timeout")),
@@ -147,6 +150,12 @@ def _app_secret(extra: dict[str, Any]) -> str | None:
     if secret and not re.fullmatch(r"[!-~]+", secret):
         raise ValueError("app_secret: blanks, line breaks or other characters that no app secret has")
     return secret
+
+
+def _timed_proof(value: Any) -> bool:
+    if value not in (None, "", "timed", "plain"):
+        raise ValueError(f"proof: {str(value)[:40]!r} is not one of 'timed' and 'plain'")
+    return bool(value != "plain")
 
 
 def _business_id(value: Any) -> str | None:

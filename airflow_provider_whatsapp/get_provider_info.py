@@ -42,6 +42,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_whatsapp.triggers.whatsapp"],
             }
         ],
+        "extra-links": ["airflow_provider_whatsapp.links.WhatsAppManagerLink"],
         "connection-types": [
             {
                 "connection-type": "whatsapp",
@@ -67,6 +68,11 @@ def get_provider_info() -> dict[str, Any]:
                         "label": "App secret",
                         "description": "Secret of the token's app; every request then carries its appsecret_proof.",
                         "schema": {"type": ["string", "null"], "format": "password"},
+                    },
+                    "proof": {
+                        "label": "App secret proof",
+                        "description": "timed (the default): ends after five minutes; plain: lasts as the token does.",
+                        "schema": {"type": ["string", "null"], "enum": ["timed", "plain", None]},
                     },
                     "timeout": {
                         "label": "Timeout (seconds)",

@@ -14,6 +14,7 @@ from airflow_provider_whatsapp._compat import AirflowFailException, conf
 from airflow_provider_whatsapp.graph.errors import GraphError
 from airflow_provider_whatsapp.graph.fields import join_fields
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
+from airflow_provider_whatsapp.links import WhatsAppManagerLink
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,6 +68,7 @@ class WabaListing(BaseOperator):
         "whatsapp_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"filtering": "json"}
+    operator_extra_links = (WhatsAppManagerLink(),)
 
     def __init__(
         self,
@@ -102,9 +104,11 @@ class WabaListing(BaseOperator):
         self.output_conn_id = output_conn_id
         self.output_format = output_format
         self.whatsapp_conn_id = whatsapp_conn_id
+        #: The business that was listed, also when it is that of the connection.
+        self.listed_business_id: str | None = None
 
     def _read(self, hook: WhatsAppHook) -> EdgeRead:
-        return hook.waba_read(
+        read = hook.waba_read(
             self.edge,
             self.business_id,
             fields=self.fields,
@@ -116,6 +120,8 @@ class WabaListing(BaseOperator):
             page_size=self.page_size,
             max_items=self.max_items,
         )
+        self.listed_business_id = read.node_id
+        return read
 
     def _target(self) -> Target | None:
         if self.output_path is not None:

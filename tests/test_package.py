@@ -67,8 +67,10 @@ def test_imports_go_one_way() -> None:
         "connection": {"graph", "client"},
         "output": set(),
         "watch": {"graph", "client"},
-        "hooks": {"graph", "client", "connection"},
-        "listing": {"graph", "client", "output", "hooks"},
+        "diagnosis": {"graph", "client", "connection"},
+        "hooks": {"graph", "client", "connection", "diagnosis", "get_provider_info"},
+        "links": set(),
+        "listing": {"graph", "client", "output", "hooks", "links"},
         "operators": {"output", "hooks", "listing"},
         "triggers": {"graph", "hooks", "watch"},
         "sensors": {"graph", "hooks", "listing", "triggers"},
@@ -151,3 +153,39 @@ def test_runtime_dependencies_come_with_airflow() -> None:
 
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     assert [re.split("[>=]", dependency)[0] for dependency in project["dependencies"]] == ["apache-airflow", "requests"]
+
+
+def test_the_form_of_airflow_3_1_is_that_of_the_declaration() -> None:
+    declared = get_provider_info()["connection-types"][0]
+    from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
+
+    assert WhatsAppHook.get_ui_field_behaviour() == {
+        "hidden_fields": declared["ui-field-behaviour"]["hidden-fields"],
+        "relabeling": declared["ui-field-behaviour"]["relabeling"],
+        "placeholders": declared["ui-field-behaviour"]["placeholders"],
+    }
+    pytest.importorskip("wtforms")
+    widgets = WhatsAppHook.get_connection_form_widgets()
+    kinds = {name: widget.field_class.__name__ for name, widget in widgets.items()}
+    assert kinds == {
+        name: "PasswordField" if field["schema"].get("format") == "password" else "StringField"
+        for name, field in declared["conn-fields"].items()
+    }
+
+
+def test_airflow_shows_the_form() -> None:
+    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+
+    form = next(meta for meta in HookMetaService.hook_meta_data() if meta.connection_type == "whatsapp")
+    declared = get_provider_info()["connection-types"][0]
+    assert form.hook_name == "WhatsApp Business"
+    assert set(form.extra_fields or {}) == set(declared["conn-fields"])
+    hidden = form.standard_fields.model_dump() if form.standard_fields else {}
+    assert [name for name, field in hidden.items() if field and field["hidden"]]
+
+
+def test_the_link_is_registered() -> None:
+    from airflow_provider_whatsapp.links import WhatsAppManagerLink
+
+    (path,) = get_provider_info()["extra-links"]
+    assert path == f"{WhatsAppManagerLink.__module__}.{WhatsAppManagerLink.__qualname__}"

@@ -62,26 +62,26 @@ class Credentials:
 
     :param token: system user access token
     :param app_secret: secret of the app that the token belongs to; every request then carries its proof
+    :param timed_proof: whether the proof ends after five minutes, or holds as long as the token
     """
 
     token: str = field(repr=False)
     app_secret: str | None = field(default=None, repr=False)
+    timed_proof: bool = True
 
-    @property
-    def proof(self) -> str | None:
-        """``appsecret_proof`` for the token, or None without an app secret.
+    def sign(self, request: Request, *, now: int) -> tuple[dict[str, str], dict[str, str]]:
+        """Query parameters and headers of the request, with what proves who asks.
 
         https://developers.facebook.com/documentation/facebook-login/security
-        """
-        if self.app_secret is None:
-            return None
-        return hmac.new(self.app_secret.encode(), self.token.encode(), hashlib.sha256).hexdigest()
 
-    def sign(self, request: Request) -> tuple[dict[str, str], dict[str, str]]:
-        """Query parameters and headers of the request, with what proves who asks."""
+        :param now: the time of this very attempt, unix seconds
+        """
         params = dict(request.params)
-        if self.proof is not None:
-            params["appsecret_proof"] = self.proof
+        if self.app_secret is not None and self.timed_proof:
+            params["appsecret_time"] = str(now)
+            params["appsecret_proof"] = self._proof_of(f"{self.token}|{now}")
+        elif self.app_secret is not None:
+            params["appsecret_proof"] = self._proof_of(self.token)
         if request.inspects_own_token:
             params["input_token"] = self.token
         return params, {"Authorization": f"Bearer {self.token}"}
@@ -109,8 +109,12 @@ class Credentials:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must never show, plain and as an address spells it."""
-        plain = [secret for secret in (self.token, self.app_secret, self.proof) if secret]
+        proof = self._proof_of(self.token) if self.app_secret else None
+        plain = [secret for secret in (self.token, self.app_secret, proof) if secret]
         return tuple(dict.fromkeys([*plain, *(quote(secret, safe="") for secret in plain)]))
+
+    def _proof_of(self, message: str) -> str:
+        return hmac.new((self.app_secret or "").encode(), message.encode(), hashlib.sha256).hexdigest()
 
 
 def redact(text: str) -> str:

@@ -13,9 +13,6 @@ from typing import Any, TypedDict
 from airflow_provider_whatsapp.graph.fields import Field, join_fields, parse_fields
 from airflow_provider_whatsapp.graph.messages import Request
 
-#: Newest released version. https://developers.facebook.com/docs/graph-api/changelog
-DEFAULT_VERSION = "v26.0"
-
 CLIENT_WABAS = "client_whatsapp_business_accounts"
 OWNED_WABAS = "owned_whatsapp_business_accounts"
 
@@ -164,18 +161,6 @@ def business_id_from(value: object) -> str:
             "Business Settings, Business Info shows it, e.g. '1906385232743451'"
         )
     return text
-
-
-def version_from(value: object) -> str:
-    """A version of the Graph API; the package's default when there is none.
-
-    :raises ValueError: it is not ``vN.0``
-    """
-    if value is None or value == "":
-        return DEFAULT_VERSION
-    if not isinstance(value, str) or re.fullmatch(r"v[1-9][0-9]{0,2}\.0", value.strip()) is None:
-        raise ValueError(f"api_version: {shown(value)} is not a version; a right one looks like '{DEFAULT_VERSION}'")
-    return value.strip()
 
 
 def unix_seconds(name: str, value: datetime | date | str | float) -> int:

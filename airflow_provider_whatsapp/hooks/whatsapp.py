@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,8 @@ from airflow.sdk import BaseHook
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_whatsapp import _compat
-from airflow_provider_whatsapp.graph.errors import GraphError, GraphProtocolError
-from airflow_provider_whatsapp.graph.messages import Request
+from airflow_provider_whatsapp.get_provider_info import get_provider_info
+from airflow_provider_whatsapp.graph.errors import GraphError
 from airflow_provider_whatsapp.graph.query import (
     CLIENT_WABAS,
     OWNED_WABAS,
@@ -49,6 +50,25 @@ class WhatsAppHook(BaseHook):
     default_conn_name = "whatsapp_default"
     conn_type = "whatsapp"
     hook_name = "WhatsApp Business"
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """The form's standard fields, for Airflow 3.1; later ones read the provider's declaration."""
+        behaviour = _declared_form()["ui-field-behaviour"]
+        return {name.replace("-", "_"): value for name, value in behaviour.items()}
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """The form's own fields, for Airflow 3.1; later ones read the provider's declaration."""
+        # Here, since only that Airflow's server has them.
+        from wtforms import PasswordField, StringField
+
+        return {
+            name: (PasswordField if declared["schema"].get("format") == "password" else StringField)(
+                declared["label"], description=declared.get("description", "")
+            )
+            for name, declared in _declared_form()["conn-fields"].items()
+        }
 
     def __init__(self, whatsapp_conn_id: str = default_conn_name, *, api_version: str | None = None) -> None:
         super().__init__()
@@ -121,33 +141,23 @@ class WhatsAppHook(BaseHook):
         return self.get_conn().node(*node_read(path, fields=fields, params=params))
 
     def debug_token(self) -> dict[str, Any]:
-        """What the token is: type, app, validity, expiry, scopes.
+        """What the token is: type, app, validity, expiry, scopes."""
+        from airflow_provider_whatsapp.diagnosis import read_token
 
-        https://developers.facebook.com/docs/graph-api/reference/debug_token
-        """
-        answer = self.get_conn().node(Request("debug_token", inspects_own_token=True))
-        token = answer.get("data")
-        if not isinstance(token, dict):
-            raise GraphProtocolError("the answer to debug_token has no `data` object")
-        return token
+        return read_token(self.get_conn())
 
     def test_connection(self) -> tuple[bool, str]:
-        """Whether the connection works, and what is wrong with it otherwise. Never raises."""
+        """Whether the connection works, and a message that says what does and what does not. Never raises."""
+        from airflow_provider_whatsapp.diagnosis import diagnose
+
         try:
-            if self._connection.business_id is None:
-                return True, f"The token is valid: {self.debug_token().get('application', 'no application named')}."
-            business_id = self._connection.business_id
-            business = self.get(business_id)
-            next(self.iter_client_wabas(max_items=1, fields="id"), None)
-        except (GraphError, ValueError) as error:
+            diagnosis = diagnose(self.get_conn(), self._connection, now=datetime.now(timezone.utc))
+        except (ValueError, GraphError) as error:
             return False, str(error)
         except Exception as error:
-            # No text: what it says was written by nobody here.
-            return False, f"the connection cannot be read: {type(error).__name__}"
-        return (
-            True,
-            f"The token reads the client accounts of {business.get('name', 'business')} ({business_id}).",
-        )
+            # No text: it was written by nobody here, and may hold anything.
+            return False, f"The connection {self.whatsapp_conn_id!r} could not be tested: {type(error).__name__}."
+        return diagnosis.ok, str(diagnosis)
 
     async def aiter_client_wabas(
         self, business_id: str | int | None = None, **query: Unpack[Query]
@@ -236,6 +246,11 @@ class WhatsAppHook(BaseHook):
         for secret in connection.config.credentials.secrets:
             await _compat.amask_secret(secret)
         return connection
+
+
+def _declared_form() -> dict[str, Any]:
+    form: dict[str, Any] = get_provider_info()["connection-types"][0]
+    return form
 
 
 def _waba_read(edge: str, business_id: str, query: Query) -> EdgeRead:

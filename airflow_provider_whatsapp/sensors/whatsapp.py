@@ -70,6 +70,8 @@ class WhatsAppClientWabasSensor(WabaListing, BaseSensorOperator):
         self.min_count = min_count
         self.where = where
         self.deferrable = deferrable
+        #: The account that is waited for, when it is a single one.
+        self.awaited_waba_id: str | None = None
         # When the API asked not to be called before, unix seconds.
         self._not_before = 0.0
 
@@ -114,12 +116,14 @@ class WhatsAppClientWabasSensor(WabaListing, BaseSensorOperator):
                 rows = tally.matching(progress)
                 if target is None:
                     found = list(rows)
+                    self._tell(tally)
                     if not tally.met:
                         return PokeReturnValue(False)
                     self._warn_if_too_long_to_map_over(found)
                     return PokeReturnValue(True, found)
 
                 def before_publish(count: int) -> None:
+                    self._tell(tally)
                     if not tally.met:
                         raise _NotMetError
 
@@ -139,7 +143,12 @@ class WhatsAppClientWabasSensor(WabaListing, BaseSensorOperator):
             read = self._read(hook)
             condition = condition_from(waba_ids=self.waba_ids, min_count=self.min_count, where=self.where)
             condition.needed(read.fields)
+            if len(condition.waba_ids) == 1:
+                (self.awaited_waba_id,) = condition.waba_ids
             return hook, read, condition
+
+    def _tell(self, tally: Tally) -> None:
+        self.log.info("%d accounts count; the condition is %s", tally.count, "met" if tally.met else "not met yet")
 
     def _get_next_poke_interval(
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int

@@ -19,14 +19,19 @@ SECRET = "0123456789abcdef0123456789abcdef"
 
 
 def test_the_token_travels_in_the_header_only() -> None:
-    params, headers = Credentials(TOKEN).sign(Request("1/x", {"fields": "id"}))
+    params, headers = Credentials(TOKEN).sign(Request("1/x", {"fields": "id"}), now=1790000000)
     assert params == {"fields": "id"}
     assert headers == {"Authorization": f"Bearer {TOKEN}"}
 
 
 def test_every_request_carries_the_proof_when_there_is_an_app_secret() -> None:
-    params, _ = Credentials(TOKEN, SECRET).sign(Request("1/x"))
-    assert params["appsecret_proof"] == hmac.new(SECRET.encode(), TOKEN.encode(), hashlib.sha256).hexdigest()
+    plain = hmac.new(SECRET.encode(), TOKEN.encode(), hashlib.sha256).hexdigest()
+    params, _ = Credentials(TOKEN, SECRET, timed_proof=False).sign(Request("1/x"), now=1790000000)
+    assert params == {"appsecret_proof": plain}
+    for now in (1790000000, 1790000300):
+        timed = hmac.new(SECRET.encode(), f"{TOKEN}|{now}".encode(), hashlib.sha256).hexdigest()
+        params, _ = Credentials(TOKEN, SECRET).sign(Request("1/x"), now=now)
+        assert params == {"appsecret_time": str(now), "appsecret_proof": timed}
 
 
 def test_a_short_secret_does_not_mangle_rows() -> None:
@@ -58,7 +63,7 @@ def test_letters_beyond_ascii_cost_nothing() -> None:
 
 
 def test_only_a_request_about_the_token_names_it() -> None:
-    params, _ = Credentials(TOKEN).sign(Request("debug_token", inspects_own_token=True))
+    params, _ = Credentials(TOKEN).sign(Request("debug_token", inspects_own_token=True), now=1790000000)
     assert params == {"input_token": TOKEN}
 
 

@@ -12,12 +12,10 @@ from airflow_provider_whatsapp.graph.fields import join_fields
 from airflow_provider_whatsapp.graph.messages import Request
 from airflow_provider_whatsapp.graph.query import (
     CLIENT_WABAS,
-    DEFAULT_VERSION,
     business_id_from,
     edge_read,
     node_read,
     unix_seconds,
-    version_from,
 )
 
 PATH = f"123/{CLIENT_WABAS}"
@@ -235,17 +233,6 @@ def test_a_business_id_is_digits(value: Any) -> None:
 def test_anything_else_is_no_business_id(value: Any) -> None:
     with pytest.raises(ValueError, match=r"^business_id: .* Business Info shows it, e\.g\. '1906385232743451'"):
         business_id_from(value)
-
-
-def test_versions() -> None:
-    assert version_from(None) == version_from("") == DEFAULT_VERSION == "v26.0"
-    assert version_from(" v25.0 ") == "v25.0"
-
-
-@pytest.mark.parametrize("value", ["26.0", "v26", "v26.1", "v0.0", "V26.0", "v26.0/x", "latest", 26, "v1234.0"])
-def test_anything_else_is_no_version(value: Any) -> None:
-    with pytest.raises(ValueError, match=r"^api_version: .* a right one looks like 'v26\.0'"):
-        version_from(value)
 
 
 def test_a_node_with_further_parameters() -> None:

@@ -1,0 +1,42 @@
+"""Versions of the Graph API and how long they last.
+
+https://developers.facebook.com/docs/graph-api/changelog
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+
+#: Newest released version that this package knows.
+DEFAULT_VERSION = "v26.0"
+
+# A version that has ended does not fail: calls silently run on the oldest that is left.
+_ENDS = {
+    "v18.0": date(2026, 1, 26),
+    "v19.0": date(2026, 5, 21),
+    "v20.0": date(2026, 9, 24),
+    "v21.0": date(2027, 1, 21),
+    "v22.0": date(2027, 5, 20),
+    "v23.0": date(2027, 10, 8),
+    "v24.0": date(2028, 2, 18),
+    "v25.0": date(2028, 7, 29),
+}
+
+
+def end_of(version: str) -> date | None:
+    """The day on which the version ends or ended, or None where it is not known."""
+    return _ENDS.get(version)
+
+
+def version_from(value: object) -> str:
+    """A version of the Graph API; the package's default when there is none.
+
+    :raises ValueError: it is not ``vN.0``
+    """
+    if value is None or value == "":
+        return DEFAULT_VERSION
+    if not isinstance(value, str) or re.fullmatch(r"v[1-9][0-9]{0,2}\.0", value.strip()) is None:
+        shown = repr(value)[:80]
+        raise ValueError(f"api_version: {shown} is not a version; a right one looks like '{DEFAULT_VERSION}'")
+    return value.strip()

@@ -1,0 +1,199 @@
+"""Testing a connection: each answer that a person wants, against the sandbox."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from airflow_provider_whatsapp.client import GraphClient
+from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
+from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
+
+SECRET = "5ecre7" * 5
+Tested = Callable[..., tuple[bool, str]]
+
+
+@pytest.fixture
+def guarded() -> Any:
+    with GraphSandbox(accounts=5, app_secret=SECRET) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def tested(guarded: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> Tested:
+    monkeypatch.setattr(
+        WhatsAppHook, "get_conn", lambda self: GraphClient(self._connection.config, sleep=lambda seconds: None)
+    )
+
+    def run(*, password: str | None = None, **extra: Any) -> tuple[bool, str]:
+        connection = json.loads(guarded.connection)
+        connection["password"] = password or connection["password"]
+        connection["extra"] = {**connection["extra"], **extra}
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", json.dumps(connection))
+        ok, message = WhatsAppHook().test_connection()
+        for secret in (guarded.token, SECRET, *extra.values(), password):
+            assert not secret or len(str(secret)) < 12 or str(secret) not in message
+        return ok, message
+
+    return run
+
+
+def test_all_is_well(guarded: GraphSandbox, tested: Tested) -> None:
+    ok, message = tested()
+    assert ok
+    business = guarded.businesses[0]
+    token = guarded.token_info
+    user, app = message.split("Token: valid, system user ")[1].split(" of the app ")
+    assert user.isdigit()
+    assert app
+    assert token is not None
+    assert "It does not expire. Permissions: complete for the client edge." in message
+    assert f"Business: {business['name']} ({business['id']}). App secret: its proof is accepted." in message
+    assert message.endswith("Client accounts: readable. API version: v26.0.")
+    assert len(guarded.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("days", "told"),
+    [(3, "WARNING: It expires on"), (13.9, "WARNING: It expires on"), (30, "It expires on"), (-1, "in 0 days")],
+)
+def test_when_the_token_expires(guarded: GraphSandbox, tested: Tested, days: float, told: str) -> None:
+    guarded.token_info = {"expires_at": int(time.time() + days * 86400)}
+    ok, message = tested()
+    assert ok
+    assert told in message
+    assert ("WARNING" in message) is (days < 14)
+
+
+@pytest.mark.parametrize("expires_at", [10**30, "soon", None])
+def test_an_expiry_that_cannot_be_read(guarded: GraphSandbox, tested: Tested, expires_at: object) -> None:
+    guarded.token_info = {"expires_at": expires_at}
+    assert tested()[0]
+
+
+def test_a_dead_token(guarded: GraphSandbox, tested: Tested) -> None:
+    guarded.token_info = {"is_valid": False, "error": {"message": f"Session has expired {guarded.token}"}}
+    ok, message = tested()
+    assert not ok
+    assert "PROBLEM: Token: not valid (Session has expired ***). Create a new one" in message
+    assert "Business" not in message
+
+
+def test_a_wrong_token(tested: Tested) -> None:
+    ok, message = tested(password="EAAwrong0123456789abcdefghijkl", app_secret=None)
+    assert not ok
+    assert "create a new system user token" in message
+
+
+def test_missing_permissions(guarded: GraphSandbox, tested: Tested) -> None:
+    guarded.token_info = {"scopes": ["whatsapp_business_messaging"]}
+    ok, message = tested()
+    assert not ok
+    assert "PROBLEM: Permissions: the token lacks whatsapp_business_management." in message
+    assert "The owned edge would need business_management too." in message
+    guarded.token_info = {"scopes": "odd"}
+    assert "lacks whatsapp_business_management and whatsapp_business_messaging" in tested()[1]
+
+
+@pytest.mark.parametrize("proof", ["timed", "plain"])
+def test_both_forms_of_the_proof(guarded: GraphSandbox, tested: Tested, proof: str) -> None:
+    assert tested(proof=proof)[0]
+    assert ("appsecret_time" in guarded.requests[-1].params) is (proof == "timed")
+
+
+@pytest.mark.parametrize("secret", ["another secret of another app".replace(" ", "-"), None])
+def test_an_app_secret_that_does_not_fit(tested: Tested, secret: str | None) -> None:
+    ok, message = tested(app_secret=secret)
+    assert not ok
+    assert "app_secret must be set, and be the secret of the app that the token belongs to" in message
+
+
+def test_an_unknown_business(tested: Tested) -> None:
+    ok, message = tested(business_id="4242")
+    assert not ok
+    assert "PROBLEM: Business 4242: cannot be read." in message
+    assert "Check that the id is that of a business portfolio" in message
+
+
+def test_no_business(tested: Tested) -> None:
+    ok, message = tested(business_id=None)
+    assert ok
+    assert "Business: none in the connection, each task names its own." in message
+
+
+def test_no_advanced_access(guarded: GraphSandbox, tested: Tested) -> None:
+    guarded.fail_next(Fault.no_advanced_access(after=2))
+    ok, message = tested()
+    assert not ok
+    assert "PROBLEM: Client accounts: cannot be listed." in message
+    assert "lacks Advanced access" in message
+
+
+def test_no_accounts(guarded: GraphSandbox, tested: Tested) -> None:
+    guarded.accounts.clear()
+    ok, message = tested()
+    assert ok
+    assert "readable, but there are none; is the system user an admin of the right business?" in message
+
+
+def test_a_token_that_may_not_ask_about_itself(guarded: GraphSandbox, tested: Tested) -> None:
+    guarded.fail_next(Fault.no_permission())
+    ok, message = tested()
+    assert ok
+    assert "WARNING: Token: the API refused to describe it" in message
+    assert "Client accounts: readable." in message
+
+
+def test_a_version_that_has_ended(tested: Tested) -> None:
+    ok, message = tested(api_version="v20.0")
+    assert not ok
+    assert "PROBLEM: API version: v20.0 was asked for, v21.0 answered; set api_version to that." in message
+
+
+def test_a_version_whose_end_is_known(tested: Tested) -> None:
+    ok, message = tested(api_version="v25.0")
+    assert ok
+    assert "API version: v25.0, until 2028-07-29." in message
+
+
+def test_an_old_version_that_still_answers(guarded: GraphSandbox, tested: Tested) -> None:
+    guarded.fail_next(Fault.version_upgrade(version="v19.0", times=9))
+    ok, message = tested(api_version="v19.0")
+    assert ok
+    assert "WARNING: API version: v19.0 ended on 2026-05-21" in message
+
+
+@pytest.mark.parametrize("fault", [Fault.closed(times=99), Fault.html_on_200(times=99), Fault.throttle(times=99)])
+def test_it_never_raises(guarded: GraphSandbox, tested: Tested, fault: Fault) -> None:
+    guarded.fail_next(fault)
+    ok, message = tested()
+    assert not ok
+    assert "PROBLEM" in message
+
+
+def test_an_unusable_connection(tested: Tested) -> None:
+    assert tested(timeout="soon") == (
+        False,
+        "connection 'whatsapp_default', timeout: 'soon' is not a number of seconds from above 0 to 600; a right one is 30",
+    )
+
+
+def test_a_connection_that_is_not_there() -> None:
+    ok, message = WhatsAppHook("nowhere").test_connection()
+    assert not ok
+    assert "nowhere" in message
+
+
+def test_it_survives_what_the_form_and_a_uri_make_of_it(guarded: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk import Connection
+
+    fields = json.loads(guarded.connection)
+    uri = Connection(
+        conn_id="x", **{**fields, "port": 0, "extra": json.dumps({**fields["extra"], "timeout": "", "proof": ""})}
+    ).get_uri()
+    monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", uri)
+    assert WhatsAppHook().test_connection()[0]
