@@ -70,6 +70,13 @@ def standalone(session: nox.Session) -> None:
 
 
 @nox.session
+def form(session: nox.Session) -> None:
+    """Fill in and test the connection form with a headless Chromium, which must be installed."""
+    session.install(*PINS, "-e", ".", "--group", "form")
+    session.run("python", "e2e/connection_form.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure, side by side in one run."""
     session.install(*PINS, "-e", ".")

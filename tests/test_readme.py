@@ -18,10 +18,11 @@ from airflow_provider_whatsapp.sandbox import GraphSandbox
 
 PROJECT = Path(__file__).parent.parent
 README = (PROJECT / "README.md").read_text()
+CONNECTION = (PROJECT / "docs" / "connection.md").read_text()
 
 
-def snippet(name: str) -> str:
-    match = re.search(rf"<!-- {name} -->\n```\w+\n(.*?)```", README, re.DOTALL)
+def snippet(name: str, text: str = README) -> str:
+    match = re.search(rf"<!-- {name} -->\n```\w+\n(.*?)```", text, re.DOTALL)
     assert match is not None, name
     return match[1]
 
@@ -40,11 +41,12 @@ def test_every_python_snippet_has_a_test() -> None:
     assert README.count("```python") == len(re.findall(r"<!-- [\w ]+ -->\n```python", README)) == 5
 
 
-def test_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    (assignment,) = shlex.split(snippet("connection"))[1:]
-    name, _, value = assignment.partition("=")
-    assert name == "AIRFLOW_CONN_WHATSAPP_DEFAULT"
-    monkeypatch.setenv(name, value)
+@pytest.mark.parametrize(("name", "text"), [("connection", README), ("json", CONNECTION), ("uri", CONNECTION)])
+def test_the_connection(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (assignment,) = shlex.split(snippet(name, text))[1:]
+    variable, _, value = assignment.partition("=")
+    assert variable == "AIRFLOW_CONN_WHATSAPP_DEFAULT"
+    monkeypatch.setenv(variable, value)
     assert WhatsAppHook().waba_read("client").node_id == "1906385232743451"
 
 
@@ -98,8 +100,37 @@ def test_the_commands_exist() -> None:
 
 
 def test_the_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (PROJECT / target).exists(), target
+    for folder, text in ((PROJECT, README), (PROJECT / "docs", CONNECTION)):
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+            assert (folder / target).exists(), target
+
+
+def test_the_connection_page_names_every_field() -> None:
+    from airflow_provider_whatsapp.get_provider_info import get_provider_info
+
+    declared = get_provider_info()["connection-types"][0]
+    for name, field in declared["conn-fields"].items():
+        assert f"`{name}`" in CONNECTION
+        assert field["label"] in CONNECTION
+    for label in declared["ui-field-behaviour"]["relabeling"].values():
+        assert label in CONNECTION
+
+
+def test_the_connection_page_has_every_code() -> None:
+    from airflow_provider_whatsapp.graph.errors import _CODES
+
+    table = CONNECTION[CONNECTION.index("| code | class |") :]
+    for codes, kind in _CODES:
+        for code in codes:
+            row = next((row for row in table.splitlines() if _names(row, code) and kind.__name__ in row), None)
+            assert row is not None or code in (33, 506, 803), (code, kind)
+
+
+def _names(row: str, code: int) -> bool:
+    cell = row.split("|")[1] if row.startswith("|") else ""
+    singles = {int(number) for number in re.findall(r"(?<![-/\d])\d+(?![-\d])", cell)}
+    ranges = [(int(low), int(high)) for low, high in re.findall(r"(\d+)-(\d+)", cell)]
+    return code in singles or any(low <= code <= high for low, high in ranges)
 
 
 def test_the_demo_shows_what_a_user_gets() -> None:

@@ -1,0 +1,153 @@
+"""Every fault, with every logger at its lowest level and Airflow's masking off: no secret shows anywhere."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pendulum
+import pytest
+from airflow.sdk import DAG
+from virtual_time import run_virtually
+
+from airflow_provider_whatsapp import library_logs
+from airflow_provider_whatsapp.client import GraphClient
+from airflow_provider_whatsapp.graph.messages import Credentials, Request
+from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListClientWabasOperator
+from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
+from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppClientWabasSensor
+from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppClientWabasTrigger
+
+try:
+    from airflow.sdk.exceptions import TaskDeferred
+except ImportError:  # Airflow 3.1
+    from airflow.exceptions import TaskDeferred  # type: ignore[attr-defined,no-redef]
+
+SECRET = "5ecre7" * 5
+# What takes longer than it shows.
+FAULTS = {name: fault for name, fault in Fault.catalogue().items() if name not in ("huge_body", "gzip_bomb")}
+
+
+@pytest.fixture
+def proofs(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Every proof that was sent."""
+    sent: set[str] = set()
+    sign = Credentials.sign
+
+    def remembering(self: Credentials, request: Request, *, now: int) -> tuple[dict[str, str], dict[str, str]]:
+        params, headers = sign(self, request, now=now)
+        sent.add(params["appsecret_proof"])
+        return params, headers
+
+    monkeypatch.setattr(Credentials, "sign", remembering)
+    return sent
+
+
+@pytest.fixture
+def everything_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    for name in [None, *logging.root.manager.loggerDict]:
+        caplog.set_level(logging.NOTSET if name is None else logging.DEBUG, logger=name)
+    monkeypatch.setattr("airflow_provider_whatsapp.hooks.whatsapp.mask_secret", lambda secret: None)
+    for kind in (WhatsAppListClientWabasOperator, WhatsAppClientWabasSensor):
+        monkeypatch.setattr(kind, "log", logging.getLogger("task"))
+    return caplog
+
+
+def shown_by(error: BaseException) -> str:
+    chain: list[str] = []
+    following: BaseException | None = error
+    while following is not None:
+        chain += [
+            repr(following),
+            str(following),
+            repr(vars(following)),
+            "".join(traceback.format_exception(following)),
+        ]
+        following = following.__cause__ or following.__context__
+    return " ".join(chain)
+
+
+@pytest.mark.parametrize("name", sorted(FAULTS))
+def test_no_secret_shows(
+    name: str,
+    proofs: set[str],
+    everything_logged: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(
+        WhatsAppHook, "get_conn", lambda self: GraphClient(self._connection.config, sleep=lambda seconds: None)
+    )
+    shown: list[str] = []
+    with GraphSandbox(accounts=120, app_secret=SECRET) as graph:
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", graph.connection)
+        fault = replace(FAULTS[name], after=1)
+
+        path = tmp_path / "a.ndjson"
+        with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)) as dag:
+            operators: list[Any] = [
+                WhatsAppListClientWabasOperator(task_id="rows"),
+                WhatsAppListClientWabasOperator(task_id="object", output_path=str(path)),
+                WhatsAppClientWabasSensor(task_id="sensor", min_count=999, deferrable=True),
+            ]
+        triggers: list[WhatsAppClientWabasTrigger] = []
+        for operator in operators:
+            graph.reset()
+            graph.fail_next(fault)
+            try:
+                shown.append(json.dumps(operator.execute({})))
+            except TaskDeferred as deferred:
+                triggers.append(cast("WhatsAppClientWabasTrigger", deferred.trigger))
+                shown.append(repr(vars(deferred)))
+            except Exception as error:
+                shown.append(shown_by(error))
+            shown.append(repr({field: getattr(operator, field) for field in operator.template_fields}))
+            shown.append(operator.operator_extra_links[0].get_link(operator, ti_key=None))
+            shown.append(repr(vars(operator)))
+        shown.append(path.read_text() if path.exists() else "")
+
+        for trigger in triggers:
+            graph.reset()
+            graph.fail_next(fault)
+            trigger.deadline = trigger.started + 200
+
+            async def events(trigger: WhatsAppClientWabasTrigger = trigger) -> list[Any]:
+                return [event.payload async for event in trigger.run()]
+
+            shown += [repr(trigger), repr(trigger.serialize()), repr(run_virtually(events())[0])]
+
+        graph.reset()
+        graph.fail_next(fault)
+        shown.append(repr(WhatsAppHook().test_connection()))
+        shown.append(_serialized(dag))
+        shown.append(everything_logged.text)
+        secrets = {graph.token, SECRET, *proofs}
+    text = " ".join(shown)
+    assert [secret for secret in secrets if secret in text] == []
+    assert "Listing the client accounts" in text
+
+
+def _serialized(dag: DAG) -> str:
+    try:
+        from airflow.serialization.serialized_objects import DagSerialization as Serialization
+    except ImportError:  # Airflow 3.1
+        from airflow.serialization.serialized_objects import SerializedDAG as Serialization  # type: ignore[no-redef]
+    return json.dumps(Serialization.to_dict(dag), default=str)
+
+
+def test_the_filter_is_what_keeps_library_logs_clean(
+    proofs: set[str], everything_logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test above would see a leak: without the filter there is one."""
+    for name in library_logs._LIBRARY_LOGGERS:
+        monkeypatch.setattr(logging.getLogger(name), "filters", [])
+    monkeypatch.setattr(library_logs._SecretsFilter, "guard", lambda self, credentials: None)
+    with GraphSandbox(accounts=1, app_secret=SECRET) as graph:
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", graph.connection)
+        WhatsAppHook().list_client_wabas()
+    assert [proof for proof in proofs if proof in everything_logged.text]
