@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.metadata import version as installed_version
 from typing import Any, TypeVar
 
@@ -225,7 +226,7 @@ class AsyncGraphClient(_Client):
                 headers=config.headers,
                 timeout=config.timeout,
                 trust_env=not config.on_loopback,
-                verify=_tls_context(config.trusted_cas),
+                verify=load_trusted_cas(config.trusted_cas),
                 proxy=None if config.on_loopback else config.proxy,
                 follow_redirects=False,
             )
@@ -325,9 +326,18 @@ def _lower_case(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def _tls_context(trusted_cas: str | None) -> ssl.SSLContext | bool:
+def load_trusted_cas(trusted_cas: str | None) -> ssl.SSLContext:
+    """What a TLS connection trusts, read once.
+
+    :param trusted_cas: path of a PEM file or folder; None for the CAs that come with the HTTP library
+    """
+    return _tls_context(trusted_cas, os.path.getmtime(trusted_cas) if trusted_cas else 0.0)
+
+
+@lru_cache(maxsize=8)
+def _tls_context(trusted_cas: str | None, changed: float) -> ssl.SSLContext:
     if trusted_cas is None:
-        return True
+        return httpx.create_ssl_context(trust_env=False)
     folder = os.path.isdir(trusted_cas)
     return ssl.create_default_context(cafile=None if folder else trusted_cas, capath=trusted_cas if folder else None)
 

@@ -12,14 +12,15 @@ import copy
 import logging
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
-from airflow_provider_whatsapp.client import AsyncGraphClient, GraphConfig
+from airflow_provider_whatsapp.client import AsyncGraphClient, GraphConfig, load_trusted_cas
 from airflow_provider_whatsapp.graph.condition import Condition, Tally
-from airflow_provider_whatsapp.graph.errors import GraphApiError, GraphError
+from airflow_provider_whatsapp.graph.errors import GraphApiError, GraphError, GraphRateLimitError
 from airflow_provider_whatsapp.graph.fields import join_fields
 from airflow_provider_whatsapp.graph.pages import Page
 from airflow_provider_whatsapp.graph.query import EdgeRead
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # So many comparisons of an account with a condition are made before others get their turn on the loop.
 _COMPARISONS_IN_A_ROW = 2000
+# A throttle that names no time lasts longer than an impatient interval.
+_UNNAMED_THROTTLE = timedelta(minutes=1)
 
 _Key: TypeAlias = tuple[GraphConfig, str, str, tuple[tuple[str, str], ...], int, int | None]
 MakeClient: TypeAlias = Callable[[GraphConfig], AsyncGraphClient]
@@ -39,7 +42,7 @@ class Pace:
 
     :param interval: between two looks
     :param exponential: double the interval with each look
-    :param longest: the longest interval, or None
+    :param longest: the longest interval while they double, or None
     :param waited: how long the wait has lasted already
     """
 
@@ -56,9 +59,9 @@ class Pace:
         """
         # As long again as it has lasted so far: a wait that doubles, also across restarts.
         interval = max(self.interval, self.waited + waited) if self.exponential else self.interval
-        if self.longest is not None:
-            interval = min(interval, self.longest)
-        return interval * (1 + chance / 10)
+        interval *= 1 + chance / 10
+        # As in every sensor, the longest interval says nothing where intervals do not grow.
+        return min(interval, self.longest) if self.exponential and self.longest is not None else interval
 
 
 async def until_met(
@@ -85,7 +88,7 @@ async def until_met(
     watches = _WATCHES.setdefault(asyncio.get_running_loop(), {})
     key = _key(config, read)
     watch = watches.get(key)
-    if watch is None:
+    if watch is None or watch.ended:
         watch = watches[key] = _Watch(config, read, make_client)
     waiter = watch.add(condition, pace, first_look_in)
     try:
@@ -123,9 +126,9 @@ class _Watch:
         self._read = read
         self._make_client = make_client
         self._loop = asyncio.get_running_loop()
+        self._throttles = _THROTTLES.setdefault(self._loop, {})
         self._waiters: set[_Waiter] = set()
         self._came = asyncio.Event()
-        self._not_before = 0.0
         # Without the context of whoever came first: its log is not that of the others.
         self._task: asyncio.Task[None] = contextvars.Context().run(self._loop.create_task, self._run())
 
@@ -145,10 +148,17 @@ class _Watch:
         self._waiters.discard(waiter)
         return not self._waiters
 
+    @property
+    def ended(self) -> bool:
+        """Whether it reads no more."""
+        return self._task.done()
+
     async def stop(self) -> None:
         """End the readings and what belongs to them."""
-        self._task.cancel()
-        await asyncio.wait({self._task})
+        # More than once: before Python 3.12 wait_for can swallow a cancellation that comes with its result.
+        while not self._task.done():
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=0.1)
 
     async def _run(self) -> None:
         try:
@@ -164,11 +174,15 @@ class _Watch:
         while True:
             self._came.clear()
             waiting = [waiter.due for waiter in self._waiters if not waiter.met.done()]
-            due = max(min(waiting), self._not_before) - self._loop.time() if waiting else None
-            if due is not None and due <= 0:
+            due = max(min(waiting), self._throttles.get(self._config, 0.0)) if waiting else None
+            if due is not None and due <= self._loop.time():
                 return
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._came.wait(), due)
+            alarm = None if due is None else self._loop.call_at(due, self._came.set)
+            try:
+                await self._came.wait()
+            finally:
+                if alarm is not None:
+                    alarm.cancel()
 
     async def _look(self, client: AsyncGraphClient) -> None:
         looking = [waiter for waiter in self._waiters if not waiter.met.done()]
@@ -190,16 +204,25 @@ class _Watch:
             self._fail(looking, error)
             return
         wait = error.retry_after if isinstance(error, GraphApiError) else None
+        if wait is None and isinstance(error, GraphRateLimitError):
+            wait = _UNNAMED_THROTTLE
         if wait is not None:
-            self._not_before = self._loop.time() + wait.total_seconds()
+            # For all listings over the connection: the API counts the calls of the app.
+            self._throttles[self._config] = self._loop.time() + wait.total_seconds()
         log.warning("%s - looking again later", error)
 
     @staticmethod
     def _fail(waiters: list[_Waiter], error: Exception) -> None:
         for waiter in waiters:
             if not waiter.met.done():
-                # To each its own: a traceback grows with each place an error is raised in.
-                waiter.met.set_exception(copy.copy(error))
+                waiter.met.set_exception(_own(error))
+
+
+def _own(error: Exception) -> Exception:
+    # To each its own: a traceback grows with each place an error is raised in.
+    if isinstance(error, GraphError):
+        return copy.copy(error)
+    return ValueError(str(error)) if isinstance(error, ValueError) else RuntimeError(f"{type(error).__name__}: {error}")
 
 
 async def _tell(page: Page, looking: list[_Waiter]) -> bool:
@@ -230,6 +253,8 @@ class _Shared:
 
 @asynccontextmanager
 async def _shared_client(config: GraphConfig, make_client: MakeClient) -> AsyncIterator[AsyncGraphClient]:
+    # In a thread, since reading all CAs takes a while; what follows must not be interrupted.
+    await asyncio.to_thread(load_trusted_cas, config.trusted_cas)
     clients = _CLIENTS.setdefault(asyncio.get_running_loop(), {})
     shared = clients.get(config)
     if shared is None:
@@ -251,4 +276,5 @@ def _key(config: GraphConfig, read: EdgeRead) -> _Key:
 
 # By loop, since nothing of one loop can be used on another.
 _WATCHES: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, _Watch]] = WeakKeyDictionary()
+_THROTTLES: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[GraphConfig, float]] = WeakKeyDictionary()
 _CLIENTS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[GraphConfig, _Shared]] = WeakKeyDictionary()

@@ -81,7 +81,9 @@ def test_no_secret_shows(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setattr(
-        WhatsAppHook, "get_conn", lambda self: GraphClient(self._connection.config, sleep=lambda seconds: None)
+        WhatsAppHook,
+        "get_conn",
+        lambda self, policy=None: GraphClient(self._connection.config, sleep=lambda seconds: None),
     )
     shown: list[str] = []
     with GraphSandbox(accounts=120, app_secret=SECRET) as graph:

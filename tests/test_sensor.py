@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +13,12 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_whatsapp._compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
+from airflow_provider_whatsapp._compat import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+)
 from airflow_provider_whatsapp.client import GraphClient
 from airflow_provider_whatsapp.graph import GraphPermissionError, GraphTokenError
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
@@ -27,7 +35,9 @@ except ImportError:  # Airflow 3.1
 @pytest.fixture(autouse=True)
 def _no_real_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        WhatsAppHook, "get_conn", lambda self: GraphClient(self._connection.config, sleep=lambda seconds: None)
+        WhatsAppHook,
+        "get_conn",
+        lambda self, policy: GraphClient(self._connection.config, policy=policy, sleep=lambda seconds: None),
     )
 
 
@@ -110,6 +120,9 @@ class TestPoke:
             ({"fields": ""}, "fields"),
             ({"output_path": "x"}, "output_path"),
             ({"edge": "x"}, "edge"),
+            ({"max_items": 1, "min_count": 2}, "max_items"),
+            ({"max_items": 1, "waba_ids": ["1", "2"]}, "max_items"),
+            ({"fields": "id,owner_business_info{id}", "where": {"owner_business_info.name": "A"}}, "where"),
         ],
     )
     @pytest.mark.parametrize("deferrable", [True, False])
@@ -197,16 +210,17 @@ class TestDeferrable:
     def test_the_timeout(self, connected: GraphSandbox) -> None:
         event = {**met(), "status": "timeout"}
         with pytest.raises(AirflowSensorTimeout):
-            sensor(deferrable=True).execute_complete({}, event)
+            sensor(deferrable=True, min_count=251).execute_complete({}, event)
         with pytest.raises(AirflowSkipException):
-            sensor(deferrable=True, soft_fail=True).execute_complete({}, event)
+            sensor(deferrable=True, min_count=251, soft_fail=True).execute_complete({}, event)
+        assert len(sensor(deferrable=True).execute_complete({}, event)) == 250  # a last look
 
     def test_an_error(self, connected: GraphSandbox) -> None:
         event = {**met(), "status": "error", "error": "GraphTokenError", "message": "expired"}
         with pytest.raises(AirflowFailException, match="expired") as caught:
             sensor(deferrable=True).execute_complete({}, event)
         assert isinstance(caught.value.__cause__, GraphTokenError)
-        for odd in ("ValueError", "KeyboardInterrupt", "eval", None):
+        for odd in ("ValueError", "UnicodeDecodeError", "KeyboardInterrupt", "eval", None):
             with pytest.raises(AirflowFailException, match="expired"):
                 sensor(deferrable=True).execute_complete({}, {**event, "error": odd})
 
@@ -243,5 +257,28 @@ def test_every_argument_that_can_vary_by_run_is_templated() -> None:
     )
 
 
-def test_deferring_is_a_setting_of_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert sensor().deferrable is False
+def test_deferring_is_a_setting_of_airflow() -> None:
+    code = "from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppClientWabasSensor as S; print(S(task_id='t').deferrable)"
+    for value in ("True", "False"):
+        environment = {**os.environ, "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": value}
+        shown = subprocess.run(
+            [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
+        )
+        assert shown.stdout.split()[-1] == value
+
+
+def test_a_look_does_not_hold_its_slot_for_long(connected: GraphSandbox) -> None:
+    connected.fail_next(Fault.throttle(minutes=1))
+    assert not sensor().poke({})
+    assert len(connected.requests) == 1
+
+
+def test_a_task_that_is_out_of_time_is_skipped_softly(connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_time(self: object, context: object) -> None:
+        raise AirflowTaskTimeout
+
+    monkeypatch.setattr(WhatsAppClientWabasSensor, "poke", out_of_time)
+    with pytest.raises(AirflowSkipException):
+        sensor(deferrable=True, soft_fail=True).execute({})
+    with pytest.raises(AirflowTaskTimeout):
+        sensor(deferrable=True).execute({})

@@ -28,6 +28,7 @@ def trigger_for(graph: GraphSandbox, *, timeout: float = 3600, **changes: Any) -
         "exponential_backoff": False,
         "max_wait": None,
         "started": now,
+        "looked": now,
         "deadline": now + timeout,
         "not_before": 0.0,
     }
@@ -137,6 +138,36 @@ def test_exponential_backoff(connected: GraphSandbox) -> None:
     fired(trigger_for(connected, exponential_backoff=True, condition={"waba_ids": ["4242"]}, timeout=3600))
     readings = len(connected.requests) // 3
     assert 4 <= readings <= 7  # after 1, 2, 4, 8, 16, 32 minutes
+
+
+@pytest.mark.parametrize("exponential", [True, False])
+def test_after_a_restart_it_looks_soon(connected: GraphSandbox, exponential: bool) -> None:
+    now = time.time()
+    event, seconds = fired(
+        trigger_for(
+            connected, started=now - 90_000, looked=now - 50_000, deadline=now + 90_000, exponential_backoff=exponential
+        )
+    )
+    assert event["status"] == "met"
+    assert seconds < 10
+
+
+def test_the_longest_interval(connected: GraphSandbox) -> None:
+    fired(
+        trigger_for(connected, exponential_backoff=True, max_wait=120, condition={"waba_ids": ["4242"]}, timeout=3600)
+    )
+    assert 25 <= len(connected.requests) // 3 <= 32
+
+
+def test_a_time_out_of_the_secrets_backend_is_not_that_of_the_sensor(
+    connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow(self: object) -> None:
+        raise asyncio.TimeoutError
+
+    monkeypatch.setattr("airflow_provider_whatsapp.hooks.whatsapp.WhatsAppHook.aget_config", slow)
+    with pytest.raises(asyncio.TimeoutError):
+        fired(trigger_for(connected))
 
 
 def test_a_cancelled_trigger_leaves_nothing(connected: GraphSandbox) -> None:

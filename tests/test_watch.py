@@ -20,6 +20,7 @@ from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 from airflow_provider_whatsapp.watch import Pace, until_met
 
 NEW = {"id": "4242", "name": "new"}
+QUERIES: list[Any] = [{}, {"ownership_types": "CLIENT_OWNED"}, {"max_items": 5}, {"sort": "creation_time_ascending"}]
 
 
 def config_of(graph: GraphSandbox, timeout: float = 30) -> GraphConfig:
@@ -183,6 +184,79 @@ def test_a_throttle_holds_for_those_who_come_meanwhile(graph: GraphSandbox) -> N
     assert len(graph.requests) == 1 + 3
 
 
+def test_a_throttle_holds_for_all_listings_of_the_app(graph: GraphSandbox) -> None:
+    graph.fail_next(Fault.throttle(minutes=7))
+
+    async def run() -> None:
+        first = asyncio.create_task(wait_for(graph, waba_ids=["4242"]))
+        await asyncio.sleep(100)
+        first.cancel()
+        await wait_for(graph, Pace(1), fields="id,name")
+
+    _, seconds = run_virtually(run())
+    assert seconds >= 60 + 7 * 60
+
+
+def test_a_throttle_that_names_no_time_is_not_hammered(graph: GraphSandbox) -> None:
+    graph.fail_next(Fault.too_many_requests(times=3))
+    _, seconds = run_virtually(wait_for(graph, Pace(0)))
+    assert seconds >= 3 * 60
+    assert len(graph.requests) == 4
+
+
+def test_listings_with_other_filters_are_read_apart(graph: GraphSandbox) -> None:
+    async def run() -> None:
+        reads = [
+            edge_read(f"{graph.business_id}/client_whatsapp_business_accounts", fields="id", **query)
+            for query in QUERIES
+        ]
+        await asyncio.gather(*(until_met(config_of(graph), read, condition_from(), Pace(60)) for read in reads))
+
+    run_virtually(run())
+    assert len({json.dumps(request.params) for request in graph.requests}) == len(QUERIES)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5])
+def test_cancelling_right_after_subscribing_leaves_nothing(graph: GraphSandbox, turns: int) -> None:
+    async def run() -> None:
+        first = asyncio.create_task(wait_for(graph, waba_ids=["4242"]))
+        await asyncio.sleep(0.2)
+        second = asyncio.create_task(wait_for(graph, waba_ids=["4242"]))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        first.cancel()
+        second.cancel()
+        await asyncio.wait_for(asyncio.gather(first, second, return_exceptions=True), 5)
+
+    asyncio.run(run())
+    assert nothing_left()
+
+
+def test_who_comes_when_a_reading_has_died_gets_another(graph: GraphSandbox) -> None:
+    made: list[AsyncGraphClient] = []
+
+    def make(config: GraphConfig) -> AsyncGraphClient:
+        if not made:
+            made.append(AsyncGraphClient(config))
+            raise ValueError("unusable")
+        return AsyncGraphClient(config)
+
+    async def run() -> None:
+        async def wait() -> None:
+            await until_met(config_of(graph), clients_of(graph), condition_from(), Pace(0.01), make_client=make)
+
+        first = asyncio.create_task(wait())
+        while not [one for by_loop in watch._WATCHES.values() for one in by_loop.values() if one.ended]:
+            await asyncio.sleep(0)
+        await asyncio.wait_for(wait(), 5)
+        with pytest.raises(ValueError, match="unusable"):
+            await first
+        await made[0].aclose()
+
+    asyncio.run(run())
+    assert nothing_left()
+
+
 def test_an_impatient_wait_sets_the_pace(graph: GraphSandbox) -> None:
     async def run() -> None:
         patient = asyncio.create_task(wait_for(graph, Pace(1000), waba_ids=["4242"]))
@@ -234,12 +308,13 @@ def test_no_more_than_ten_requests_at_once(graph: GraphSandbox) -> None:
         (Pace(60, exponential=True), 130, 130),
         (Pace(60, exponential=True, waited=1000), 130, 1130),
         (Pace(60, exponential=True, longest=300), 1000, 300),
-        (Pace(60, longest=30), 0, 30),
+        (Pace(60, longest=30), 0, 60),
     ],
 )
 def test_pace(pace: Pace, waited: float, shortest: float) -> None:
     assert pace.next_wait(waited, 0) == shortest
-    assert pace.next_wait(waited, 1) == pytest.approx(shortest * 1.1)
+    longest = pace.longest if pace.longest and pace.exponential else shortest * 1.1
+    assert pace.next_wait(waited, 1) == pytest.approx(longest)
 
 
 def test_many_conditions_do_not_hold_the_loop(graph: GraphSandbox) -> None:

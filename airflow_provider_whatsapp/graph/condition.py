@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,11 +40,9 @@ class Condition:
         :raises ValueError: one that the condition names is not among them
         """
         by_key = {field.key: field for field in fields}
-        keys = dict.fromkeys(["id", *(name.partition(".")[0] for name, _ in self.where)])
-        for key in keys:
-            if key not in by_key:
-                raise ValueError(f"where: {key!r} is not among the fields {', '.join(by_key)!r}; add it there")
-        return tuple(by_key[key] for key in keys)
+        for name, _ in self.where:
+            _check_asked_for(name, fields)
+        return tuple(by_key[key] for key in dict.fromkeys(["id", *(name.partition(".")[0] for name, _ in self.where)]))
 
     def to_json(self) -> dict[str, Any]:
         """The arguments of :func:`condition_from` that give the same condition, as JSON."""
@@ -56,15 +55,15 @@ class Condition:
 
 def condition_from(
     *,
-    waba_ids: str | Sequence[str | int] | None = None,
+    waba_ids: str | int | Sequence[str | int] | None = None,
     min_count: int | str | None = None,
-    where: Mapping[str, Any] | None = None,
+    where: Mapping[str, Any] | str | None = None,
 ) -> Condition:
     """The condition that a user gave; with nothing given, that at least one account is there.
 
     :param waba_ids: digits, as a sequence or a comma string
     :param min_count: at least 1
-    :param where: value or list of values by field
+    :param where: value or list of values by field, or that as JSON text
     :raises ValueError: naming the parameter, what was wrong with it and what a right one looks like
     """
     ids = _waba_ids(waba_ids)
@@ -113,19 +112,28 @@ class Tally:
 def _waba_ids(value: object) -> frozenset[str]:
     if value is None:
         return frozenset()
+    value = [value] if isinstance(value, int) else value
     ids = value.split(",") if isinstance(value, str) else value
     if not isinstance(ids, Sequence) or not ids:
         raise ValueError(f"waba_ids: {shown(value)} has no ids; a right one looks like ['102290129340398']")
     texts = [str(id_).strip() if isinstance(id_, (str, int)) and not isinstance(id_, bool) else "" for id_ in ids]
     for id_, text in zip(ids, texts, strict=True):
         if re.fullmatch(r"[0-9]{1,32}", text) is None:
-            raise ValueError(f"waba_ids: {shown(id_)} is not the id of an account, which is digits only")
+            raise ValueError(
+                f"waba_ids: {shown(id_)} is not the id of an account, which is digits only; "
+                "a template gives several as '1,2', e.g. by {{ ids | join(',') }}"
+            )
     return frozenset(texts)
 
 
 def _where(value: object) -> tuple[tuple[str, tuple[Any, ...]], ...]:
     if value is None:
         return ()
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise ValueError(f"where: {shown(value)} is not JSON; {_WHERE_EXAMPLE}") from None
     if not isinstance(value, Mapping) or not value:
         raise ValueError(f"where: {shown(value)} names no field; {_WHERE_EXAMPLE}")
     pairs = []
@@ -148,10 +156,25 @@ def _as_answered(name: str, value: Any) -> Any:
 def _value(row: Row, name: str) -> Any:
     value: Any = row
     for part in name.split("."):
+        if isinstance(value, dict) and isinstance(value.get("data"), list):
+            raise ValueError(f"where: {name!r} leads through an edge, which has many values; it can only reach objects")
         value = value.get(part) if isinstance(value, dict) else None
     return value
 
 
-def _same(left: Any, right: Any) -> bool:
+def _same(answered: Any, wanted: Any) -> bool:
+    if isinstance(wanted, str) and isinstance(answered, (bool, int, float)):
+        # Templates render numbers and truth values as text.
+        return json.dumps(answered) == wanted.lower()
     # In JSON, unlike in Python, true is not 1.
-    return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
+    return isinstance(answered, bool) == isinstance(wanted, bool) and bool(answered == wanted)
+
+
+def _check_asked_for(name: str, fields: Sequence[Field]) -> None:
+    for part in name.split("."):
+        by_key = {field.key: field for field in fields}
+        if part not in by_key:
+            raise ValueError(f"where: {part!r} of {name!r} is not among the fields {', '.join(by_key)!r}; add it there")
+        fields = by_key[part].fields
+        if not fields:
+            return  # what is below it is left to the API

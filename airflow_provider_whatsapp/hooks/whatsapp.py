@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from airflow_provider_whatsapp.client import AsyncGraphClient, GraphClient, GraphConfig
     from airflow_provider_whatsapp.connection import WhatsAppConnection
     from airflow_provider_whatsapp.graph.query import Query
+    from airflow_provider_whatsapp.graph.retry import RetryPolicy
 
 #: Edges of a business that list WABAs, by the short name that users give.
 EDGES = {"client": CLIENT_WABAS, "owned": OWNED_WABAS}
@@ -201,9 +202,16 @@ class WhatsAppHook(BaseHook):
         """What the connection says now, read anew each time, for an event loop."""
         return (await self._aconnection()).config
 
-    def get_conn(self) -> GraphClient:
-        """The client that the hook's own calls go through, one kept-alive connection."""
-        return self._client
+    def get_conn(self, *, policy: RetryPolicy | None = None) -> GraphClient:
+        """The client that the hook's own calls go through, or one that is as patient as it is told.
+
+        :param policy: how patient to be; default that of the hook's own calls
+        """
+        if policy is None:
+            return self._client
+        from airflow_provider_whatsapp.client import GraphClient
+
+        return GraphClient(self._connection.config, policy=policy)
 
     def waba_read(self, edge: str, business_id: str | int | None = None, **query: Unpack[Query]) -> EdgeRead:
         """What :meth:`GraphClient.pages` needs to list the WABAs of a business page by page.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,11 +15,13 @@ from airflow_provider_whatsapp._compat import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    AirflowTaskTimeout,
     conf,
 )
 from airflow_provider_whatsapp.graph.condition import Tally, condition_from
 from airflow_provider_whatsapp.graph.errors import GraphApiError, GraphError
 from airflow_provider_whatsapp.graph.fields import join_fields
+from airflow_provider_whatsapp.graph.retry import RetryPolicy
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.listing import WabaListing, failing_fast
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppClientWabasTrigger
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 # How much later than the trigger Airflow itself ends the wait, should the trigger be unable to.
 _BACKSTOP = timedelta(minutes=5)
+# What lasts longer than a moment is waited for between two looks, where no worker slot is held.
+_ONE_LOOK = RetryPolicy(longest_named_wait=5.0, budget=30.0)
 
 
 class WhatsAppClientWabasSensor(WabaListing, BaseSensorOperator):
@@ -59,9 +62,9 @@ class WhatsAppClientWabasSensor(WabaListing, BaseSensorOperator):
     def __init__(
         self,
         *,
-        waba_ids: str | Sequence[str | int] | None = None,
+        waba_ids: str | int | Sequence[str | int] | None = None,
         min_count: int | str | None = None,
-        where: Mapping[str, Any] | None = None,
+        where: Mapping[str, Any] | str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
@@ -93,7 +96,8 @@ class WhatsAppClientWabasSensor(WabaListing, BaseSensorOperator):
         """
         status = event.get("status") if isinstance(event, dict) else None
         if status == "timeout":
-            self._time_out()
+            # A last look, as the modes on a worker take it.
+            return self._look_or_defer(context, event["started"], deadline=0.0)
         if status == "error":
             error = _error_of(event)
             raise AirflowFailException(str(error)) from error
@@ -108,10 +112,10 @@ class WhatsAppClientWabasSensor(WabaListing, BaseSensorOperator):
         hook, read, condition = self._checked()
         with failing_fast(ValueError):
             target = self._target()
-            client = hook.get_conn()
+            client = hook.get_conn(policy=_ONE_LOOK)
         tally = Tally(condition)
         try:
-            with failing_fast(), client:
+            with failing_fast((GraphError, ValueError)), client:
                 progress = self._progress(client, read)
                 rows = tally.matching(progress)
                 if target is None:
@@ -143,6 +147,9 @@ class WhatsAppClientWabasSensor(WabaListing, BaseSensorOperator):
             read = self._read(hook)
             condition = condition_from(waba_ids=self.waba_ids, min_count=self.min_count, where=self.where)
             condition.needed(read.fields)
+            awaited = max(condition.min_count, len(condition.waba_ids))
+            if read.max_items is not None and read.max_items < awaited:
+                raise ValueError(f"max_items: {read.max_items} accounts can never be the {awaited} that are waited for")
             if len(condition.waba_ids) == 1:
                 (self.awaited_waba_id,) = condition.waba_ids
             return hook, read, condition
@@ -183,6 +190,7 @@ class WhatsAppClientWabasSensor(WabaListing, BaseSensorOperator):
                 exponential_backoff=self.exponential_backoff,
                 max_wait=self.max_wait.total_seconds() if self.max_wait else None,
                 started=started,
+                looked=time.time(),
                 deadline=deadline,
                 not_before=self._not_before,
             ),
@@ -202,7 +210,7 @@ class WhatsAppClientWabasSensor(WabaListing, BaseSensorOperator):
             yield
         except AirflowSkipException:
             raise
-        except AirflowFailException as error:
+        except (AirflowFailException, AirflowTaskTimeout) as error:
             if self.soft_fail or self.never_fail:
                 raise AirflowSkipException("Skipping, since soft_fail or never_fail is set.") from error
             raise
@@ -221,7 +229,7 @@ class _NotMetError(Exception):
 
 def _error_of(event: dict[str, Any]) -> Exception:
     name, message = str(event.get("error")), str(event.get("message"))
-    kind = getattr(graph, name, None) or getattr(builtins, name, None)
-    if isinstance(kind, type) and issubclass(kind, (GraphError, ValueError)):
-        return kind(message)
-    return GraphError(message)
+    if name == "ValueError":
+        return ValueError(message)
+    kind: type[GraphError] = getattr(graph, name) if name in graph.__all__ else GraphError
+    return kind(message)

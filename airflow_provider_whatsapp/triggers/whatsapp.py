@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -34,6 +35,7 @@ class WhatsAppClientWabasTrigger(BaseTrigger):
     :param exponential_backoff: double that with each look
     :param max_wait: longest interval in seconds, or None
     :param started: when the wait began, unix seconds
+    :param looked: when a worker last looked, unix seconds
     :param deadline: when it ends, unix seconds; a restart of the triggerer does not move it
     :param not_before: no look before that, unix seconds: the API asked for it
     """
@@ -52,6 +54,7 @@ class WhatsAppClientWabasTrigger(BaseTrigger):
         exponential_backoff: bool,
         max_wait: float | None,
         started: float,
+        looked: float,
         deadline: float,
         not_before: float,
     ) -> None:
@@ -67,6 +70,7 @@ class WhatsAppClientWabasTrigger(BaseTrigger):
         self.exponential_backoff = exponential_backoff
         self.max_wait = max_wait
         self.started = started
+        self.looked = looked
         self.deadline = deadline
         self.not_before = not_before
 
@@ -84,6 +88,7 @@ class WhatsAppClientWabasTrigger(BaseTrigger):
             "exponential_backoff",
             "max_wait",
             "started",
+            "looked",
             "deadline",
             "not_before",
         )
@@ -91,10 +96,14 @@ class WhatsAppClientWabasTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield the event when the condition is met, cannot be met, or the deadline has passed."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + max(0.0, self.deadline - time.time())
         try:
-            await asyncio.wait_for(self._until_met(), max(0.0, self.deadline - time.time()))
+            await asyncio.wait_for(self._until_met(), end - loop.time())
             outcome = {"status": "met"}
         except asyncio.TimeoutError:
+            if loop.time() < end - 1:
+                raise  # of whatever read the connection, not of the wait
             outcome = {"status": "timeout"}
         except (GraphError, ValueError) as error:
             outcome = {"status": "error", "error": type(error).__name__, "message": str(error)}
@@ -113,11 +122,11 @@ class WhatsAppClientWabasTrigger(BaseTrigger):
         while True:
             now = time.time()
             pace = Pace(self.poke_interval, self.exponential_backoff, self.max_wait, max(0.0, now - self.started))
-            throttled_for = self.not_before - now
+            due = self.looked + pace.next_wait(self.looked - now, random.random())
+            # Overdue after a restart: soon then, but not all triggers at once.
+            first_look_in = max(due - now, self.not_before - now, 5 * random.random())
             try:
-                await until_met(
-                    config, read, condition, pace, first_look_in=throttled_for if throttled_for > 0 else None
-                )
+                await until_met(config, read, condition, pace, first_look_in=first_look_in)
             except GraphTokenError:
                 rotated = await WhatsAppHook(self.whatsapp_conn_id).aget_config()
                 if rotated == config:

@@ -42,6 +42,8 @@ def test_all_of_the_ids_must_be_there() -> None:
     assert not met(waba_ids=["1", "9"])
     assert matching(waba_ids="1, 4") == ["1", "4"]
     assert matching(waba_ids=[4, 9]) == ["4"]
+    assert matching(waba_ids=4) == ["4"]
+    assert not met(waba_ids=["1", "9"], min_count=1)
 
 
 def test_reading_ends_when_all_ids_were_found() -> None:
@@ -71,7 +73,9 @@ def test_so_many_must_be_there() -> None:
         ({"status": "ACTIVE", "owner.name": ["B", "C"]}, ["2"]),
         ({"n": 1}, ["1", "3"]),
         ({"n": True}, ["2"]),
-        ({"n": "1"}, []),
+        ({"n": "1"}, ["1"]),
+        ({"n": "True"}, ["2"]),
+        ({"n": "2"}, []),
         ({"status.x.y": "ACTIVE"}, []),
     ],
 )
@@ -95,12 +99,14 @@ def test_ids_and_values_together() -> None:
         ({"waba_ids": ["1/x"]}, "waba_ids"),
         ({"waba_ids": [True]}, "waba_ids"),
         ({"waba_ids": [None]}, "waba_ids"),
-        ({"waba_ids": 5}, "waba_ids"),
+        ({"waba_ids": 5.5}, "waba_ids"),
+        ({"waba_ids": "['1', '2']"}, "waba_ids"),
         ({"min_count": 0}, "min_count"),
         ({"min_count": "many"}, "min_count"),
         ({"min_count": 3, "waba_ids": ["1", "2"]}, "min_count"),
         ({"where": {}}, "where"),
         ({"where": "status"}, "where"),
+        ({"where": "[]"}, "where"),
         ({"where": {"": 1}}, "where"),
         ({"where": {"a..b": 1}}, "where"),
         ({"where": {"a b": 1}}, "where"),
@@ -119,8 +125,24 @@ def test_only_the_fields_it_has_to_see_are_needed() -> None:
     fields = parse_fields("name,id,owner{id,name},phone_numbers.limit(5){id}")
     assert join_fields(condition_from().needed(fields)) == "id"
     assert join_fields(condition_from(where={"owner.name": "A"}).needed(fields)) == "id,owner{id,name}"
-    with pytest.raises(ValueError, match="^where: 'status' is not among the fields 'name, id, owner, phone_numbers'"):
+    with pytest.raises(
+        ValueError, match="^where: 'status' of 'status' is not among the fields 'name, id, owner, phone_numbers'"
+    ):
         condition_from(where={"status": "ACTIVE"}).needed(fields)
+    with pytest.raises(ValueError, match="^where: 'city' of 'owner.city' is not among the fields 'id, name'"):
+        condition_from(where={"owner.city": "A"}).needed(fields)
+    aliased = parse_fields("id,owner_business_info.as(owner)")
+    assert join_fields(condition_from(where={"owner.name": "A"}).needed(aliased)) == "id,owner_business_info.as(owner)"
+
+
+def test_an_edge_has_many_values() -> None:
+    row = {"id": "1", "phones": {"data": [{"id": "2", "number": "3"}]}}
+    with pytest.raises(ValueError, match="^where: 'phones.number' leads through an edge"):
+        condition_from(where={"phones.number": "3"}).matches(row)
+
+
+def test_values_as_json_text() -> None:
+    assert matching(where='{"status": ["DISABLED"]}') == ["3"]
 
 
 @given(
