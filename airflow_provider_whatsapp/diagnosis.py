@@ -6,7 +6,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_whatsapp.graph.errors import GraphError, GraphProtocolError
+from airflow_provider_whatsapp.graph.errors import (
+    GraphError,
+    GraphProtocolError,
+    GraphRequestError,
+    GraphTokenError,
+    GraphTransportError,
+)
 from airflow_provider_whatsapp.graph.messages import Request
 from airflow_provider_whatsapp.graph.query import CLIENT_WABAS, edge_read, node_read
 from airflow_provider_whatsapp.graph.versions import end_of
@@ -25,8 +31,14 @@ class Diagnosis:
     """The findings so far, and whether any of them is an obstacle."""
 
     def __init__(self) -> None:
-        self.ok = True
+        self._problems: list[str] = []
+        self._warnings: list[str] = []
         self._findings: list[str] = []
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing has to be mended."""
+        return not self._problems
 
     def good(self, finding: str) -> None:
         """Note what works."""
@@ -34,15 +46,16 @@ class Diagnosis:
 
     def bad(self, finding: str) -> None:
         """Note what does not work and has to be mended."""
-        self.ok = False
-        self._findings.append(f"PROBLEM: {finding}")
+        self._problems.append(f"PROBLEM: {finding}")
 
     def warn(self, finding: str) -> None:
         """Note what works, for now."""
-        self._findings.append(f"WARNING: {finding}")
+        self._warnings.append(f"WARNING: {finding}")
 
     def __str__(self) -> str:
-        return " ".join(finding if finding.endswith((".", "?")) else f"{finding}." for finding in self._findings)
+        # What has to be done first: the message is shown in a narrow box.
+        findings = [*self._problems, *self._warnings, *self._findings]
+        return " ".join(finding if finding.endswith((".", "?")) else f"{finding}." for finding in findings)
 
 
 def read_token(client: GraphClient) -> dict[str, Any]:
@@ -75,6 +88,10 @@ def diagnose(client: GraphClient, connection: WhatsAppConnection, *, now: dateti
 def _token(client: GraphClient, diagnosis: Diagnosis, now: datetime) -> bool:
     try:
         token = read_token(client)
+    except (GraphTokenError, GraphRequestError, GraphTransportError) as error:
+        # Every call would end the same.
+        diagnosis.bad(f"Token: {error}")
+        return False
     except GraphError as error:
         # Not every token may ask about itself; the calls that follow tell as well whether it works.
         diagnosis.warn(f"Token: the API refused to describe it: {error}")
@@ -135,10 +152,10 @@ def _business(client: GraphClient, connection: WhatsAppConnection, diagnosis: Di
         business = client.node(*node_read(connection.business_id))
     except GraphError as error:
         diagnosis.bad(f"Business {connection.business_id}: cannot be read. {error}")
-    else:
-        diagnosis.good(f"Business: {business.get('name') or 'without a name'} ({connection.business_id})")
-        if connection.config.credentials.app_secret is not None:
-            diagnosis.good("App secret: its proof is accepted")
+        return
+    diagnosis.good(f"Business: {business.get('name') or 'without a name'} ({connection.business_id})")
+    if connection.config.credentials.app_secret is not None:
+        diagnosis.good("App secret: its proof is accepted")
     try:
         read = edge_read(f"{connection.business_id}/{CLIENT_WABAS}", fields="id", max_items=1)
         found = any(page.rows for page in client.pages(read))

@@ -72,7 +72,11 @@ def get_provider_info() -> dict[str, Any]:
                     "proof": {
                         "label": "App secret proof",
                         "description": "timed (the default): ends after five minutes; plain: lasts as the token does.",
-                        "schema": {"type": ["string", "null"], "enum": ["timed", "plain", None]},
+                        "schema": {
+                            "type": ["string", "null"],
+                            "enum": ["timed", "plain", None],
+                            "values_display": {"null": "default (timed)"},
+                        },
                     },
                     "timeout": {
                         "label": "Timeout (seconds)",

@@ -174,14 +174,14 @@ def test_the_form_of_airflow_3_1_is_that_of_the_declaration() -> None:
 
 
 def test_airflow_shows_the_form() -> None:
-    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
-
-    form = next(meta for meta in HookMetaService.hook_meta_data() if meta.connection_type == "whatsapp")
+    # In a fresh process, as the API server is: Airflow 3.1 looks at hooks with stand-ins for the form's library.
+    shown = run_python(
+        "from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService as S\n"
+        "form = next(meta for meta in S.hook_meta_data() if meta.connection_type == 'whatsapp')\n"
+        "print(form.hook_name, *sorted(form.extra_fields or {}), sep='|')"
+    ).splitlines()[-1]
     declared = get_provider_info()["connection-types"][0]
-    assert form.hook_name == "WhatsApp Business"
-    assert set(form.extra_fields or {}) == set(declared["conn-fields"])
-    hidden = form.standard_fields.model_dump() if form.standard_fields else {}
-    assert [name for name, field in hidden.items() if field and field["hidden"]]
+    assert shown.split("|") == [declared["hook-name"], *sorted(declared["conn-fields"])]
 
 
 def test_the_link_is_registered() -> None:
