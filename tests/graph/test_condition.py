@@ -129,6 +129,7 @@ def test_only_the_fields_it_has_to_see_are_needed() -> None:
         ValueError, match="^where: 'status' of 'status' is not among the fields 'name, id, owner, phone_numbers'"
     ):
         condition_from(where={"status": "ACTIVE"}).needed(fields)
+    assert join_fields(condition_from(where={"owner": None}).needed(fields)) == "id,owner{id,name}"
     with pytest.raises(ValueError, match="^where: 'city' of 'owner.city' is not among the fields 'id, name'"):
         condition_from(where={"owner.city": "A"}).needed(fields)
     aliased = parse_fields("id,owner_business_info.as(owner)")
