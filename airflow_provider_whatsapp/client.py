@@ -11,13 +11,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iter
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.metadata import version as installed_version
 from typing import Any, TypeVar
 
 import httpx
 import requests
 import urllib3
 
+from airflow_provider_whatsapp import __version__
 from airflow_provider_whatsapp.graph.errors import GraphError, GraphTransportError
 from airflow_provider_whatsapp.graph.fields import Field
 from airflow_provider_whatsapp.graph.flow import Flow, GraphFlow, Outcome, Wait
@@ -64,7 +64,7 @@ class GraphConfig:
         return {
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
-            "User-Agent": f"airflow-provider-whatsapp/{installed_version('airflow-provider-whatsapp')}",
+            "User-Agent": f"airflow-provider-whatsapp/{__version__}",
         }
 
     @property
