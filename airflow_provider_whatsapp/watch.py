@@ -253,9 +253,9 @@ class _Shared:
 
 @asynccontextmanager
 async def _shared_client(config: GraphConfig, make_client: MakeClient) -> AsyncIterator[AsyncGraphClient]:
-    # In a thread, since reading all CAs takes a while; what follows must not be interrupted.
-    await asyncio.to_thread(load_trusted_cas, config.trusted_cas)
     clients = _CLIENTS.setdefault(asyncio.get_running_loop(), {})
+    if config not in clients:
+        await _load_trusted_cas_once(config.trusted_cas)
     shared = clients.get(config)
     if shared is None:
         shared = clients[config] = _Shared(make_client(config))
@@ -269,6 +269,16 @@ async def _shared_client(config: GraphConfig, make_client: MakeClient) -> AsyncI
             await shared.client.aclose()
 
 
+async def _load_trusted_cas_once(trusted_cas: str | None) -> None:
+    # In a thread, since reading all CAs takes a while; in one for all, since it would take each as long.
+    loading = _LOADING.setdefault(asyncio.get_running_loop(), {})
+    task = loading.get(trusted_cas)
+    if task is None:
+        task = loading[trusted_cas] = asyncio.ensure_future(asyncio.to_thread(load_trusted_cas, trusted_cas))
+        task.add_done_callback(lambda done: loading.pop(trusted_cas, None))
+    await asyncio.shield(task)
+
+
 def _key(config: GraphConfig, read: EdgeRead) -> _Key:
     params = tuple(sorted(read.params.items()))
     return (config, read.path, join_fields(read.fields), params, read.page_size, read.max_items)
@@ -277,4 +287,5 @@ def _key(config: GraphConfig, read: EdgeRead) -> _Key:
 # By loop, since nothing of one loop can be used on another.
 _WATCHES: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, _Watch]] = WeakKeyDictionary()
 _THROTTLES: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[GraphConfig, float]] = WeakKeyDictionary()
+_LOADING: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str | None, asyncio.Future[object]]] = WeakKeyDictionary()
 _CLIENTS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[GraphConfig, _Shared]] = WeakKeyDictionary()

@@ -200,7 +200,7 @@ async def fires(path: str, waba_ids: list[str] | None, interval: float) -> bool:
     trigger = WhatsAppClientWabasTrigger(
         whatsapp_conn_id="whatsapp_default", path=path, fields="id", params={}, page_size=100, max_items=None,
         condition={"waba_ids": waba_ids, "min_count": None, "where": None}, poke_interval=interval,
-        exponential_backoff=False, max_wait=None, started=now, deadline=now + LONGEST_CASE, not_before=0.0,
+        exponential_backoff=False, max_wait=None, started=now, looked=now, deadline=now + LONGEST_CASE, not_before=0.0,
     )  # fmt: skip
     return [event.payload["status"] async for event in trigger.run()] == ["met"]
 

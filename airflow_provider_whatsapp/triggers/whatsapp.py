@@ -7,7 +7,7 @@ import importlib
 import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -39,6 +39,8 @@ class WhatsAppClientWabasTrigger(BaseTrigger):
     :param deadline: when it ends, unix seconds; a restart of the triggerer does not move it
     :param not_before: no look before that, unix seconds: the API asked for it
     """
+
+    _libraries_loaded: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -113,7 +115,9 @@ class WhatsAppClientWabasTrigger(BaseTrigger):
     async def _until_met(self) -> None:
         # Here, since it loads HTTP libraries, which a DAG file that names the trigger shall not; and in a thread,
         # since that takes a fifth of a second the first time, which the other triggers would be kept waiting.
-        await asyncio.to_thread(importlib.import_module, "airflow_provider_whatsapp.watch")
+        if not WhatsAppClientWabasTrigger._libraries_loaded:
+            await asyncio.to_thread(importlib.import_module, "airflow_provider_whatsapp.watch")
+            WhatsAppClientWabasTrigger._libraries_loaded = True
         from airflow_provider_whatsapp.watch import Pace, until_met
 
         read = EdgeRead(self.path, parse_fields(self.fields), self.params, self.page_size, self.max_items)
