@@ -42,7 +42,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_whatsapp.triggers.whatsapp"],
             }
         ],
-        "extra-links": ["airflow_provider_whatsapp.links.WhatsAppManagerLink"],
+        "extra-links": ["airflow_provider_whatsapp.links.whatsapp.WhatsAppManagerLink"],
         "connection-types": [
             {
                 "connection-type": "whatsapp",

@@ -207,10 +207,10 @@ async def fires(path: str, waba_ids: list[str] | None, interval: float) -> bool:
 
 async def polls_alone(path: str, waba_ids: list[str] | None) -> bool:
     """Whether the condition is met in time, asked over a client of one's own."""
-    from airflow_provider_whatsapp.client import AsyncGraphClient
     from airflow_provider_whatsapp.graph.condition import Tally, condition_from
     from airflow_provider_whatsapp.graph.query import edge_read
     from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
+    from airflow_provider_whatsapp.transport.sync import AsyncGraphClient
 
     read, condition = edge_read(path, fields="id"), condition_from(waba_ids=waba_ids)
     end = time.monotonic() + LONGEST_CASE

@@ -55,37 +55,27 @@ def test_a_dag_file_loads_no_http_library() -> None:
         after="import airflow.sdk, airflow.sdk.log, airflow.triggers.base",
     )
     assert roots(modules) <= {"airflow_provider_whatsapp", "airflow", *sys.stdlib_module_names}
-    assert "airflow_provider_whatsapp.client" not in modules
+    assert not [module for module in modules if module.startswith("airflow_provider_whatsapp.transport.")]
 
 
 def test_imports_go_one_way() -> None:
     allowed: dict[str, set[str]] = {
         "graph": set(),
-        "session": set(),
-        "library_logs": {"graph"},
-        "client": {"graph", "library_logs", "session"},
-        "connection": {"graph", "client"},
-        "output": set(),
-        "watch": {"graph", "client"},
-        "diagnosis": {"graph", "client", "connection"},
-        "hooks": {"graph", "client", "connection", "diagnosis", "get_provider_info"},
+        "storage": set(),
         "links": set(),
-        "listing": {"graph", "client", "output", "hooks", "links"},
-        "operators": {"output", "hooks", "listing"},
-        "triggers": {"graph", "hooks", "watch"},
-        "sensors": {"graph", "hooks", "listing", "triggers"},
+        "transport": {"graph"},
+        "hooks": {"get_provider_info", "graph", "transport"},
+        "operators": {"graph", "hooks", "links", "storage", "transport"},
+        "triggers": {"graph", "hooks", "transport"},
+        "sensors": {"graph", "hooks", "operators", "triggers"},
+        "sandbox": {"transport"},
     }
     package = PROJECT / "airflow_provider_whatsapp"
-    modules = {path.stem for path in package.iterdir() if not path.name.startswith("_")} - {
-        "get_provider_info",
-        "sandbox",
-        "py",
-    }
-    assert modules == set(allowed)
+    folders = {path.name for path in package.iterdir() if path.is_dir() and not path.name.startswith("_")}
+    assert folders == set(allowed)
     for name, may in allowed.items():
-        file = package / f"{name}.py"
         imported: set[str] = set()
-        for source in [file] if file.exists() else (package / name).rglob("*.py"):
+        for source in (package / name).rglob("*.py"):
             imported |= set(re.findall(r"(?:from|import) airflow_provider_whatsapp\.([a-z_]+)", source.read_text()))
         assert imported - {name, "_compat"} <= may, name
 
@@ -185,7 +175,7 @@ def test_airflow_shows_the_form() -> None:
 
 
 def test_the_link_is_registered() -> None:
-    from airflow_provider_whatsapp.links import WhatsAppManagerLink
+    from airflow_provider_whatsapp.links.whatsapp import WhatsAppManagerLink
 
     (path,) = get_provider_info()["extra-links"]
     assert path == f"{WhatsAppManagerLink.__module__}.{WhatsAppManagerLink.__qualname__}"

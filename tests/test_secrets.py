@@ -14,13 +14,13 @@ import pytest
 from airflow.sdk import DAG
 from virtual_time import run_virtually
 
-from airflow_provider_whatsapp import library_logs
-from airflow_provider_whatsapp.client import GraphClient
 from airflow_provider_whatsapp.graph.messages import Credentials, Request
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListClientWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppClientWabasSensor
+from airflow_provider_whatsapp.transport import log_filter as library_logs
+from airflow_provider_whatsapp.transport.sync import GraphClient
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppClientWabasTrigger
 
 try:

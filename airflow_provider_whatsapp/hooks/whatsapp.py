@@ -26,10 +26,10 @@ from airflow_provider_whatsapp.graph.query import (
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from airflow_provider_whatsapp.client import AsyncGraphClient, GraphClient, GraphConfig
-    from airflow_provider_whatsapp.connection import WhatsAppConnection
     from airflow_provider_whatsapp.graph.query import Query
     from airflow_provider_whatsapp.graph.retry import RetryPolicy
+    from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection
+    from airflow_provider_whatsapp.transport.sync import AsyncGraphClient, GraphClient, GraphConfig
 
 #: Edges of a business that list WABAs, by the short name that users give.
 EDGES = {"client": CLIENT_WABAS, "owned": OWNED_WABAS}
@@ -143,13 +143,13 @@ class WhatsAppHook(BaseHook):
 
     def debug_token(self) -> dict[str, Any]:
         """What the token is: type, app, validity, expiry, scopes."""
-        from airflow_provider_whatsapp.diagnosis import read_token
+        from airflow_provider_whatsapp.hooks._diagnosis import read_token
 
         return read_token(self.get_conn())
 
     def test_connection(self) -> tuple[bool, str]:
         """Whether the connection works, and a message that says what does and what does not. Never raises."""
-        from airflow_provider_whatsapp.diagnosis import diagnose
+        from airflow_provider_whatsapp.hooks._diagnosis import diagnose
 
         try:
             diagnosis = diagnose(self.get_conn(), self._connection, now=datetime.now(timezone.utc))
@@ -210,7 +210,7 @@ class WhatsAppHook(BaseHook):
         """
         if policy is None:
             return self._client
-        from airflow_provider_whatsapp.client import GraphClient
+        from airflow_provider_whatsapp.transport.sync import GraphClient
 
         return GraphClient(self._connection.config, policy=policy)
 
@@ -233,13 +233,13 @@ class WhatsAppHook(BaseHook):
     @cached_property
     def _client(self) -> GraphClient:
         # Here, since neither library shall load while a DAG file is parsed.
-        from airflow_provider_whatsapp.client import GraphClient
+        from airflow_provider_whatsapp.transport.sync import GraphClient
 
         return GraphClient(self._connection.config)
 
     @cached_property
     def _connection(self) -> WhatsAppConnection:
-        from airflow_provider_whatsapp.connection import read_connection
+        from airflow_provider_whatsapp.hooks._connection import read_connection
 
         connection = read_connection(self.get_connection(self.whatsapp_conn_id), api_version=self.api_version)
         for secret in connection.config.credentials.secrets:
@@ -247,7 +247,7 @@ class WhatsAppHook(BaseHook):
         return connection
 
     async def _aconnection(self) -> WhatsAppConnection:
-        from airflow_provider_whatsapp.connection import read_connection
+        from airflow_provider_whatsapp.hooks._connection import read_connection
 
         connection = read_connection(
             await _compat.aget_connection(self, self.whatsapp_conn_id), api_version=self.api_version
@@ -280,7 +280,7 @@ def _business_id(business_id: str | int | None, connection: WhatsAppConnection) 
 
 
 def _async_client(connection: WhatsAppConnection) -> AsyncGraphClient:
-    from airflow_provider_whatsapp.client import AsyncGraphClient
+    from airflow_provider_whatsapp.transport.sync import AsyncGraphClient
 
     return AsyncGraphClient(connection.config)
 

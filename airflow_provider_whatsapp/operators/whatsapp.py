@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.listing import WabaListing, failing_fast
+from airflow_provider_whatsapp.operators._listing import WabaListing, failing_fast
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_whatsapp.output import Target
+    from airflow_provider_whatsapp.storage.target import Target
 
 _IF_EXISTS = ("overwrite", "fail", "skip")
 _IF_EMPTY = ("succeed", "skip", "fail")
@@ -27,7 +27,7 @@ class WhatsAppListClientWabasOperator(WabaListing):
 
     https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/business/client_whatsapp_business_accounts
 
-    All parameters of :class:`~airflow_provider_whatsapp.listing.WabaListing`, and:
+    All parameters of :class:`~airflow_provider_whatsapp.operators._listing.WabaListing`, and:
 
     :param if_exists: what an object that is there already means: ``"overwrite"``, ``"fail"`` or ``"skip"``
         (the task, before anything is asked of the API)

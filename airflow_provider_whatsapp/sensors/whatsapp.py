@@ -23,7 +23,7 @@ from airflow_provider_whatsapp.graph.errors import GraphApiError, GraphError
 from airflow_provider_whatsapp.graph.fields import join_fields
 from airflow_provider_whatsapp.graph.retry import RetryPolicy
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.listing import WabaListing, failing_fast
+from airflow_provider_whatsapp.operators._listing import WabaListing, failing_fast
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppClientWabasTrigger
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ class WhatsAppClientWabasSensor(WabaListing, BaseSensorOperator):
     Poke, reschedule and deferrable mode give the same answer for the same accounts. Passing faults and throttles do
     not end the wait; an error that a retry cannot mend does at once.
 
-    All parameters of :class:`~airflow_provider_whatsapp.listing.WabaListing` and of every sensor (``timeout``,
-    ``poke_interval``, ``mode``, ``soft_fail``, ``exponential_backoff``, ...), and the condition; without one, that
-    at least one account is there:
+    All parameters of :class:`~airflow_provider_whatsapp.operators._listing.WabaListing` and of every sensor
+    (``timeout``, ``poke_interval``, ``mode``, ``soft_fail``, ``exponential_backoff``, ...), and the condition;
+    without one, that at least one account is there:
 
     :param waba_ids: all of these accounts are there (a sequence or comma string of ids); only they are given
     :param min_count: at least so many accounts are there

@@ -33,8 +33,8 @@ _open_blocks: list[SkippedWaits] = []
 def no_waits() -> Iterator[SkippedWaits]:
     """Let the clients of this process wait no real time within the block.
 
-    A skipped wait moves the clock on, for the clients and for a :class:`~airflow_provider_whatsapp.sandbox.GraphSandbox`
-    in the same process, so that a rate limit that lifts in an hour has lifted when the client goes on.
+    A skipped wait moves the clock on, for the clients and for a ``GraphSandbox`` in the same process, so that a rate
+    limit that lifts in an hour has lifted when the client goes on.
     """
     skipped = SkippedWaits()
     _open_blocks.append(skipped)

@@ -116,9 +116,9 @@ class WhatsAppClientWabasTrigger(BaseTrigger):
         # Here, since it loads HTTP libraries, which a DAG file that names the trigger shall not; and in a thread,
         # since that takes a fifth of a second the first time, which the other triggers would be kept waiting.
         if not WhatsAppClientWabasTrigger._libraries_loaded:
-            await asyncio.to_thread(importlib.import_module, "airflow_provider_whatsapp.watch")
+            await asyncio.to_thread(importlib.import_module, "airflow_provider_whatsapp.triggers._shared_readings")
             WhatsAppClientWabasTrigger._libraries_loaded = True
-        from airflow_provider_whatsapp.watch import Pace, until_met
+        from airflow_provider_whatsapp.triggers._shared_readings import Pace, until_met
 
         read = EdgeRead(self.path, parse_fields(self.fields), self.params, self.page_size, self.max_items)
         condition = condition_from(**self.condition)

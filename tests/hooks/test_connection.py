@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from airflow.sdk import Connection
 
-from airflow_provider_whatsapp.connection import base_url_from, read_connection
+from airflow_provider_whatsapp.hooks._connection import base_url_from, read_connection
 
 TOKEN = "EAAJtoken0123456789abcdefghij"
 

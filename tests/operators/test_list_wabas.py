@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 from airflow.sdk import Asset
 
-from airflow_provider_whatsapp import listing
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException
-from airflow_provider_whatsapp.client import GraphClient
 from airflow_provider_whatsapp.graph import GraphPermissionError, GraphRateLimitError
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
+from airflow_provider_whatsapp.operators import _listing as listing
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListClientWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
+from airflow_provider_whatsapp.transport.sync import GraphClient
 
 
 @pytest.fixture(autouse=True)

@@ -183,7 +183,7 @@ def test_test_connection_never_raises(graph: GraphSandbox, monkeypatch: pytest.M
 
 def test_failing_fast() -> None:
     from airflow_provider_whatsapp.graph import GraphTransportError
-    from airflow_provider_whatsapp.listing import failing_fast
+    from airflow_provider_whatsapp.operators._listing import failing_fast
 
     error = GraphTokenError("expired")
     with pytest.raises(_compat.AirflowFailException, match="expired") as caught, failing_fast():

@@ -19,9 +19,9 @@ from typing import Any, ClassVar
 import pytest
 import trustme
 
-from airflow_provider_whatsapp.client import AsyncGraphClient, GraphClient, GraphConfig
 from airflow_provider_whatsapp.graph import GraphTransportError
 from airflow_provider_whatsapp.graph.messages import Credentials, Request
+from airflow_provider_whatsapp.transport.sync import AsyncGraphClient, GraphClient, GraphConfig
 
 TOKEN = "EAAJtoken0123456789abcdefghij"
 

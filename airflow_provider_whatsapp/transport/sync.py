@@ -31,8 +31,8 @@ from airflow_provider_whatsapp.graph.messages import (
 from airflow_provider_whatsapp.graph.pages import Page
 from airflow_provider_whatsapp.graph.query import EdgeRead
 from airflow_provider_whatsapp.graph.retry import RetryPolicy
-from airflow_provider_whatsapp.library_logs import keep_out_of_library_logs
-from airflow_provider_whatsapp.session import NO_COOKIES, Attempt, Headers, Session
+from airflow_provider_whatsapp.transport.deadline import NO_COOKIES, Attempt, Headers, Session
+from airflow_provider_whatsapp.transport.log_filter import keep_out_of_library_logs
 
 _CHUNK_BYTES = 64 * 1024
 _Read = TypeVar("_Read")

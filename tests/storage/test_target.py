@@ -18,7 +18,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_whatsapp.output import Target
+from airflow_provider_whatsapp.storage.target import Target
 
 ROWS: list[dict[str, Any]] = [
     {"id": "1", "name": "plain", "owner": {"id": "9", "name": 'a "b", c'}, "n": 5, "ok": True},
@@ -159,7 +159,7 @@ class TestAllOrNothing:
         path.write_text("before")
         worker = f"""
 import os, shutil, signal
-from airflow_provider_whatsapp.output import Target
+from airflow_provider_whatsapp.storage.target import Target
 def copy_half(source, sink, length):
     sink.write(b"half"); sink.flush()
     os.kill(os.getpid(), signal.SIGKILL)

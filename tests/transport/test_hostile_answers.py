@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_whatsapp.client import AsyncGraphClient, GraphClient, GraphConfig
 from airflow_provider_whatsapp.graph import GraphError, GraphProtocolError, GraphTransportError
 from airflow_provider_whatsapp.graph.messages import Credentials
 from airflow_provider_whatsapp.graph.pages import Page
 from airflow_provider_whatsapp.graph.query import edge_read
 from airflow_provider_whatsapp.graph.retry import RetryPolicy
+from airflow_provider_whatsapp.transport.sync import AsyncGraphClient, GraphClient, GraphConfig
 
 TOKEN = "lowercase-token-0123456789"
 SECRET = "5ecre7" * 5

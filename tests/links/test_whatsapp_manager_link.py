@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from airflow_provider_whatsapp.links import WhatsAppManagerLink
+from airflow_provider_whatsapp.links.whatsapp import WhatsAppManagerLink
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListClientWabasOperator
 from airflow_provider_whatsapp.sandbox import GraphSandbox
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppClientWabasSensor

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from virtual_time import run_virtually
 
-from airflow_provider_whatsapp import watch
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
+from airflow_provider_whatsapp.triggers import _shared_readings as watch
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppClientWabasTrigger
 
 

@@ -18,12 +18,12 @@ from datetime import timedelta
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
-from airflow_provider_whatsapp.client import AsyncGraphClient, GraphConfig, load_trusted_cas
 from airflow_provider_whatsapp.graph.condition import Condition, Tally
 from airflow_provider_whatsapp.graph.errors import GraphApiError, GraphError, GraphRateLimitError
 from airflow_provider_whatsapp.graph.fields import join_fields
 from airflow_provider_whatsapp.graph.pages import Page
 from airflow_provider_whatsapp.graph.query import EdgeRead
+from airflow_provider_whatsapp.transport.sync import AsyncGraphClient, GraphConfig, load_trusted_cas
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_whatsapp.client import GraphClient
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
+from airflow_provider_whatsapp.transport.sync import GraphClient
 
 SECRET = "5ecre7" * 5
 Tested = Callable[..., tuple[bool, str]]

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_whatsapp.client import AsyncGraphClient, GraphClient, GraphConfig
 from airflow_provider_whatsapp.graph import (
     GraphError,
     GraphPermissionError,
@@ -27,6 +26,7 @@ from airflow_provider_whatsapp.graph.messages import Credentials, Request
 from airflow_provider_whatsapp.graph.pages import Page
 from airflow_provider_whatsapp.graph.query import CLIENT_WABAS, EdgeRead, edge_read, node_read
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
+from airflow_provider_whatsapp.transport.sync import AsyncGraphClient, GraphClient, GraphConfig
 
 SECRET = "5ecre7" * 5
 

@@ -19,11 +19,11 @@ from airflow_provider_whatsapp._compat import (
     AirflowSkipException,
     AirflowTaskTimeout,
 )
-from airflow_provider_whatsapp.client import GraphClient
 from airflow_provider_whatsapp.graph import GraphPermissionError, GraphTokenError
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppClientWabasSensor
+from airflow_provider_whatsapp.transport.sync import GraphClient
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppClientWabasTrigger
 
 try:
@@ -242,7 +242,7 @@ class TestDeferrable:
         def full(*args: object, **kwargs: object) -> None:
             raise OSError("disk full")
 
-        monkeypatch.setattr("airflow_provider_whatsapp.output.Target.write", full)
+        monkeypatch.setattr("airflow_provider_whatsapp.storage.target.Target.write", full)
         path = str(tmp_path / "a.json")
         with pytest.raises(OSError, match="disk full"):
             sensor(deferrable=True, output_path=path).execute({})

@@ -14,7 +14,7 @@ from airflow_provider_whatsapp._compat import AirflowFailException, conf
 from airflow_provider_whatsapp.graph.errors import GraphError
 from airflow_provider_whatsapp.graph.fields import join_fields
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.links import WhatsAppManagerLink
+from airflow_provider_whatsapp.links.whatsapp import WhatsAppManagerLink
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from airflow_provider_whatsapp.client import GraphClient
     from airflow_provider_whatsapp.graph.pages import Page
     from airflow_provider_whatsapp.graph.query import EdgeRead
-    from airflow_provider_whatsapp.output import Target
+    from airflow_provider_whatsapp.storage.target import Target
+    from airflow_provider_whatsapp.transport.sync import GraphClient
 
 _SECONDS_BETWEEN_PROGRESS_LINES = 10.0
 
@@ -126,7 +126,7 @@ class WabaListing(BaseOperator):
     def _target(self) -> Target | None:
         if self.output_path is not None:
             # Here, since it loads fsspec, which shall not be while a DAG file is parsed.
-            from airflow_provider_whatsapp.output import Target
+            from airflow_provider_whatsapp.storage.target import Target
 
             return Target(self.output_path, conn_id=self.output_conn_id, format=self.output_format)
         if self.output_conn_id or self.output_format:

@@ -18,8 +18,8 @@ from airflow_provider_whatsapp.graph.query import CLIENT_WABAS, edge_read, node_
 from airflow_provider_whatsapp.graph.versions import end_of
 
 if TYPE_CHECKING:
-    from airflow_provider_whatsapp.client import GraphClient
-    from airflow_provider_whatsapp.connection import WhatsAppConnection
+    from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection
+    from airflow_provider_whatsapp.transport.sync import GraphClient
 
 _WARN_BEFORE = timedelta(days=14)
 #: What the client edge asks for, and what the owned edge asks for beyond that.
