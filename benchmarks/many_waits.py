@@ -210,7 +210,7 @@ async def polls_alone(path: str, waba_ids: list[str] | None) -> bool:
     from airflow_provider_whatsapp.graph.condition import Tally, condition_from
     from airflow_provider_whatsapp.graph.query import edge_read
     from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-    from airflow_provider_whatsapp.transport.sync import AsyncGraphClient
+    from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 
     read, condition = edge_read(path, fields="id"), condition_from(waba_ids=waba_ids)
     end = time.monotonic() + LONGEST_CASE

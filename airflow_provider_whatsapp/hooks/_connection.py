@@ -10,10 +10,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.messages import Credentials
 from airflow_provider_whatsapp.graph.query import business_id_from
 from airflow_provider_whatsapp.graph.versions import version_from
-from airflow_provider_whatsapp.transport.sync import GraphConfig
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

@@ -26,10 +26,12 @@ from airflow_provider_whatsapp.graph.query import (
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from airflow_provider_whatsapp.graph.config import GraphConfig
     from airflow_provider_whatsapp.graph.query import Query
     from airflow_provider_whatsapp.graph.retry import RetryPolicy
     from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection
-    from airflow_provider_whatsapp.transport.sync import AsyncGraphClient, GraphClient, GraphConfig
+    from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
+    from airflow_provider_whatsapp.transport.sync import GraphClient
 
 #: Edges of a business that list WABAs, by the short name that users give.
 EDGES = {"client": CLIENT_WABAS, "owned": OWNED_WABAS}
@@ -280,7 +282,7 @@ def _business_id(business_id: str | int | None, connection: WhatsAppConnection) 
 
 
 def _async_client(connection: WhatsAppConnection) -> AsyncGraphClient:
-    from airflow_provider_whatsapp.transport.sync import AsyncGraphClient
+    from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 
     return AsyncGraphClient(connection.config)
 

@@ -5,55 +5,10 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import suppress
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
 import urllib3
-
-#: For both clients: the API has no use for cookies, and a hostile server could make every request grow by them.
-NO_COOKIES = DefaultCookiePolicy(allowed_domains=())
-
-
-class Headers(requests.auth.AuthBase):
-    """Headers that an entry in ``~/.netrc`` does not replace.
-
-    :param headers: by name
-    """
-
-    def __init__(self, headers: dict[str, str]) -> None:
-        self._headers = headers
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """The request with the headers."""
-        request.headers.update(self._headers)
-        return request
-
-
-class Session(requests.Session):
-    """A session that follows no redirect, keeps no cookie, and whose connections an attempt can cut."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cookies.set_policy(NO_COOKIES)
-        for scheme in ("http://", "https://"):
-            self.mount(scheme, _Adapter())
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """None: no answer leads elsewhere."""
-        # Without this, requests reads a redirect's body to the end before it hands it out.
-        return None
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        manager.pool_classes_by_scheme = _POOLS
-        return manager
 
 
 class Attempt:
@@ -130,3 +85,18 @@ class _HTTPSPool(urllib3.HTTPSConnectionPool):
 
 
 _POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+class DeadlineAdapter(requests.adapters.HTTPAdapter):
+    """Sends requests over connections that an :class:`Attempt` can cut."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pools of direct connections."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """Make the pools of connections through a proxy."""
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager

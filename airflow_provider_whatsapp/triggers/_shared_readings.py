@@ -19,11 +19,13 @@ from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 from airflow_provider_whatsapp.graph.condition import Condition, Tally
+from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.errors import GraphApiError, GraphError, GraphRateLimitError
 from airflow_provider_whatsapp.graph.fields import join_fields
 from airflow_provider_whatsapp.graph.pages import Page
 from airflow_provider_whatsapp.graph.query import EdgeRead
-from airflow_provider_whatsapp.transport.sync import AsyncGraphClient, GraphConfig, load_trusted_cas
+from airflow_provider_whatsapp.transport.aio import AsyncGraphClient, load_trusted_cas
+from airflow_provider_whatsapp.transport.shared import trusted_cas
 
 log = logging.getLogger(__name__)
 
@@ -255,7 +257,7 @@ class _Shared:
 async def _shared_client(config: GraphConfig, make_client: MakeClient) -> AsyncIterator[AsyncGraphClient]:
     clients = _CLIENTS.setdefault(asyncio.get_running_loop(), {})
     if config not in clients:
-        await _load_trusted_cas_once(config.trusted_cas)
+        await _load_trusted_cas_once(trusted_cas(config))
     shared = clients.get(config)
     if shared is None:
         shared = clients[config] = _Shared(make_client(config))
@@ -269,13 +271,13 @@ async def _shared_client(config: GraphConfig, make_client: MakeClient) -> AsyncI
             await shared.client.aclose()
 
 
-async def _load_trusted_cas_once(trusted_cas: str | None) -> None:
+async def _load_trusted_cas_once(path: str | None) -> None:
     # In a thread, since reading all CAs takes a while; in one for all, since it would take each as long.
     loading = _LOADING.setdefault(asyncio.get_running_loop(), {})
-    task = loading.get(trusted_cas)
+    task = loading.get(path)
     if task is None:
-        task = loading[trusted_cas] = asyncio.ensure_future(asyncio.to_thread(load_trusted_cas, trusted_cas))
-        task.add_done_callback(lambda done: loading.pop(trusted_cas, None))
+        task = loading[path] = asyncio.ensure_future(asyncio.to_thread(load_trusted_cas, path))
+        task.add_done_callback(lambda done: loading.pop(path, None))
     await asyncio.shield(task)
 
 

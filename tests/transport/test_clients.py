@@ -21,12 +21,14 @@ from airflow_provider_whatsapp.graph import (
     GraphTokenError,
     GraphTransportError,
 )
+from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.fields import Field
 from airflow_provider_whatsapp.graph.messages import Credentials, Request
 from airflow_provider_whatsapp.graph.pages import Page
 from airflow_provider_whatsapp.graph.query import CLIENT_WABAS, EdgeRead, edge_read, node_read
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
-from airflow_provider_whatsapp.transport.sync import AsyncGraphClient, GraphClient, GraphConfig
+from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
+from airflow_provider_whatsapp.transport.sync import GraphClient
 
 SECRET = "5ecre7" * 5
 

@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 
 from airflow_provider_whatsapp.graph import GraphError, GraphProtocolError, GraphTransportError
+from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.messages import Credentials
 from airflow_provider_whatsapp.graph.pages import Page
 from airflow_provider_whatsapp.graph.query import edge_read
 from airflow_provider_whatsapp.graph.retry import RetryPolicy
-from airflow_provider_whatsapp.transport.sync import AsyncGraphClient, GraphClient, GraphConfig
+from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
+from airflow_provider_whatsapp.transport.sync import GraphClient
 
 TOKEN = "lowercase-token-0123456789"
 SECRET = "5ecre7" * 5

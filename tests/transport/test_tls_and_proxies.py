@@ -20,8 +20,10 @@ import pytest
 import trustme
 
 from airflow_provider_whatsapp.graph import GraphTransportError
+from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.messages import Credentials, Request
-from airflow_provider_whatsapp.transport.sync import AsyncGraphClient, GraphClient, GraphConfig
+from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
+from airflow_provider_whatsapp.transport.sync import GraphClient
 
 TOKEN = "EAAJtoken0123456789abcdefghij"
 

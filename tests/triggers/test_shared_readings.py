@@ -12,11 +12,12 @@ from virtual_time import run_virtually
 
 from airflow_provider_whatsapp.graph import GraphTokenError
 from airflow_provider_whatsapp.graph.condition import condition_from
+from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.messages import Credentials
 from airflow_provider_whatsapp.graph.pages import Page
 from airflow_provider_whatsapp.graph.query import EdgeRead, edge_read
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
-from airflow_provider_whatsapp.transport.sync import AsyncGraphClient, GraphConfig
+from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 from airflow_provider_whatsapp.triggers import _shared_readings as watch
 from airflow_provider_whatsapp.triggers._shared_readings import Pace, until_met
 
