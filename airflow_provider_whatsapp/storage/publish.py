@@ -1,0 +1,121 @@
+"""Makes a finished file the object at its address, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+# Protocols of stores in which an upload becomes visible only when it is complete. In other stores the file is
+# uploaded under a temporary name and then moved into place, because a reader could otherwise see half of it.
+_PROTOCOLS_WITH_ATOMIC_UPLOADS = frozenset(
+    {"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci"}
+)
+_SECONDS_UNTIL_ABANDONED = 3600
+_COPY_BYTES = 1024 * 1024
+
+
+def is_local(fs: Any) -> bool:
+    """Whether the store is this machine's own file system.
+
+    :param fs: fsspec file system
+    """
+    return "file" in _protocols(fs)
+
+
+def can_publish_whole(fs: Any) -> bool:
+    """Whether an object can appear in the store in one step.
+
+    :param fs: fsspec file system
+    """
+    from fsspec import AbstractFileSystem
+
+    return is_local(fs) or _uploads_atomically(fs) or type(fs).mv is not AbstractFileSystem.mv
+
+
+def publish(staged: Path, fs: Any, key: str, *, uri: str) -> None:
+    """Make the file the object in the store; on any failure, what was there before stays.
+
+    :param staged: the finished file on this machine
+    :param fs: fsspec file system of the store
+    :param key: path of the object within the store
+    :param uri: address of the object, for error messages
+    :raises OSError: if the disk or the store failed
+    """
+    if is_local(fs):
+        _replace_local_file(staged, Path(key))
+        return
+    if _uploads_atomically(fs):
+        fs.put_file(str(staged), key)
+    else:
+        _upload_and_move(staged, fs, key, uri=uri)
+    fs.invalidate_cache()
+    stored, size = fs.info(key).get("size"), staged.stat().st_size
+    if stored is not None and stored != size:
+        raise OSError(f"{uri} holds {stored} bytes after {size} bytes were written to it")
+
+
+def _replace_local_file(staged: Path, path: Path) -> None:
+    # A symbolic link stays a link: the file that it points to is replaced.
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned_copies(target)
+    # The copy must be in the target's own folder, because os.replace works in one step only within a file system.
+    copy = target.with_name(_temporary_name(target.name))
+    try:
+        with staged.open("rb") as source, copy.open("xb") as sink:
+            with suppress(FileNotFoundError):
+                shutil.copymode(target, copy)
+            shutil.copyfileobj(source, sink, _COPY_BYTES)
+            sink.flush()
+            # Without this, a power failure after the replacement could leave an empty file.
+            os.fsync(sink.fileno())
+        os.replace(copy, target)
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def _upload_and_move(staged: Path, fs: Any, key: str, *, uri: str) -> None:
+    parent, _, name = key.rpartition("/")
+    temporary = f"{parent}/{_temporary_name(name)}"
+    fs.makedirs(parent, exist_ok=True)
+    try:
+        fs.put_file(str(staged), temporary)
+        fs.mv(temporary, key)
+        if fs.exists(temporary):
+            raise OSError(f"{uri} could not be replaced: the store did not move {temporary} into its place")
+    except BaseException:
+        with suppress(Exception):
+            fs.rm_file(temporary)
+        raise
+
+
+def _uploads_atomically(fs: Any) -> bool:
+    return bool(_protocols(fs) & _PROTOCOLS_WITH_ATOMIC_UPLOADS)
+
+
+def _protocols(fs: Any) -> frozenset[str]:
+    return frozenset({fs.protocol} if isinstance(fs.protocol, str) else fs.protocol)
+
+
+def _temporary_name(name: str) -> str:
+    return f"{_temporary_prefix(name)}{secrets.token_hex(8)}.tmp"
+
+
+def _temporary_prefix(name: str) -> str:
+    # A hash of the name, because a name that is already 255 bytes long could not take a prefix.
+    return f".airflow-whatsapp-{hashlib.sha256(name.encode()).hexdigest()[:16]}-"
+
+
+def _remove_abandoned_copies(target: Path) -> None:
+    # A worker that was killed while it published has left its copy behind. A copy that changed within the last hour
+    # may belong to a worker that is still writing it.
+    for copy in target.parent.glob(f"{_temporary_prefix(target.name)}*.tmp"):
+        with suppress(OSError):
+            if time.time() - copy.stat().st_mtime > _SECONDS_UNTIL_ABANDONED:
+                copy.unlink()
