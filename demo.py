@@ -53,9 +53,9 @@ def connection() -> Iterator[None]:
         return
     from airflow_provider_whatsapp.sandbox import GraphSandbox
 
-    with GraphSandbox(accounts=2500) as graph:
-        print(f"Listing a made-up business with 2,500 client accounts on the sandbox at {graph.url}.", flush=True)
-        os.environ[CONNECTION] = graph.connection
+    with GraphSandbox(accounts=2500) as sandbox:
+        print(f"Listing a made-up business with 2,500 client accounts on the sandbox at {sandbox.url}.", flush=True)
+        os.environ[CONNECTION] = sandbox.connection
         yield
 
 

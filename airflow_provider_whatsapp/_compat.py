@@ -1,4 +1,4 @@
-"""The few names that moved between Airflow 3.1 and 3.3, and what only the newest has."""
+"""The names that differ between Airflow 3.1 and 3.3."""
 
 from __future__ import annotations
 
@@ -39,15 +39,16 @@ __all__ = [
 
 
 async def aget_connection(hook: BaseHook, conn_id: str) -> Connection:
-    """The connection, without blocking the event loop or deadlocking on it.
+    """The connection, read without holding the event loop.
 
-    :param hook: what to ask; a subclass may have its own way
-    :param conn_id: of the connection
+    :param hook: hook to ask, because a subclass may read its connections in another way
+    :param conn_id: id of the connection
     """
     from airflow.sdk import Connection
     from asgiref.sync import sync_to_async
 
-    # Before Airflow 3.3.2, which brought `aextra_dejson`, aget_connection masks secrets by a synchronous call.
+    # Before Airflow 3.3.2, which also added `aextra_dejson`, the hook's aget_connection masked secrets by a synchronous
+    # call, which cannot be made on the event loop.
     if hasattr(Connection, "aextra_dejson"):
         return await hook.aget_connection(conn_id)
     connection: Connection = await sync_to_async(hook.get_connection)(conn_id)
@@ -55,9 +56,9 @@ async def aget_connection(hook: BaseHook, conn_id: str) -> Connection:
 
 
 async def amask_secret(secret: str) -> None:
-    """Keep the secret out of Airflow's logs, without blocking the event loop.
+    """Mask the secret in Airflow's logs, without holding the event loop.
 
-    :param secret: what to mask
+    :param secret: text to mask
     """
     try:
         from airflow.sdk.log import amask_secret as airflow_amask_secret

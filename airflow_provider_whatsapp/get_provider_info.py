@@ -1,4 +1,7 @@
-"""What Airflow learns of this provider; imports nothing."""
+"""The declaration of this provider, which Airflow reads through the ``apache_airflow_provider`` entry point.
+
+It imports nothing of the package, because Airflow loads it in every process.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Any
 
 
 def get_provider_info() -> dict[str, Any]:
-    """The provider's declaration, for the ``apache_airflow_provider`` entry point."""
+    """The declaration, in the form that Airflow's ``provider_info.schema.json`` describes."""
     return {
         "package-name": "airflow-provider-whatsapp",
         "name": "WhatsApp Business",
@@ -56,22 +59,22 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": {
                     "business_id": {
                         "label": "Business portfolio id",
-                        "description": "Default business whose accounts are listed (Business Settings, Business Info).",
+                        "description": "Business to list when a task names none (Business Settings, Business Info).",
                         "schema": {"type": ["string", "null"], "pattern": "^[0-9]+$"},
                     },
                     "api_version": {
                         "label": "Graph API version",
-                        "description": "Empty takes the newest version that this package knows.",
+                        "description": "Empty means v26.0.",
                         "schema": {"type": ["string", "null"], "pattern": "^v[1-9][0-9]*\\.0$"},
                     },
                     "app_secret": {
                         "label": "App secret",
-                        "description": "Secret of the token's app; every request then carries its appsecret_proof.",
+                        "description": "Secret of the token's app; every request then carries an appsecret_proof.",
                         "schema": {"type": ["string", "null"], "format": "password"},
                     },
                     "proof": {
                         "label": "App secret proof",
-                        "description": "timed (the default): ends after five minutes; plain: lasts as the token does.",
+                        "description": "timed (default): valid for five minutes; plain: valid as long as the token.",
                         "schema": {
                             "type": ["string", "null"],
                             "enum": ["timed", "plain", None],
@@ -80,7 +83,7 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "timeout": {
                         "label": "Timeout (seconds)",
-                        "description": "For one HTTP attempt; empty means 30.",
+                        "description": "Time for one HTTP attempt; empty means 30.",
                         "schema": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 600},
                     },
                     "proxy": {
@@ -90,7 +93,7 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "ca_bundle": {
                         "label": "CA bundle",
-                        "description": "Path, on the workers, of a PEM file with the CAs to trust.",
+                        "description": "Path of a PEM file on the workers with the CAs to trust.",
                         "schema": {"type": ["string", "null"]},
                     },
                 },

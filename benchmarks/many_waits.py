@@ -137,24 +137,24 @@ def run(case: Case) -> Result:
 
 def serve(case: Case, control: Connection) -> None:
     """Serve accounts that appear when told to, and answer each order with the calls and connections so far."""
-    with GraphSandbox(accounts=ACCOUNTS_BEFORE + case.waits, latency=case.latency) as graph:
-        accounts = graph.accounts
+    with GraphSandbox(accounts=ACCOUNTS_BEFORE + case.waits, latency=case.latency) as sandbox:
+        accounts = sandbox.accounts
         late = accounts[ACCOUNTS_BEFORE:]
         for account in late:
             account["phone_numbers"] = []
         if case.one_listing:
-            graph.accounts = accounts[:ACCOUNTS_BEFORE]
+            sandbox.accounts = accounts[:ACCOUNTS_BEFORE]
 
         def appear() -> None:
-            graph.accounts = accounts
+            sandbox.accounts = accounts
             for account in late:
                 account["phone_numbers"] = [{"id": f"{account['id']}00"}]
 
-        control.send((graph.connection, [graph.business_id, *(account["id"] for account in late)]))
+        control.send((sandbox.connection, [sandbox.business_id, *(account["id"] for account in late)]))
         for order in iter(control.recv, None):
             if order == "appear":
                 threading.Timer(APPEAR_AFTER, appear).start()
-            control.send((len(graph.requests), graph.connections))
+            control.send((len(sandbox.requests), sandbox.connections))
 
 
 async def measure(case: Case, control: Connection, ids: list[str]) -> Result:
@@ -194,33 +194,35 @@ def wait_for(case: Case, business_id: str, waba_id: str) -> Coroutine[Any, Any, 
 
 async def fires(path: str, waba_ids: list[str] | None, interval: float) -> bool:
     """Whether a trigger fires because its condition is met."""
-    from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppClientWabasTrigger
+    from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
 
-    now = time.time()
-    trigger = WhatsAppClientWabasTrigger(
-        whatsapp_conn_id="whatsapp_default", path=path, fields="id", params={}, page_size=100, max_items=None,
-        condition={"waba_ids": waba_ids, "min_count": None, "where": None}, poke_interval=interval,
-        exponential_backoff=False, max_wait=None, started=now, looked=now, deadline=now + LONGEST_CASE, not_before=0.0,
-    )  # fmt: skip
+    trigger = WhatsAppWabasTrigger(
+        query={"path": path, "fields": "id"},
+        condition={"waba_ids": waba_ids},
+        pace={"poke_interval": interval},
+        clock={"deadline": time.time() + LONGEST_CASE},
+    )
     return [event.payload["status"] async for event in trigger.run()] == ["met"]
 
 
 async def polls_alone(path: str, waba_ids: list[str] | None) -> bool:
     """Whether the condition is met in time, asked over a client of one's own."""
-    from airflow_provider_whatsapp.graph.condition import Tally, condition_from
-    from airflow_provider_whatsapp.graph.query import edge_read
+    from airflow_provider_whatsapp.graph.condition import Tally, build_condition
+    from airflow_provider_whatsapp.graph.query import build_edge_query
+    from airflow_provider_whatsapp.hooks._connection import aload_connection
     from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
     from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 
-    read, condition = edge_read(path, fields="id"), condition_from(waba_ids=waba_ids)
+    query, condition = build_edge_query(path, fields="id"), build_condition(waba_ids=waba_ids)
     end = time.monotonic() + LONGEST_CASE
-    async with AsyncGraphClient(await WhatsAppHook().aget_config()) as client:
+    connection = await aload_connection(WhatsAppHook())
+    async with AsyncGraphClient(connection.config) as client:
         while time.monotonic() < end:
             await asyncio.sleep(INTERVAL)
             tally = Tally(condition)
-            async with aclosing(client.pages(read)) as pages:
+            async with aclosing(client.pages(query)) as pages:
                 async for page in pages:
-                    if sum(map(tally.add, page.rows)) and tally.met:
+                    if sum(map(tally.add, page.rows)) and tally.is_met:
                         return True
     return False
 

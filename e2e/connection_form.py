@@ -40,11 +40,11 @@ FORM = get_provider_info()["connection-types"][0]
 BEHAVIOUR = FORM["ui-field-behaviour"]
 DAG_FILE = f"""
 from airflow.sdk import dag
-from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListClientWabasOperator
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 
 @dag(schedule=None)
 def linked():
-    WhatsAppListClientWabasOperator(task_id="accounts", whatsapp_conn_id="{CONN_ID}", fields="id")
+    WhatsAppListWabasOperator(task_id="accounts", whatsapp_conn_id="{CONN_ID}", fields="id")
 
 linked()
 """
@@ -132,19 +132,19 @@ def main() -> None:
     signal.alarm(TIME_LIMIT)
     with (
         tempfile.TemporaryDirectory(prefix="airflow-whatsapp-e2e-", ignore_cleanup_errors=True) as folder,
-        GraphSandbox(accounts=25, app_secret=APP_SECRET) as graph,
+        GraphSandbox(accounts=25, app_secret=APP_SECRET) as sandbox,
     ):
         airflow = Airflow(Path(folder))
         airflow.run("db", "migrate")
         with airflow.serving(), browsing(airflow) as page:
             say("Airflow serves its pages")
-            check_form(page, airflow, graph)
-            check_masking(page, airflow, graph)
-            check_test_button(page, airflow, graph)
-            check_link(page, airflow, graph)
+            check_form(page, airflow, sandbox)
+            check_masking(page, airflow, sandbox)
+            check_test_button(page, airflow, sandbox)
+            check_link(page, airflow, sandbox)
         files = [path for path in airflow.home.rglob("*") if path.is_file() and "browser" not in path.parts]
         for path in files:
-            check_no_secret(path.read_bytes().decode("latin-1"), graph)
+            check_no_secret(path.read_bytes().decode("latin-1"), sandbox)
         say(f"no secret is in any of Airflow's {len(files)} files, nor in what the task logged")
     say("All holds")
 
@@ -166,7 +166,7 @@ def browsing(airflow: Airflow) -> Iterator[Page]:
             context.close()
 
 
-def check_form(page: Page, airflow: Airflow, graph: GraphSandbox) -> None:
+def check_form(page: Page, airflow: Airflow, sandbox: GraphSandbox) -> None:
     """Add a connection: the form has what the provider declares, and nothing that it hides."""
     page.goto(f"{airflow.url}/connections")
     page.get_by_role("button", name="Add Connection").click()
@@ -188,64 +188,64 @@ def check_form(page: Page, airflow: Airflow, graph: GraphSandbox) -> None:
     check(inputs["password"]["type"] == "password", "the token can be read while it is typed")
     say(f"the form has {', '.join(entry['label'] for entry in inputs.values())}; not {BEHAVIOUR['hidden-fields']}")
 
-    fill(form, host=graph.url, password=graph.token, business_id=graph.business_id, app_secret=APP_SECRET)
+    fill(form, host=sandbox.url, password=sandbox.token, business_id=sandbox.business_id, app_secret=APP_SECRET)
     picture(page, form)
     form.get_by_role("button", name="Save").click()
     expect(form).to_be_hidden()
-    expect(row_of(page)).to_contain_text(graph.url)
+    expect(row_of(page)).to_contain_text(sandbox.url)
     say(f"the connection is in the list; {PICTURE.name} shows its form")
 
 
-def check_masking(page: Page, airflow: Airflow, graph: GraphSandbox) -> None:
+def check_masking(page: Page, airflow: Airflow, sandbox: GraphSandbox) -> None:
     """Look for the secrets where the connection is shown again."""
     form = reopen(page, airflow)
     for section in ("Standard Fields", "Extra Fields JSON", "Extra Fields"):
         show(form, section)
         values = form.locator("[name]").evaluate_all("inputs => inputs.map(input => input.value)")
-        check_no_secret(page.content() + json.dumps(values), graph)
+        check_no_secret(page.content() + json.dumps(values), sandbox)
     for name in ("password", "element_app_secret"):
         expect(form.locator(f"[name={name}]")).to_have_value("***")
     answer = airflow.call("GET", f"/api/v2/connections/{CONN_ID}")
-    check_no_secret(json.dumps(answer), graph)
+    check_no_secret(json.dumps(answer), sandbox)
     extra = json.loads(answer["extra"])
     check((answer["password"], extra["app_secret"]) == ("***", "***"), f"not masked: {answer}")
-    check(extra["business_id"] == graph.business_id, "the business is not in the extra")
+    check(extra["business_id"] == sandbox.business_id, "the business is not in the extra")
     say("token and app secret are *** in the form and in the REST API")
 
 
-def check_test_button(page: Page, airflow: Airflow, graph: GraphSandbox) -> None:
+def check_test_button(page: Page, airflow: Airflow, sandbox: GraphSandbox) -> None:
     """Press Test while all is well, and with everything that is commonly wrong."""
     if click_test(page, airflow).status == 400:
         # Until https://github.com/apache/airflow/pull/73298 the button sends port 0 for none, which is "another host".
         say("this Airflow's Test button refuses connections without a port: port 0 is put into this one")
         port = {"connection_id": CONN_ID, "conn_type": FORM["connection-type"], "port": 0}
         airflow.call("PATCH", f"/api/v2/connections/{CONN_ID}?update_mask=port", port)
-    press_test(page, airflow, graph, True, "Token: valid", "App secret: its proof is accepted", "accounts: readable")
-    graph.token_info = {"is_valid": False, "error": {"code": 190, "message": "Session has expired"}}
-    press_test(page, airflow, graph, False, "Token: not valid (Session has expired)")
-    graph.token_info = {"scopes": ["whatsapp_business_messaging"]}
-    press_test(page, airflow, graph, False, "lacks whatsapp_business_management")
-    graph.token_info = {}
+    press_test(page, airflow, sandbox, True, "Token: valid", "App secret: its proof is accepted", "accounts: readable")
+    sandbox.token_info = {"is_valid": False, "error": {"code": 190, "message": "Session has expired"}}
+    press_test(page, airflow, sandbox, False, "Token: not valid (Session has expired)")
+    sandbox.token_info = {"scopes": ["whatsapp_business_messaging"]}
+    press_test(page, airflow, sandbox, False, "lacks whatsapp_business_management")
+    sandbox.token_info = {}
     for right, wrong, words in (
-        ({"password": graph.token}, {"password": WRONG_TOKEN}, "Invalid OAuth access token"),
+        ({"password": sandbox.token}, {"password": WRONG_TOKEN}, "Invalid OAuth access token"),
         ({"app_secret": APP_SECRET}, {"app_secret": WRONG_APP_SECRET}, "Invalid appsecret_proof"),
-        ({"business_id": graph.business_id}, {"business_id": UNKNOWN_BUSINESS}, f"Business {UNKNOWN_BUSINESS}"),
+        ({"business_id": sandbox.business_id}, {"business_id": UNKNOWN_BUSINESS}, f"Business {UNKNOWN_BUSINESS}"),
     ):
         edit(page, airflow, **wrong)
-        press_test(page, airflow, graph, False, words)
+        press_test(page, airflow, sandbox, False, words)
         edit(page, airflow, **right)
     # The secrets that were *** in the form while other fields were edited are still there.
-    press_test(page, airflow, graph, True, "App secret: its proof is accepted")
+    press_test(page, airflow, sandbox, True, "App secret: its proof is accepted")
 
 
-def check_link(page: Page, airflow: Airflow, graph: GraphSandbox) -> None:
+def check_link(page: Page, airflow: Airflow, sandbox: GraphSandbox) -> None:
     """Run a task over the connection; it leads to the business it listed."""
-    check_no_secret(airflow.run("dags", "test", "linked"), graph)
+    check_no_secret(airflow.run("dags", "test", "linked"), sandbox)
     run = airflow.call("GET", "/api/v2/dags/linked/dagRuns")["dag_runs"][0]["dag_run_id"]
     links = airflow.call("GET", f"/api/v2/dags/linked/dagRuns/{run}/taskInstances/accounts/links")["extra_links"]
-    check(links == {"WhatsApp Manager": MANAGER + graph.business_id}, f"the links are {links}")
+    check(links == {"WhatsApp Manager": MANAGER + sandbox.business_id}, f"the links are {links}")
     page.goto(f"{airflow.url}/dags/linked/runs/{run}/tasks/accounts/details")
-    expect(page.get_by_role("link", name="WhatsApp Manager")).to_have_attribute("href", MANAGER + graph.business_id)
+    expect(page.get_by_role("link", name="WhatsApp Manager")).to_have_attribute("href", MANAGER + sandbox.business_id)
     say(f"the task's page links to {links['WhatsApp Manager']}")
 
 
@@ -257,7 +257,7 @@ def click_test(page: Page, airflow: Airflow) -> Response:
     return answer.value
 
 
-def press_test(page: Page, airflow: Airflow, graph: GraphSandbox, ok: bool, *words: str) -> None:
+def press_test(page: Page, airflow: Airflow, sandbox: GraphSandbox, ok: bool, *words: str) -> None:
     """Press Test: the message that appears has these words and no secret."""
     answer = click_test(page, airflow)
     check(answer.ok, f"the test is refused: {answer.text()}")
@@ -267,7 +267,7 @@ def press_test(page: Page, airflow: Airflow, graph: GraphSandbox, ok: bool, *wor
     check(all(word in told["message"] for word in words), f"not in the message: {words}")
     expect(page.get_by_text(f"Test Connection {'Successful' if ok else 'Failed'}")).to_be_visible()
     expect(page.get_by_text(told["message"], exact=True)).to_be_visible()
-    check_no_secret(answer.text() + page.content(), graph)
+    check_no_secret(answer.text() + page.content(), sandbox)
 
 
 def reopen(page: Page, airflow: Airflow) -> Locator:
@@ -319,9 +319,9 @@ def row_of(page: Page) -> Locator:
     return page.get_by_role("row").filter(has_text=CONN_ID)
 
 
-def check_no_secret(text: str, graph: GraphSandbox) -> None:
+def check_no_secret(text: str, sandbox: GraphSandbox) -> None:
     """Raise if the text has a secret in it."""
-    secrets = {"token": (graph.token, WRONG_TOKEN), "app secret": (APP_SECRET, WRONG_APP_SECRET)}
+    secrets = {"token": (sandbox.token, WRONG_TOKEN), "app secret": (APP_SECRET, WRONG_APP_SECRET)}
     shown = [name for name, texts in secrets.items() if any(secret in text for secret in texts)]
     check(not shown, f"{' and '.join(shown)} in a text of {len(text)} characters")
 

@@ -32,11 +32,11 @@ NEWCOMER = {"id": "777000111222333", "name": "Café Newcomer"}
 DAG = "/api/v2/dags/deferral"
 DAG_FILE = f"""
 from airflow.sdk import Param, dag, task
-from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppClientWabasSensor
+from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 
 @dag(schedule=None, params={{"waba_id": Param("", type="string")}})
 def deferral():
-    shared = WhatsAppClientWabasSensor(
+    shared = WhatsAppWabasSensor(
         task_id="shared", waba_ids=["{{{{ params.waba_id }}}}"], fields="id,name", deferrable=True,
         poke_interval={INTERVAL}, timeout=300,
     )
@@ -149,20 +149,20 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("Terminated."))
     with (
         tempfile.TemporaryDirectory(prefix="airflow-whatsapp-e2e-") as home,
-        GraphSandbox(accounts=150) as graph,
+        GraphSandbox(accounts=150) as sandbox,
         no_process_left(),
     ):
-        airflow = Airflow(Path(home), graph.connection)
+        airflow = Airflow(Path(home), sandbox.connection)
         try:
-            check_deferral(airflow, graph)
+            check_deferral(airflow, sandbox)
         except Exception as error:
             printed = airflow.output.read_text(encoding="utf-8", errors="replace").splitlines()[-60:]
             why = error if isinstance(error, CheckFailedError) else repr(error)
-            sys.exit("\n".join([*printed, f"FAILED: {why}"]).replace(graph.token, "***"))
+            sys.exit("\n".join([*printed, f"FAILED: {why}"]).replace(sandbox.token, "***"))
     say("No process is left; all holds")
 
 
-def check_deferral(airflow: Airflow, graph: GraphSandbox) -> None:
+def check_deferral(airflow: Airflow, sandbox: GraphSandbox) -> None:
     """Let five runs wait, kill their triggerer, let the account come, and look at what they got."""
     airflow.start("standalone")
     wait_until("Airflow is healthy", airflow.is_healthy, limit=240)
@@ -173,51 +173,51 @@ def check_deferral(airflow: Airflow, graph: GraphSandbox) -> None:
         airflow.call("POST", f"{DAG}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": conf})
     wait_until(f"{len(RUNS)} sensors are deferred", airflow.all_deferred)
 
-    wait_for_readings(graph, 2)
-    seen = count_readings(graph, WATCHED_FOR)
+    wait_for_readings(sandbox, 2)
+    seen = count_readings(sandbox, WATCHED_FOR)
     say(f"{seen} readings in {WATCHED_FOR} s for {len(RUNS)} waits that look every {INTERVAL} s")
     expect(1 < seen <= WATCHED_FOR / INTERVAL + 1, "readings are not shared, or there are none")
 
     deadlines = airflow.deadlines()
     expect(len(deadlines) == len(RUNS), f"{len(deadlines)} triggers for {len(RUNS)} runs")
     kill_triggerer()
-    expect(count_readings(graph, 2 * INTERVAL) == 0, "somebody reads although the triggerer was killed")
+    expect(count_readings(sandbox, 2 * INTERVAL) == 0, "somebody reads although the triggerer was killed")
     expect(airflow.all_deferred(), "tasks are no longer deferred after the triggerer was killed")
     say("the triggerer is killed: nobody reads, all sensors are still deferred")
     airflow.start("triggerer")
-    wait_for_readings(graph, 2)
+    wait_for_readings(sandbox, 2)
     expect(airflow.all_deferred(), "tasks are no longer deferred under the new triggerer")
     expect(airflow.deadlines() == deadlines, "the deadlines moved")
     say("the new triggerer reads on, towards the same deadlines")
 
-    graph.accounts.append(dict(NEWCOMER))
+    sandbox.accounts.append(dict(NEWCOMER))
     wait_until("the account came and all runs succeeded", airflow.all_succeeded)
     for run_id in RUNS:
         got = airflow.xcom(run_id, "shared"), airflow.xcom(run_id, "name")
         expect(got == ([NEWCOMER], NEWCOMER["name"]), f"{run_id} has something else in XCom: {got}")
     say("every run has the one account in XCom that it waited for")
     files = [path for path in airflow.home.rglob("*") if path.is_file()]
-    leaks = [str(path.relative_to(airflow.home)) for path in files if graph.token.encode() in path.read_bytes()]
+    leaks = [str(path.relative_to(airflow.home)) for path in files if sandbox.token.encode() in path.read_bytes()]
     expect(not leaks, f"the access token is in {leaks}")
     say(f"the access token is in none of {len(files)} files: logs, database, settings")
 
 
-def readings(graph: GraphSandbox) -> int:
+def readings(sandbox: GraphSandbox) -> int:
     """How often the listing was begun; its further pages do not count."""
-    return sum("after" not in request.params for request in graph.requests)
+    return sum("after" not in request.params for request in sandbox.requests)
 
 
-def count_readings(graph: GraphSandbox, seconds: float) -> int:
+def count_readings(sandbox: GraphSandbox, seconds: float) -> int:
     """How many readings there are in so many seconds from now."""
-    before = readings(graph)
+    before = readings(sandbox)
     time.sleep(seconds)
-    return readings(graph) - before
+    return readings(sandbox) - before
 
 
-def wait_for_readings(graph: GraphSandbox, count: int) -> None:
+def wait_for_readings(sandbox: GraphSandbox, count: int) -> None:
     """Return after so many more readings."""
-    enough = readings(graph) + count
-    wait_until(f"{count} more readings", lambda: readings(graph) >= enough)
+    enough = readings(sandbox) + count
+    wait_until(f"{count} more readings", lambda: readings(sandbox) >= enough)
 
 
 def wait_until(what: str, is_so: Callable[[], bool], limit: float = 120.0) -> None:

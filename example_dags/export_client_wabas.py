@@ -5,7 +5,7 @@ from __future__ import annotations
 import pendulum
 from airflow.sdk import Asset, Param, dag
 
-from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListClientWabasOperator
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 
 # A DAG with `schedule=[CLIENT_WABAS]` starts after each export and finds the object's address in the event's extra.
 CLIENT_WABAS = Asset("whatsapp_client_wabas")
@@ -20,7 +20,7 @@ CLIENT_WABAS = Asset("whatsapp_client_wabas")
     tags=["whatsapp"],
 )
 def export_client_wabas() -> None:
-    WhatsAppListClientWabasOperator(
+    WhatsAppListWabasOperator(
         task_id="export",
         # Not {{ ds }}: a run that an asset or a person starts may have no logical date.
         output_path="{{ params.lake }}/client_wabas/{{ dag_run.run_after | ds }}.ndjson.gz",

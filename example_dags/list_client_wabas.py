@@ -8,7 +8,7 @@ import pendulum
 from airflow.sdk import dag, task
 
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListClientWabasOperator
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 
 
 @dag(
@@ -20,7 +20,7 @@ from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListClientWabas
     tags=["whatsapp"],
 )
 def list_client_wabas() -> None:
-    accounts = WhatsAppListClientWabasOperator(
+    accounts = WhatsAppListWabasOperator(
         task_id="accounts",
         fields=["id", "name", "account_review_status"],
         ownership_types=["CLIENT_OWNED"],

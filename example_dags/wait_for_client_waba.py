@@ -8,7 +8,7 @@ from typing import Any
 import pendulum
 from airflow.sdk import Param, dag, task
 
-from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppClientWabasSensor
+from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 
 
 @dag(
@@ -18,7 +18,7 @@ from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppClientWabasSensor
     tags=["whatsapp"],
 )
 def wait_for_client_waba() -> None:
-    shared = WhatsAppClientWabasSensor(
+    shared = WhatsAppWabasSensor(
         task_id="shared",
         waba_ids="{{ params.waba_id }}",
         fields=["id", "name", "account_review_status"],

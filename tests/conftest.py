@@ -38,17 +38,17 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture
-def graph() -> Iterator[GraphSandbox]:
+def sandbox() -> Iterator[GraphSandbox]:
     """A sandbox with three pages of client accounts."""
     with GraphSandbox(accounts=250, owned_accounts=30) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
-def connected(graph: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> GraphSandbox:
+def connected(sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> GraphSandbox:
     """The same sandbox, behind the connection whatsapp_default."""
-    monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", graph.connection)
-    return graph
+    monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
+    return sandbox
 
 
 @pytest.fixture(scope="session")

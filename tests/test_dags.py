@@ -101,12 +101,12 @@ def test_every_field_can_be_a_template(connected: GraphSandbox, tmp_path: Path) 
 
 
 def test_mapped_over_businesses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with GraphSandbox(accounts=3, businesses=3) as graph:
-        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", graph.connection)
+    with GraphSandbox(accounts=3, businesses=3) as sandbox:
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
         finished = run_dag("mapped", conf={"folder": str(tmp_path)})
         assert finished.state == "success"
-        for index, business in enumerate(graph.businesses):
-            wanted = [account["id"] for account in graph.client_accounts_of(business["id"])]
+        for index, business in enumerate(sandbox.businesses):
+            wanted = [account["id"] for account in sandbox.client_accounts_of(business["id"])]
             assert [row["id"] for row in finished.xcom("rows", index)] == wanted
             assert finished.xcom("objects", index)["business_id"] == business["id"]
             rows = (tmp_path / f"{business['id']}.ndjson").read_text().splitlines()
@@ -143,30 +143,30 @@ def test_skipped(connected: GraphSandbox) -> None:
 
 
 def test_no_secret_in_the_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with GraphSandbox(accounts=5, app_secret="5ecre7" * 5) as graph:
-        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", graph.connection)
-        graph.fail_next(Fault.echoed_token(after=1))
+    with GraphSandbox(accounts=5, app_secret="5ecre7" * 5) as sandbox:
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
+        sandbox.fail_next(Fault.echoed_token(after=1))
         finished = run_dag("two_tasks", conf={"folder": str(tmp_path)})
         assert finished.states == {("first", -1): "success", ("second", -1): "failed"}
         stored = b"".join(path.read_bytes() for path in Path(os.environ["AIRFLOW_HOME"]).rglob("*") if path.is_file())
         assert finished.xcom("first")["sha256"].encode() in stored
-        assert graph.token.encode() not in stored
+        assert sandbox.token.encode() not in stored
         assert b"5ecre7" * 5 not in stored
 
 
 @pytest.mark.parametrize("dag_id", ["wait_poke", "wait_reschedule", "wait_deferrable"])
 def test_every_mode_of_the_sensor_gives_the_same(monkeypatch: pytest.MonkeyPatch, dag_id: str) -> None:
-    with GraphSandbox(accounts=2) as graph:
-        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", graph.connection)
+    with GraphSandbox(accounts=2) as sandbox:
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
         # Not there at the first look, and a passing fault at the second.
-        graph.fail_next(Fault.unavailable(after=1), Fault.account_added(after=1))
+        sandbox.fail_next(Fault.unavailable(after=1), Fault.account_added(after=1))
         finished = run_dag(dag_id)
         assert finished.state == "success"
         assert finished.xcom("wait") == [
-            {key: account[key] for key in ("id", "name") if key in account} for account in graph.accounts
+            {key: account[key] for key in ("id", "name") if key in account} for account in sandbox.accounts
         ]
-        assert len(graph.accounts) == 3
-        assert {request.status for request in graph.requests} == {200, 500}
+        assert len(sandbox.accounts) == 3
+        assert {request.status for request in sandbox.requests} == {200, 500}
 
 
 def test_the_deferred_sensor_writes_an_object(connected: GraphSandbox, tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_whatsapp.hooks._connection import load_connection
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListClientWabasOperator
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import GraphSandbox
 
 PROJECT = Path(__file__).parent.parent
@@ -30,7 +31,7 @@ def snippet(name: str, text: str = README) -> str:
 def run(name: str, **names: Any) -> dict[str, Any]:
     namespace = {
         "WhatsAppHook": WhatsAppHook,
-        "WhatsAppListClientWabasOperator": WhatsAppListClientWabasOperator,
+        "WhatsAppListWabasOperator": WhatsAppListWabasOperator,
         **names,
     }
     exec(snippet(name), namespace)  # noqa: S102  # our own text
@@ -47,7 +48,7 @@ def test_the_connection(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -
     variable, _, value = assignment.partition("=")
     assert variable == "AIRFLOW_CONN_WHATSAPP_DEFAULT"
     monkeypatch.setenv(variable, value)
-    assert WhatsAppHook().waba_read("client").node_id == "1906385232743451"
+    assert load_connection(WhatsAppHook()).waba_query().node_id == "1906385232743451"
 
 
 def test_the_first_dag(connected: GraphSandbox, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,7 +60,7 @@ def test_the_first_dag(connected: GraphSandbox, capsys: pytest.CaptureFixture[st
 
 
 def test_the_operator(connected: GraphSandbox, tmp_path: Path) -> None:
-    operator = eval(snippet("operator"), {"WhatsAppListClientWabasOperator": WhatsAppListClientWabasOperator})  # noqa: S307
+    operator = eval(snippet("operator"), {"WhatsAppListWabasOperator": WhatsAppListWabasOperator})  # noqa: S307
     operator.output_path, operator.output_conn_id = str(tmp_path / "a.ndjson.gz"), None
     assert operator.execute({})["count"] > 0
 
@@ -67,10 +68,10 @@ def test_the_operator(connected: GraphSandbox, tmp_path: Path) -> None:
 def test_the_sensor(connected: GraphSandbox) -> None:
     from datetime import timedelta
 
-    from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppClientWabasSensor
+    from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 
     connected.accounts[5].update(id="102290129340398", account_review_status="APPROVED")
-    names = {"WhatsAppClientWabasSensor": WhatsAppClientWabasSensor, "timedelta": timedelta}
+    names = {"WhatsAppWabasSensor": WhatsAppWabasSensor, "timedelta": timedelta}
     rows = eval(snippet("sensor"), names).execute({})  # noqa: S307
     assert [row["id"] for row in rows] == ["102290129340398"]
 
@@ -89,7 +90,7 @@ def test_the_arguments_in_the_table_are_those_of_the_operator() -> None:
     named = set(
         re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in table.splitlines() if row.startswith("| `")))
     )
-    assert named == set(WhatsAppListClientWabasOperator.template_fields)
+    assert named == set(WhatsAppListWabasOperator.template_fields)
 
 
 def test_the_commands_exist() -> None:
@@ -117,10 +118,10 @@ def test_the_connection_page_names_every_field() -> None:
 
 
 def test_the_connection_page_has_every_code() -> None:
-    from airflow_provider_whatsapp.graph.errors import _CODES
+    from airflow_provider_whatsapp.graph.error_codes import CODES
 
     table = CONNECTION[CONNECTION.index("| code | class |") :]
-    for codes, kind in _CODES:
+    for kind, codes in CODES:
         for code in codes:
             row = next((row for row in table.splitlines() if _names(row, code) and kind.__name__ in row), None)
             assert row is not None or code in (33, 506, 803), (code, kind)
@@ -145,16 +146,16 @@ def test_the_demo_shows_what_a_user_gets() -> None:
     assert Path(shown.strip().splitlines()[-1].strip()).is_file()
 
 
-def test_the_demo_lists_the_business_of_the_connection(graph: GraphSandbox) -> None:
+def test_the_demo_lists_the_business_of_the_connection(sandbox: GraphSandbox) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
     shown = subprocess.run(
         [sys.executable, "demo.py"],
         cwd=PROJECT,
-        env={**environment, "AIRFLOW_CONN_WHATSAPP_DEFAULT": graph.connection},
+        env={**environment, "AIRFLOW_CONN_WHATSAPP_DEFAULT": sandbox.connection},
         check=True,
         capture_output=True,
         text=True,
     ).stdout
     assert "Listing the business of the connection whatsapp_default." in shown
     assert "250 accounts in all" in shown
-    assert graph.token not in shown
+    assert sandbox.token not in shown

@@ -16,12 +16,11 @@ from virtual_time import run_virtually
 
 from airflow_provider_whatsapp.graph.messages import Credentials, Request
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListClientWabasOperator
-from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
-from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppClientWabasSensor
-from airflow_provider_whatsapp.transport import log_filter as library_logs
-from airflow_provider_whatsapp.transport.sync import GraphClient
-from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppClientWabasTrigger
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
+from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
+from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
+from airflow_provider_whatsapp.transport import log_filter
+from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
 
 try:
     from airflow.sdk.exceptions import TaskDeferred
@@ -52,8 +51,8 @@ def proofs(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 def everything_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     for name in [None, *logging.root.manager.loggerDict]:
         caplog.set_level(logging.NOTSET if name is None else logging.DEBUG, logger=name)
-    monkeypatch.setattr("airflow_provider_whatsapp.hooks.whatsapp.mask_secret", lambda secret: None)
-    for kind in (WhatsAppListClientWabasOperator, WhatsAppClientWabasSensor):
+    monkeypatch.setattr("airflow_provider_whatsapp.hooks._connection.mask_secret", lambda secret: None)
+    for kind in (WhatsAppListWabasOperator, WhatsAppWabasSensor):
         monkeypatch.setattr(kind, "log", logging.getLogger("task"))
     return caplog
 
@@ -80,31 +79,26 @@ def test_no_secret_shows(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(
-        WhatsAppHook,
-        "get_conn",
-        lambda self, policy=None: GraphClient(self._connection.config, sleep=lambda seconds: None),
-    )
     shown: list[str] = []
-    with GraphSandbox(accounts=120, app_secret=SECRET) as graph:
-        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", graph.connection)
+    with no_waits(), GraphSandbox(accounts=120, app_secret=SECRET) as sandbox:
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
         fault = replace(FAULTS[name], after=1)
 
         path = tmp_path / "a.ndjson"
         with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)) as dag:
             operators: list[Any] = [
-                WhatsAppListClientWabasOperator(task_id="rows"),
-                WhatsAppListClientWabasOperator(task_id="object", output_path=str(path)),
-                WhatsAppClientWabasSensor(task_id="sensor", min_count=999, deferrable=True),
+                WhatsAppListWabasOperator(task_id="rows"),
+                WhatsAppListWabasOperator(task_id="object", output_path=str(path)),
+                WhatsAppWabasSensor(task_id="sensor", min_count=999, deferrable=True),
             ]
-        triggers: list[WhatsAppClientWabasTrigger] = []
+        triggers: list[WhatsAppWabasTrigger] = []
         for operator in operators:
-            graph.reset()
-            graph.fail_next(fault)
+            sandbox.reset()
+            sandbox.fail_next(fault)
             try:
                 shown.append(json.dumps(operator.execute({})))
             except TaskDeferred as deferred:
-                triggers.append(cast("WhatsAppClientWabasTrigger", deferred.trigger))
+                triggers.append(cast("WhatsAppWabasTrigger", deferred.trigger))
                 shown.append(repr(vars(deferred)))
             except Exception as error:
                 shown.append(shown_by(error))
@@ -114,21 +108,21 @@ def test_no_secret_shows(
         shown.append(path.read_text() if path.exists() else "")
 
         for trigger in triggers:
-            graph.reset()
-            graph.fail_next(fault)
-            trigger.deadline = trigger.started + 200
+            sandbox.reset()
+            sandbox.fail_next(fault)
+            trigger.clock["deadline"] = trigger.clock["started"] + 200
 
-            async def events(trigger: WhatsAppClientWabasTrigger = trigger) -> list[Any]:
+            async def events(trigger: WhatsAppWabasTrigger = trigger) -> list[Any]:
                 return [event.payload async for event in trigger.run()]
 
             shown += [repr(trigger), repr(trigger.serialize()), repr(run_virtually(events())[0])]
 
-        graph.reset()
-        graph.fail_next(fault)
+        sandbox.reset()
+        sandbox.fail_next(fault)
         shown.append(repr(WhatsAppHook().test_connection()))
         shown.append(_serialized(dag))
         shown.append(everything_logged.text)
-        secrets = {graph.token, SECRET, *proofs}
+        secrets = {sandbox.token, SECRET, *proofs}
     text = " ".join(shown)
     assert [secret for secret in secrets if secret in text] == []
     assert "Listing the client accounts" in text
@@ -146,10 +140,10 @@ def test_the_filter_is_what_keeps_library_logs_clean(
     proofs: set[str], everything_logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test above would see a leak: without the filter there is one."""
-    for name in library_logs._LIBRARY_LOGGERS:
+    for name in log_filter._LIBRARY_LOGGERS:
         monkeypatch.setattr(logging.getLogger(name), "filters", [])
-    monkeypatch.setattr(library_logs._SecretsFilter, "guard", lambda self, credentials: None)
-    with GraphSandbox(accounts=1, app_secret=SECRET) as graph:
-        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", graph.connection)
-        WhatsAppHook().list_client_wabas()
+    monkeypatch.setattr(log_filter._SecretsFilter, "add_credentials", lambda self, credentials: None)
+    with GraphSandbox(accounts=1, app_secret=SECRET) as sandbox:
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
+        WhatsAppHook().list_wabas()
     assert [proof for proof in proofs if proof in everything_logged.text]

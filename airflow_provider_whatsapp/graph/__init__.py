@@ -1,4 +1,7 @@
-"""The Graph API as pure logic: no socket, no clock, no file; the errors it can end in are here to import."""
+"""Decides what to ask the Graph API and what its answers mean, without doing any input or output itself.
+
+The errors that a listing can end in are public and are imported from here. The modules of this package are private.
+"""
 
 from airflow_provider_whatsapp.graph.errors import (
     GraphApiError,

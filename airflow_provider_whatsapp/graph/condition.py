@@ -1,4 +1,4 @@
-"""What a sensor waits for, and whether the accounts of a listing fulfil it."""
+"""The condition that a sensor waits for, and whether the accounts of a listing meet it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_whatsapp.graph.arguments import parse_count, shown
 from airflow_provider_whatsapp.graph.fields import Field
-from airflow_provider_whatsapp.graph.query import count_from, shown
 
 Row = dict[str, Any]
 _WHERE_EXAMPLE = "a right one looks like {'country': 'BR'} or {'owner_business_info.name': ['A', 'B']}"
@@ -17,27 +17,34 @@ _WHERE_EXAMPLE = "a right one looks like {'country': 'BR'} or {'owner_business_i
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What must be true of a listing.
+    """A checked condition on the accounts of a listing.
 
-    :param waba_ids: all of these accounts are there; no others count
-    :param min_count: so many accounts are there
-    :param where: only accounts whose fields have one of these values count, by field; dots lead into objects
+    :param waba_ids: ids of accounts that must all be there; only these accounts match. Empty lets every account match
+    :param min_count: number of accounts that must match
+    :param where: fields and the values that they may have; only accounts with one of the values in each field match.
+        A dot in the name of a field leads into an object
     """
 
     waba_ids: frozenset[str]
     min_count: int
     where: tuple[tuple[str, tuple[Any, ...]], ...]
 
+    @property
+    def matches_needed(self) -> int:
+        """Number of accounts that must match before the condition is met."""
+        return max(self.min_count, len(self.waba_ids))
+
     def matches(self, row: Row) -> bool:
-        """Whether the account counts."""
+        """Whether the account is one of those that the condition asks for."""
         if self.waba_ids and row.get("id") not in self.waba_ids:
             return False
-        return all(any(_same(_value(row, name), value) for value in values) for name, values in self.where)
+        return all(any(_equals(_value_of(row, name), value) for value in values) for name, values in self.where)
 
-    def needed(self, fields: Sequence[Field]) -> tuple[Field, ...]:
-        """Those of the fields that tell whether an account counts.
+    def needed_fields(self, fields: Sequence[Field]) -> tuple[Field, ...]:
+        """Those of the fields that are needed to tell whether an account matches.
 
-        :raises ValueError: one that the condition names is not among them
+        :param fields: fields that the listing asks for
+        :raises ValueError: if a field of ``where`` is not among them
         """
         by_key = {field.key: field for field in fields}
         for name, _ in self.where:
@@ -45,7 +52,7 @@ class Condition:
         return tuple(by_key[key] for key in dict.fromkeys(["id", *(name.partition(".")[0] for name, _ in self.where)]))
 
     def to_json(self) -> dict[str, Any]:
-        """The arguments of :func:`condition_from` that give the same condition, as JSON."""
+        """The arguments of :func:`build_condition` that give the same condition, as JSON."""
         return {
             "waba_ids": sorted(self.waba_ids) or None,
             "min_count": self.min_count,
@@ -53,63 +60,66 @@ class Condition:
         }
 
 
-def condition_from(
+def build_condition(
     *,
     waba_ids: str | int | Sequence[str | int] | None = None,
     min_count: int | str | None = None,
     where: Mapping[str, Any] | str | None = None,
 ) -> Condition:
-    """The condition that a user gave; with nothing given, that at least one account is there.
+    """The condition that a user gave; without any argument, that there is at least one account.
 
-    :param waba_ids: digits, as a sequence or a comma string
+    :param waba_ids: ids as a sequence or a comma string
     :param min_count: at least 1
-    :param where: value or list of values by field, or that as JSON text
-    :raises ValueError: naming the parameter, what was wrong with it and what a right one looks like
+    :param where: value or list of values by field, or the same as JSON text
+    :raises ValueError: if an argument is wrong; names it and shows what a right one looks like
     """
-    ids = _waba_ids(waba_ids)
-    count = count_from("min_count", max(1, len(ids)) if min_count is None else min_count)
+    ids = _parse_waba_ids(waba_ids)
+    count = parse_count("min_count", max(1, len(ids)) if min_count is None else min_count)
     if ids and count > len(ids):
         raise ValueError(f"min_count: {count} can never be reached by the {len(ids)} accounts of waba_ids")
-    return Condition(ids, count, _where(where))
+    return Condition(ids, count, _parse_where(where))
 
 
 class Tally:
-    """How much of a condition the accounts seen so far fulfil.
+    """Counts the accounts of one listing that match a condition.
 
-    :param condition: what is waited for
+    :param condition: the condition
     """
 
     def __init__(self, condition: Condition) -> None:
-        #: How many accounts counted so far.
+        #: Number of accounts that matched so far.
         self.count = 0
         self._condition = condition
 
     def add(self, row: Row) -> bool:
-        """Take the next account into account; whether it counts."""
-        counts = self._condition.matches(row)
-        self.count += counts
-        return counts
+        """Count the account if it matches; whether it does."""
+        matches = self._condition.matches(row)
+        self.count += matches
+        return matches
 
     @property
-    def met(self) -> bool:
-        """Whether the condition is fulfilled, whatever follows."""
-        return self.count >= max(self._condition.min_count, len(self._condition.waba_ids))
+    def is_met(self) -> bool:
+        """Whether the condition is met, whatever accounts follow."""
+        return self.count >= self._condition.matches_needed
 
     @property
-    def complete(self) -> bool:
-        """Whether no account that follows can count any more."""
+    def is_complete(self) -> bool:
+        """Whether no account that follows can match, so that the listing need not be read further."""
         return 0 < len(self._condition.waba_ids) == self.count
 
     def matching(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """The rows that count, read no further than they can."""
+        """The rows that match. Reading stops when none of the following can.
+
+        :param rows: rows of one listing
+        """
         for row in rows:
             if self.add(row):
                 yield row
-            if self.complete:
+            if self.is_complete:
                 return
 
 
-def _waba_ids(value: object) -> frozenset[str]:
+def _parse_waba_ids(value: object) -> frozenset[str]:
     if value is None:
         return frozenset()
     value = [value] if isinstance(value, int) else value
@@ -126,7 +136,7 @@ def _waba_ids(value: object) -> frozenset[str]:
     return frozenset(texts)
 
 
-def _where(value: object) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+def _parse_where(value: object) -> tuple[tuple[str, tuple[Any, ...]], ...]:
     if value is None:
         return ()
     if isinstance(value, str):
@@ -143,17 +153,17 @@ def _where(value: object) -> tuple[tuple[str, tuple[Any, ...]], ...]:
         values = wanted if isinstance(wanted, (list, tuple)) else (wanted,)
         if not values or not all(one is None or isinstance(one, (str, int, float)) for one in values):
             raise ValueError(f"where: {shown(wanted)} is not a value or list of values for {name!r}; {_WHERE_EXAMPLE}")
-        pairs.append((name, tuple(_as_answered(name, one) for one in values)))
+        pairs.append((name, tuple(_as_in_an_answer(name, one) for one in values)))
     return tuple(pairs)
 
 
-def _as_answered(name: str, value: Any) -> Any:
-    # Ids come as text, however a DAG writes them.
+def _as_in_an_answer(name: str, value: Any) -> Any:
+    # Rows have ids as texts, so a number that a DAG gives for an id must become a text to equal one.
     is_id = name.rpartition(".")[2] == "id" or name.endswith("_id")
     return str(value) if is_id and isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _value(row: Row, name: str) -> Any:
+def _value_of(row: Row, name: str) -> Any:
     value: Any = row
     for part in name.split("."):
         if isinstance(value, dict) and isinstance(value.get("data"), list):
@@ -162,11 +172,11 @@ def _value(row: Row, name: str) -> Any:
     return value
 
 
-def _same(answered: Any, wanted: Any) -> bool:
+def _equals(answered: Any, wanted: Any) -> bool:
     if isinstance(wanted, str) and isinstance(answered, (bool, int, float)):
-        # Templates render numbers and truth values as text.
+        # Templates render numbers and truth values as texts.
         return json.dumps(answered) == wanted.lower()
-    # In JSON, unlike in Python, true is not 1.
+    # In Python, unlike in JSON, True equals 1.
     return isinstance(answered, bool) == isinstance(wanted, bool) and bool(answered == wanted)
 
 
@@ -177,4 +187,5 @@ def _check_asked_for(name: str, fields: Sequence[Field]) -> None:
             raise ValueError(f"where: {part!r} of {name!r} is not among the fields {', '.join(by_key)!r}; add it there")
         fields = by_key[part].fields
         if not fields:
-            return  # what is below it is left to the API
+            # Without nested fields, the API decides what the object holds.
+            return

@@ -10,27 +10,28 @@ from airflow_provider_whatsapp.graph.messages import Credentials, Request
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphConfig:
-    """Where the Graph API is and how to reach it, checked.
+    """What an Airflow connection says, checked and ready for a client.
 
-    :param credentials: token and app secret
-    :param base_url: ``https://host[:port][/path]``, or ``http://`` on loopback, without a trailing slash
-    :param version: ``vN.0``
-    :param timeout: seconds for one HTTP attempt: connecting, waiting for the answer, and its last byte
-    :param proxy: address of an HTTP proxy; None leaves that to the usual environment variables
-    :param ca_bundle: path of a PEM file or folder with the CAs to trust; None leaves that to the environment
+    :param credentials: access token and app secret
+    :param base_url: ``https://host[:port][/path]`` without a trailing slash; ``http://`` only for this machine
+    :param version: version of the Graph API, ``vN.0``
+    :param timeout: seconds for one HTTP attempt, from connecting to the last byte of the answer
+    :param proxy: address of an HTTP proxy; None leaves the choice to the usual environment variables
+    :param ca_bundle: path of a PEM file or folder with the certificate authorities (CAs) to trust; None leaves the
+        choice to the usual environment variables
     """
 
     credentials: Credentials
     base_url: str
     version: str
     timeout: float = 30.0
-    # A proxy's address may hold its password.
+    # Not in the repr, because the address of a proxy may contain a password.
     proxy: str | None = field(default=None, repr=False)
     ca_bundle: str | None = None
 
     @property
     def headers(self) -> dict[str, str]:
-        """What every request says of itself."""
+        """The headers that are the same for every request."""
         return {
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
@@ -38,10 +39,13 @@ class GraphConfig:
         }
 
     @property
-    def on_loopback(self) -> bool:
-        """Whether requests go to this machine unencrypted; then no proxy may see them."""
+    def is_unencrypted(self) -> bool:
+        """Whether requests are sent over plain HTTP, which is allowed only within this machine.
+
+        No proxy may be used then, because it would see the token.
+        """
         return self.base_url.startswith("http://")
 
     def url(self, request: Request) -> str:
-        """Address of the request, without its parameters."""
+        """The address that a request is sent to, without its query parameters."""
         return f"{self.base_url}/{self.version}/{request.path}"

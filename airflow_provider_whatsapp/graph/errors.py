@@ -1,38 +1,39 @@
-"""What can go wrong with a read of the Graph API, sorted by what the caller can do about it.
+"""The errors in which reading the Graph API can end, sorted by what the caller can do about them.
 
 ::
 
     GraphError
     ├── GraphTransportError      no usable HTTP answer (refused, reset, timed out, truncated)
     ├── GraphProtocolError       an answer that is not what the Graph API promises
-    └── GraphApiError            an error envelope
+    └── GraphApiError            an error that the Graph API reported
         ├── GraphTokenError      the token or its proof
         ├── GraphPermissionError access
         ├── GraphRateLimitError  too many calls
-        ├── GraphServerError     the API's own trouble
+        ├── GraphServerError     a fault of the API itself
         └── GraphRequestError    a bad id, field, filter or version
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import ClassVar
 
 
 class GraphError(Exception):
-    """A read of the Graph API that gave no complete answer.
+    """The Graph API gave no complete answer.
 
-    :param message: what happened and what to do next; never holds a secret
-    :param retryable: whether the same read may succeed later; None takes the default of the class
+    :param message: what happened and what to do next, without any secret
+    :param retryable: whether the same request may succeed later; None takes the default of the class
+    :param retry_after: how long the API asked to wait before the next call; None when it named no time
     """
 
-    _retryable: ClassVar[bool] = False
+    _retryable_by_default: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, retryable: bool | None = None) -> None:
+    def __init__(self, message: str, *, retryable: bool | None = None, retry_after: timedelta | None = None) -> None:
         super().__init__(message)
-        self.retryable: bool = self._retryable if retryable is None else retryable
-        #: How often the request was sent before giving up.
+        self.retryable: bool = self._retryable_by_default if retryable is None else retryable
+        self.retry_after = retry_after
+        #: How often the request was sent.
         self.attempts: int = 1
 
     def __str__(self) -> str:
@@ -41,29 +42,31 @@ class GraphError(Exception):
 
 
 class GraphTransportError(GraphError):
-    """No usable HTTP answer: refused, reset, timed out or truncated."""
+    """No usable HTTP answer arrived: the connection was refused, reset, timed out or cut short."""
 
-    _retryable = True
+    _retryable_by_default = True
 
 
 class GraphProtocolError(GraphError):
-    """An answer that is not what the Graph API promises: not JSON, no data, a cursor that loops."""
+    """The answer is not what the Graph API promises: not JSON, no data, or a cursor that leads in a circle."""
 
 
 class GraphApiError(GraphError):
-    """An error that the Graph API reported.
+    """The Graph API reported an error.
 
-    :param message: what happened and what to do next; never holds a secret
-    :param code: ``error.code``, what to decide by; None when the answer had no envelope
+    https://developers.facebook.com/docs/graph-api/guides/error-handling
+
+    :param message: what happened and what to do next, without any secret
+    :param code: ``error.code``, which decides the class; None when the answer had no error envelope
     :param subcode: ``error.error_subcode``
-    :param type: ``error.type``; not a sign of anything, rate limits are OAuthExceptions too
+    :param type: ``error.type``; says little, because rate limits have the type ``OAuthException`` too
     :param http_status: HTTP status of the answer
-    :param fbtrace_id: what Meta's support asks for
-    :param is_transient: the API says that the error will pass
+    :param fbtrace_id: the id that Meta's support asks for
+    :param is_transient: whether the API said that the error will pass
     :param user_title: ``error.error_user_title``, in the language of the token's user
     :param user_message: ``error.error_user_msg``, in the language of the token's user
-    :param retry_after: how long the API asked to wait; None when it named no time
-    :param retryable: whether the same read may succeed later; None takes the default of the class
+    :param retry_after: how long the API asked to wait before the next call; None when it named no time
+    :param retryable: whether the same request may succeed later; None takes the default of the class
     """
 
     def __init__(
@@ -81,7 +84,7 @@ class GraphApiError(GraphError):
         retry_after: timedelta | None = None,
         retryable: bool | None = None,
     ) -> None:
-        super().__init__(message, retryable=True if is_transient else retryable)
+        super().__init__(message, retryable=True if is_transient else retryable, retry_after=retry_after)
         self.code = code
         self.subcode = subcode
         self.type = type
@@ -90,7 +93,6 @@ class GraphApiError(GraphError):
         self.is_transient = is_transient
         self.user_title = user_title
         self.user_message = user_message
-        self.retry_after = retry_after
 
 
 class GraphTokenError(GraphApiError):
@@ -98,197 +100,25 @@ class GraphTokenError(GraphApiError):
 
 
 class GraphPermissionError(GraphApiError):
-    """The app or the system user may not read this."""
+    """The app or the system user is not allowed to read this."""
 
 
 class GraphRateLimitError(GraphApiError):
-    """Too many calls. ``retry_after`` is the wait that the API named, or None."""
+    """Too many calls were made; ``retry_after`` is the wait that the API named, if it named one."""
 
-    _retryable = True
+    _retryable_by_default = True
 
 
 class GraphServerError(GraphApiError):
-    """The API's own trouble, most often a passing one.
+    """The API itself failed, which most often passes.
 
-    ``too_much_data`` is true when the API could not gather so much in one answer: the same request will
-    never succeed, one for a smaller page or fewer fields will.
+    :ivar too_much_data: true when the API could not collect so much data in one answer. The same request never
+        succeeds then, but one for a smaller page or fewer fields does.
     """
 
-    _retryable = True
+    _retryable_by_default = True
     too_much_data: bool = False
 
 
 class GraphRequestError(GraphApiError):
     """The request itself is wrong: a bad id, field, filter or version."""
-
-
-# https://developers.facebook.com/docs/graph-api/guides/error-handling
-# https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes
-_TOKEN_CODES = frozenset({0, 102, 104, 190, 2500})
-_PERMISSION_CODES = frozenset({3, 10, 368, *range(200, 300)})
-# https://developers.facebook.com/docs/graph-api/overview/rate-limiting
-_RATE_LIMIT_CODES = frozenset({4, 17, 32, 341, 613, *range(80000, 80015)})
-_SERVER_CODES = frozenset({1, 2, 131000, 131016, 131057})
-_REQUEST_CODES = frozenset({33, 100, 506, 803})
-_CODES: tuple[tuple[frozenset[int], type[GraphApiError]], ...] = (
-    (_TOKEN_CODES, GraphTokenError),
-    (_PERMISSION_CODES, GraphPermissionError),
-    (_RATE_LIMIT_CODES, GraphRateLimitError),
-    (_SERVER_CODES, GraphServerError),
-    (_REQUEST_CODES, GraphRequestError),
-)
-
-_ADVICE_BY_SUBCODE = {
-    (100, 33): (
-        "Check that the id is that of a business portfolio (Business Settings, Business Info) and not of a WABA, "
-        "an app or a phone number, and that the token's system user may see it."
-    ),
-    (190, 458): "The app was removed from the business: install it again and create a new token.",
-    (190, 460): "The password changed: create a new token.",
-    (190, 463): "The token has expired: create a new one and put it in the connection's password.",
-    (190, 467): "The token was revoked: create a new one and put it in the connection's password.",
-}
-_ADVICE_BY_CODE = {
-    3: "The app lacks a capability that this call needs.",
-    10: "The app or its system user lacks a permission that this call needs.",
-    102: "The token is not valid any more: create a new one and put it in the connection's password.",
-    104: "The signature does not fit: the connection's app_secret must be that of the app the token belongs to.",
-    190: "The token is not valid: create a new system user token and put it in the connection's password.",
-    200: (
-        "The app lacks Advanced access for whatsapp_business_management, or the token lacks that permission "
-        "(whatsapp_business_messaging; business_management for the owned edge)."
-    ),
-    2500: (
-        "Either the token did not arrive, or the API does not know the path, the version or a field's syntax: "
-        "check those, then the token in the connection's password."
-    ),
-    368: "Meta has restricted this app or business: see Business Support Home before trying again.",
-}
-_ADVICE_BY_CLASS: dict[type[GraphApiError], str] = {
-    GraphTokenError: "Check the token in the connection's password.",
-    GraphPermissionError: "Check the permissions of the app and of the token's system user.",
-    GraphRateLimitError: "Wait before calling again: calls made while throttled lengthen the wait.",
-    GraphServerError: "Most often this passes by itself.",
-    GraphRequestError: "Check the id, the fields and the filters (ownership_types, created_..., filtering, sort).",
-}
-
-
-def error_from(
-    status: int,
-    payload: Any,
-    *,
-    retry_after: timedelta | None,
-    redact: Callable[[str], str],
-) -> GraphError | None:
-    """The error that an answer stands for, or None for an answer that may be read on.
-
-    ``error.code`` decides, also on HTTP 200; the status only where there is no envelope.
-
-    :param status: HTTP status code
-    :param payload: the parsed JSON body, or None when the body was not JSON
-    :param retry_after: the wait that the headers named
-    :param redact: takes secrets out of a text; servers echo tokens in messages
-    """
-    envelope = payload.get("error") if isinstance(payload, dict) else None
-    if isinstance(envelope, dict):
-        return _error_from_envelope(envelope, status, retry_after, redact)
-    if envelope is not None:
-        return GraphProtocolError("the answer's `error` is not an error envelope", retryable=True)
-    if 200 <= status < 300:
-        return None
-    return _error_from_status(status, retry_after)
-
-
-def _error_from_envelope(
-    envelope: dict[str, Any], status: int, retry_after: timedelta | None, redact: Callable[[str], str]
-) -> GraphApiError:
-    def text(name: str) -> str | None:
-        value = envelope.get(name)
-        if not isinstance(value, str) or not value:
-            return None
-        return "".join(c if c.isprintable() else " " for c in redact(value))[:500]
-
-    code, subcode = _integer(envelope.get("code")), _integer(envelope.get("error_subcode"))
-    is_transient = envelope.get("is_transient") is True
-    message = text("message") or "no message"
-    kind = _class_of(code, status, text("type"), is_transient)
-    too_much_data = code == 1 and "reduce the amount of data" in message.lower()
-    if too_much_data:
-        advice = "Ask for fewer fields or a smaller page_size."
-    elif code == 100 and "appsecret_proof" in message:
-        advice = "The connection's app_secret must be set, and be the secret of the app that the token belongs to."
-    else:
-        advice = (
-            _ADVICE_BY_SUBCODE.get((code, subcode))  # type: ignore[arg-type]  # None is in no key
-            or _ADVICE_BY_CODE.get(code)  # type: ignore[arg-type]
-            or _ADVICE_BY_CLASS[kind]
-        )
-    number = "no code" if code is None else f"code {code}" if subcode is None else f"code {code}/{subcode}"
-    trace = text("fbtrace_id")
-    where = f"{number}, HTTP {status}" + (f", fbtrace_id {trace}" if trace else "")
-    error = kind(
-        f"{message} [{where}]{_asked_wait(retry_after) if kind is GraphRateLimitError else ''} {advice}",
-        code=code,
-        subcode=subcode,
-        type=text("type"),
-        http_status=status,
-        fbtrace_id=trace,
-        is_transient=is_transient,
-        user_title=text("error_user_title"),
-        user_message=text("error_user_msg"),
-        retry_after=retry_after,
-    )
-    if too_much_data and isinstance(error, GraphServerError):
-        error.too_much_data = True
-        error.retryable = False
-    return error
-
-
-def _class_of(code: int | None, status: int, type: str | None, is_transient: bool) -> type[GraphApiError]:
-    for codes, kind in _CODES:
-        if code in codes:
-            return kind
-    if is_transient:
-        return GraphServerError
-    if status >= 500 or status == 429:
-        return _class_of_status(status)
-    if code is None:
-        return GraphTokenError if type == "OAuthException" else _class_of_status(status)
-    return GraphRequestError
-
-
-def _class_of_status(status: int) -> type[GraphApiError]:
-    if status == 401:
-        return GraphTokenError
-    if status == 403:
-        return GraphPermissionError
-    if status == 429:
-        return GraphRateLimitError
-    return GraphServerError if status >= 500 or status == 408 else GraphRequestError
-
-
-def _error_from_status(status: int, retry_after: timedelta | None) -> GraphError:
-    if status < 400:
-        return GraphProtocolError(
-            f"the answer is HTTP {status}, a redirect; the token is not sent on to another address. "
-            "Check the connection's host."
-        )
-    kind = _class_of_status(status)
-    wait = _asked_wait(retry_after) if kind is GraphRateLimitError else ""
-    return kind(
-        f"HTTP {status} without an error envelope.{wait} {_ADVICE_BY_CLASS[kind]}",
-        http_status=status,
-        retry_after=retry_after,
-    )
-
-
-def _asked_wait(retry_after: timedelta | None) -> str:
-    if retry_after is None:
-        return " The API named no time to wait."
-    return f" The API asks to wait {retry_after}."
-
-
-def _integer(value: Any) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

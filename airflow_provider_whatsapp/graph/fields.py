@@ -1,4 +1,4 @@
-"""The ``fields`` of a read: ``id,name,phone_numbers.limit(5){id,display_phone_number}``.
+"""The ``fields`` parameter of the Graph API, e.g. ``id,name,phone_numbers.limit(5){id,display_phone_number}``.
 
 https://developers.facebook.com/docs/graph-api/guides/field-expansion
 """
@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: Expansions of expansions go a few levels deep.
+#: How many levels deep fields may be nested. Real queries nest two or three.
 MAX_DEPTH = 10
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _EXAMPLE = "a right one looks like 'id,name,phone_numbers.limit(5){id}'"
@@ -18,11 +18,11 @@ _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a node, or one of its edges with the fields wanted there.
+    """One field of a node, or one of its edges with the fields that are wanted there.
 
-    :param name: as the API calls it
-    :param arguments: what stands in ``.name(value)`` after it, in order, e.g. ``(("limit", "5"),)``
-    :param fields: what is wanted of the nodes below it; empty when that is left to the API
+    :param name: the API's name of the field
+    :param arguments: name and value of each ``.name(value)`` after the field, e.g. ``(("limit", "5"),)``
+    :param fields: fields wanted of the nodes below this one; empty leaves the choice to the API
     """
 
     name: str
@@ -31,7 +31,7 @@ class Field:
 
     @property
     def key(self) -> str:
-        """The name under which the answer holds it."""
+        """The key of this field in an answer: its alias (``.as(alias)``) if it has one, else its name."""
         return dict(self.arguments).get("as", self.name)
 
     def __str__(self) -> str:
@@ -40,7 +40,7 @@ class Field:
 
 
 def join_fields(fields: Sequence[Field]) -> str:
-    """The fields as the API's ``fields`` parameter takes them."""
+    """The fields as one text, as the API's ``fields`` parameter takes them."""
     return ",".join(map(str, fields))
 
 
@@ -48,7 +48,7 @@ def parse_fields(fields: str | Sequence[str]) -> tuple[Field, ...]:
     """The fields that a user asked for.
 
     :param fields: a comma string, or a sequence of names; nested ``{}`` allowed in both
-    :raises ValueError: empty, or not what the API's ``fields`` parameter takes
+    :raises ValueError: if there is no field, or the API's ``fields`` parameter would not take them
     """
     if not isinstance(fields, str):
         if not isinstance(fields, Sequence) or not all(isinstance(field, str) for field in fields):
@@ -62,6 +62,8 @@ def parse_fields(fields: str | Sequence[str]) -> tuple[Field, ...]:
 
 
 class _Parser:
+    """Reads the text from left to right; each method reads one part and moves on behind it."""
+
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
@@ -109,15 +111,15 @@ class _Parser:
     def _argument(self) -> str:
         if not self._take("("):
             raise self._error("a '('")
-        start, open_ = self._at, [")"]
+        start, expected_closing = self._at, [")"]
         while self._at < len(self._text):
             char = self._text[self._at]
             self._at += 1
             if char in _CLOSING:
-                open_.append(_CLOSING[char])
-            elif char == open_[-1]:
-                open_.pop()
-                if not open_:
+                expected_closing.append(_CLOSING[char])
+            elif char == expected_closing[-1]:
+                expected_closing.pop()
+                if not expected_closing:
                     return self._text[start : self._at - 1].strip()
             elif char in ")]}":
                 break

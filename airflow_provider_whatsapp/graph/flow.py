@@ -1,7 +1,8 @@
-"""What to send, when to wait and when a listing is complete: decided here once, carried out by both clients.
+"""Decides what to send, how long to wait and when a listing is complete.
 
-A flow is a generator. It yields a :class:`Request` to send and is sent the :class:`Response` or the
-:class:`GraphError` that came of it; it yields a :class:`Wait` to sleep; and it yields what was read.
+A flow is a generator that does no input or output itself, so that the client for tasks and the client for event loops
+can share it. It yields a :class:`Request` to be sent and is sent the :class:`Response`, or the :class:`GraphError` that
+came instead; it yields a :class:`Wait` to be waited; and it yields each :class:`Page` or node when that is complete.
 """
 
 from __future__ import annotations
@@ -12,49 +13,46 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar, cast
 
-from airflow_provider_whatsapp.graph.errors import (
-    GraphError,
-    GraphProtocolError,
-    GraphServerError,
-    error_from,
-)
+from airflow_provider_whatsapp.graph.arguments import is_path_segment
+from airflow_provider_whatsapp.graph.error_codes import find_error
+from airflow_provider_whatsapp.graph.errors import GraphError, GraphProtocolError, GraphServerError
 from airflow_provider_whatsapp.graph.fields import Field
-from airflow_provider_whatsapp.graph.messages import Credentials, Request, Response, header, unpack
+from airflow_provider_whatsapp.graph.messages import Credentials, Request, Response, decompress, printable_header
 from airflow_provider_whatsapp.graph.pages import Listing, Page, is_nested_edge, parse_json, parse_page
-from airflow_provider_whatsapp.graph.query import EdgeRead, is_path_segment
-from airflow_provider_whatsapp.graph.retry import RetryPolicy
-from airflow_provider_whatsapp.graph.usage import Usage, retry_after
+from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery
+from airflow_provider_whatsapp.graph.retry import Patience
+from airflow_provider_whatsapp.graph.usage import Usage, parse_retry_after
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Sleep before going on.
+    """Asks the client to wait before it goes on.
 
-    :param seconds: how long
+    :param seconds: length of the wait
     """
 
     seconds: float
 
 
-#: What came of a request; None after anything else that a flow yields.
+#: What the client sends into a flow: the answer to a request or its failure, and None after anything else.
 Outcome: TypeAlias = Response | GraphError | None
-_Read = TypeVar("_Read")
+_Result = TypeVar("_Result")
 _Returned = TypeVar("_Returned")
-#: Yields requests, waits and what was read; takes outcomes; returns what the flow that calls it needs.
-Flow: TypeAlias = Generator[Request | Wait | _Read, Outcome, _Returned]
+#: Yields requests, waits and results, is sent outcomes, and returns a value to the flow that called it.
+Flow: TypeAlias = Generator[Request | Wait | _Result, Outcome, _Returned]
 _VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}")
 
 
 class GraphFlow:
-    """The flow of one read, a node or a whole listing.
+    """Reads one node or one listing.
 
-    :param credentials: taken out of whatever the API answers
-    :param version: of the Graph API that is asked for
-    :param policy: how patient to be
+    :param credentials: secrets that are taken out of every answer
+    :param version: version of the Graph API that is asked for
+    :param patience: how often and how long to try again
     :param random: gives numbers from 0 to 1
-    :param answered_versions: versions other than the one asked for that were warned about already
+    :param answered_versions: other versions that have answered this client; each is warned about once
     """
 
     def __init__(
@@ -62,39 +60,39 @@ class GraphFlow:
         *,
         credentials: Credentials,
         version: str,
-        policy: RetryPolicy,
+        patience: Patience,
         random: Callable[[], float],
         answered_versions: set[str],
     ) -> None:
         self._credentials = credentials
         self._version = version
-        self._policy = policy
+        self._patience = patience
         self._random = random
         self._answered_versions = answered_versions
         self._waited = 0.0
 
-    def pages(self, read: EdgeRead) -> Flow[Page, None]:
-        """Yield the pages of an edge, to its end."""
-        listing = Listing(read)
+    def pages(self, query: EdgeQuery) -> Flow[Page, None]:
+        """Yield the pages of an edge to its end."""
+        listing = Listing(query)
         while listing.more:
             page = yield from self._next_page(listing)
             for row in page.rows:
-                yield from self._complete(row, read.fields)
+                yield from self._complete_nested_edges(row, query.fields)
             yield page
 
-    def node(self, request: Request, fields: Sequence[Field] = ()) -> Flow[dict[str, Any], None]:
+    def node(self, query: NodeQuery) -> Flow[dict[str, Any], None]:
         """Yield one node."""
-        node, _ = yield from self._read(request)
+        node, _ = yield from self._send_until_answered(query.request())
         if isinstance(node.get("data"), list):
-            # Taken for a node, its first page would pass for the whole of it.
-            raise GraphProtocolError(f"{request.path} is an edge, not a node: read it with iter_edge")
-        yield from self._complete(node, fields)
+            # This is the first page of an edge, which must not be taken for the whole of it.
+            raise GraphProtocolError(f"{query.path} is an edge, not a node: read it with iter_edge")
+        yield from self._complete_nested_edges(node, query.fields)
         yield node
 
-    def _next_page(self, listing: Listing) -> Flow[_Read, Page]:
+    def _next_page(self, listing: Listing) -> Flow[_Result, Page]:
         while True:
             try:
-                payload, usage = yield from self._read(listing.request())
+                payload, usage = yield from self._send_until_answered(listing.next_request())
             except GraphServerError as error:
                 if not (error.too_much_data and listing.shrink()):
                     raise
@@ -102,8 +100,12 @@ class GraphFlow:
             else:
                 return listing.take(parse_page(payload), usage)
 
-    def _complete(self, node: dict[str, Any], fields: Sequence[Field]) -> Flow[_Read, None]:
-        """Fetch what the API cut off from the edges nested in a node."""
+    def _complete_nested_edges(self, node: dict[str, Any], fields: Sequence[Field]) -> Flow[_Result, None]:
+        """Fetch the further pages of edges that are nested in a node.
+
+        :param node: is changed in place
+        :param fields: fields that were asked for of the node
+        """
         by_key = {field.key: field for field in fields}
         for key, value in node.items():
             field = by_key.get(key)
@@ -111,33 +113,35 @@ class GraphFlow:
             if is_nested_edge(value):
                 node[key] = yield from self._complete_edge(value, field, node.get("id"))
             elif isinstance(value, dict):
-                yield from self._complete(value, below)
+                yield from self._complete_nested_edges(value, below)
             elif isinstance(value, list):
                 for item in value:
                     if isinstance(item, dict):
-                        yield from self._complete(item, below)
+                        yield from self._complete_nested_edges(item, below)
 
-    def _complete_edge(self, edge: dict[str, Any], field: Field | None, node_id: Any) -> Flow[_Read, dict[str, Any]]:
+    def _complete_edge(self, edge: dict[str, Any], field: Field | None, node_id: Any) -> Flow[_Result, dict[str, Any]]:
         first = parse_page(edge)
         if field is None:
-            # Its name is not ours, so no request is made of it.
+            # Do not build a request from a key that the server chose: it could point anywhere.
             if first.after is not None:
                 raise GraphProtocolError("an edge that was not asked for came in part")
             field = Field("unasked")
-        # A limit among them is that of the first helping, not of the whole; the reading sets its own.
+        # `as` is no parameter of the edge itself. A `limit` among the arguments is replaced by the listing's page size,
+        # because it is the size of the first page and not of the whole edge.
         arguments = {name: value for name, value in field.arguments if name != "as"}
-        listing = Listing(EdgeRead(f"{node_id}/{field.name}", field.fields, arguments))
+        listing = Listing(EdgeQuery(f"{node_id}/{field.name}", field.fields, arguments))
         rows = listing.take(first).rows
         if listing.more and not is_path_segment(node_id):
             raise GraphProtocolError(f"`{field.key}` came in part, and its node has no id to fetch the rest by")
         while listing.more:
             rows += (yield from self._next_page(listing)).rows
         for row in rows:
-            yield from self._complete(row, field.fields)
-        # Its `paging` has served its purpose, and holds an address that may carry the token.
+            yield from self._complete_nested_edges(row, field.fields)
+        # `paging` is left out of the row: it is of no use any more, and its addresses can contain the token.
         return {**{name: value for name, value in edge.items() if name != "paging"}, "data": rows}
 
-    def _read(self, request: Request) -> Flow[_Read, tuple[dict[str, Any], Usage | None]]:
+    def _send_until_answered(self, request: Request) -> Flow[_Result, tuple[dict[str, Any], Usage | None]]:
+        """Send a request, again where that helps, and return the answer's payload and usage."""
         attempt = 0
         while True:
             attempt += 1
@@ -146,7 +150,7 @@ class GraphFlow:
                 return self._judge(outcome)
             except GraphError as error:
                 error.attempts = attempt
-                delay = self._policy.delay(error, attempt=attempt, waited=self._waited, chance=self._random())
+                delay = self._patience.delay(error, attempt=attempt, waited=self._waited, chance=self._random())
                 if delay is None:
                     raise
                 log.warning("%s - trying again in %.1f s", error, delay)
@@ -157,29 +161,29 @@ class GraphFlow:
         if isinstance(outcome, GraphError):
             raise outcome
         response = cast("Response", outcome)
-        self._compare_version(header(response.headers, "facebook-api-version"))
+        self._warn_about_other_version(printable_header(response.headers, "facebook-api-version"))
         unreadable = None
         try:
-            body = unpack(response)
+            body = decompress(response)
             payload = parse_json(body, mask=self._credentials.mask_for(body))
         except GraphError as error:
             payload, unreadable = None, error
-        error_told = error_from(
+        reported = find_error(
             response.status,
             payload,
-            retry_after=retry_after(response.headers),
+            retry_after=parse_retry_after(response.headers),
             redact=self._credentials.redact,
         )
-        # What the API says of itself goes before what its body looks like: error pages are seldom JSON.
-        if error_told is not None:
-            raise error_told
+        # Errors by status come first: the body of an error page is seldom JSON, and "not JSON" would hide the reason.
+        if reported is not None:
+            raise reported
         if unreadable is not None:
             raise unreadable
         if not isinstance(payload, dict):
             raise GraphProtocolError("the answer is not a JSON object")
         return payload, Usage.from_headers(response.headers)
 
-    def _compare_version(self, answered: str) -> None:
+    def _warn_about_other_version(self, answered: str) -> None:
         if answered == self._version or answered in self._answered_versions or not _VERSION.fullmatch(answered):
             return
         self._answered_versions.add(answered)

@@ -1,4 +1,4 @@
-"""What goes to the Graph API and what comes back, and how a secret is kept out of everything else."""
+"""Requests to the Graph API, its answers, and the credentials that must not show up anywhere else."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ from urllib.parse import quote
 
 from airflow_provider_whatsapp.graph.errors import GraphProtocolError, GraphTransportError
 
-#: A page of 100 accounts is some 60 KiB; an answer beyond this is not a page but an attack or a mistake.
+#: Largest body that is accepted, decompressed. A page of 100 accounts has some 60 KiB.
 MAX_BODY_BYTES = 16 * 1024 * 1024
 
 _MASK = "***"
+# A shorter secret is not masked in rows, because it would be found in places where it is none.
 _SHORTEST_SECRET = 8
-# An escaped ASCII letter, or UTF-16. Letters beyond ASCII, which are in no secret, do not count.
+# JSON can spell an ASCII letter as an escape, and a body can be UTF-16: a search for the secret's own bytes then
+# finds nothing. Letters beyond ASCII do not count, because no secret has any.
 _OTHER_SPELLINGS = re.compile(rb"\\u00[2-7]|\x00")
 _SECRET_PARAMETER = re.compile(
     r"(?i)(access_token|appsecret_proof|input_token|client_secret|app_secret)(=|%3D)[^&\s\"'<>]+"
 )
-# Access tokens of Meta's platforms begin so, of whatever app and length.
+# The access tokens of all of Meta's apps begin like this.
 _TOKEN = re.compile(r"EAA[A-Za-z0-9]{20,}")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One read of the Graph API. It holds no secret: :meth:`Credentials.sign` adds those at the socket.
+    """One request to the Graph API, without any secret: :meth:`Credentials.sign` adds those when it is sent.
 
-    :param path: below the version, e.g. ``"1906385232743451/client_whatsapp_business_accounts"``
+    :param path: node and edge, without the version, e.g. ``"1906385232743451/client_whatsapp_business_accounts"``
     :param params: query parameters, not yet percent-encoded
-    :param inspects_own_token: the request asks about the token itself (``debug_token``)
+    :param inspects_own_token: whether the request asks about the token itself (``debug_token``)
     """
 
     path: str
@@ -44,11 +46,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One HTTP answer as it came over the wire.
+    """One HTTP answer as it arrived.
 
     :param status: HTTP status code
     :param headers: header values by lower-case name
-    :param body: the bytes of the body, still in their content-encoding
+    :param body: bytes of the body, still compressed if the answer was
     """
 
     status: int
@@ -60,21 +62,31 @@ class Response:
 class Credentials:
     """The secrets of one connection.
 
+    https://developers.facebook.com/documentation/facebook-login/security
+
     :param token: system user access token
-    :param app_secret: secret of the app that the token belongs to; every request then carries its proof
-    :param timed_proof: whether the proof ends after five minutes, or holds as long as the token
+    :param app_secret: secret of the token's app; when given, every request carries an ``appsecret_proof``
+    :param timed_proof: whether a proof is valid for five minutes only, instead of as long as the token
     """
 
     token: str = field(repr=False)
     app_secret: str | None = field(default=None, repr=False)
     timed_proof: bool = True
+    #: Everything that must not be shown, both as it is and percent-encoded.
+    secrets: tuple[str, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Computed once, because every line that an HTTP library logs is searched for these texts.
+        proof = self._proof_of(self.token) if self.app_secret else None
+        plain = [secret for secret in (self.token, self.app_secret, proof) if secret]
+        encoded = [quote(secret, safe="") for secret in plain]
+        object.__setattr__(self, "secrets", tuple(dict.fromkeys([*plain, *encoded])))
 
     def sign(self, request: Request, *, now: int) -> tuple[dict[str, str], dict[str, str]]:
-        """Query parameters and headers of the request, with what proves who asks.
+        """The query parameters and headers to send, with the token and its proof among them.
 
-        https://developers.facebook.com/documentation/facebook-login/security
-
-        :param now: the time of this very attempt, unix seconds
+        :param request: what is sent
+        :param now: time of this very attempt in unix seconds
         """
         params = dict(request.params)
         if self.app_secret is not None and self.timed_proof:
@@ -87,17 +99,18 @@ class Credentials:
         return params, {"Authorization": f"Bearer {self.token}"}
 
     def redact(self, text: str) -> str:
-        """The text without these secrets or anything else that looks like a token."""
+        """The text without these secrets and without anything else that looks like a token."""
         for secret in self.secrets:
             text = text.replace(secret, _MASK)
         return redact(text)
 
     def mask_for(self, body: bytes) -> Callable[[str], str] | None:
-        """What takes these secrets out of the texts of an answer, for rows go far and servers echo.
+        """A function that masks these secrets in the texts of an answer, or None if the answer has none of them.
 
-        :param body: the answer; None is returned where it holds no secret, in no spelling that JSON has
+        A server can repeat the token in a row, and rows are stored in XCom and in objects.
+
+        :param body: the decompressed answer
         """
-        # A shorter one would be found, and masked, where it is none.
         secrets = [secret for secret in self.secrets if len(secret) >= _SHORTEST_SECRET]
         plain = body.replace(b"\\/", b"/")
         spellings = (spelling for secret in secrets for spelling in (secret, json.dumps(secret)[1:-1]))
@@ -106,27 +119,20 @@ class Credentials:
         pattern = re.compile("|".join(map(re.escape, secrets)) or "(?!)")
         return lambda text: pattern.sub(_MASK, text)
 
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """What must never show, plain and as an address spells it."""
-        proof = self._proof_of(self.token) if self.app_secret else None
-        plain = [secret for secret in (self.token, self.app_secret, proof) if secret]
-        return tuple(dict.fromkeys([*plain, *(quote(secret, safe="") for secret in plain)]))
-
     def _proof_of(self, message: str) -> str:
         return hmac.new((self.app_secret or "").encode(), message.encode(), hashlib.sha256).hexdigest()
 
 
 def redact(text: str) -> str:
-    """The text without query parameters that hold a secret and without access tokens."""
+    """The text without access tokens and without the values of query parameters that hold a secret."""
     return _TOKEN.sub(_MASK, _SECRET_PARAMETER.sub(rf"\1\2{_MASK}", text))
 
 
-def unpack(response: Response) -> bytes:
-    """The body of the response, decompressed.
+def decompress(response: Response) -> bytes:
+    """The decompressed body of an answer.
 
-    :raises GraphTransportError: the compressed body was cut short or damaged on its way
-    :raises GraphProtocolError: an encoding that nobody asked for, or more than ``MAX_BODY_BYTES``
+    :raises GraphTransportError: if the compressed body was cut short or damaged on its way
+    :raises GraphProtocolError: if the encoding is not gzip, or the body is larger than ``MAX_BODY_BYTES``
     """
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding in ("", "identity"):
@@ -136,12 +142,12 @@ def unpack(response: Response) -> bytes:
     else:
         raise GraphProtocolError("the answer's content-encoding is not gzip, which alone was offered")
     if len(body) > MAX_BODY_BYTES:
-        raise too_large()
+        raise too_large_error()
     return body
 
 
-def too_large() -> GraphProtocolError:
-    """The error for an answer beyond ``MAX_BODY_BYTES``."""
+def too_large_error() -> GraphProtocolError:
+    """The error for an answer that is larger than ``MAX_BODY_BYTES``."""
     return GraphProtocolError(
         f"the answer is larger than {MAX_BODY_BYTES // 1024 // 1024} MiB; ask for fewer fields or a smaller page_size"
     )
@@ -152,7 +158,8 @@ def _gunzip(data: bytes) -> bytes:
         return data
     inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
-        # One byte above the limit is enough to know that a bomb is one.
+        # A small answer can decompress to gigabytes. One byte above the limit is enough to know that this one is too
+        # large, so nothing beyond it is decompressed.
         body = inflater.decompress(data, MAX_BODY_BYTES + 1)
     except zlib.error:
         raise GraphTransportError("the answer's compressed body was damaged on its way") from None
@@ -161,6 +168,10 @@ def _gunzip(data: bytes) -> bytes:
     return body
 
 
-def header(headers: Mapping[str, Any], name: str) -> str:
-    """A header's value in at most 200 printable characters, or the empty string."""
+def printable_header(headers: Mapping[str, Any], name: str) -> str:
+    """A header's value in at most 200 printable characters, or an empty text when the header is missing.
+
+    :param headers: header values by lower-case name
+    :param name: name of the header, in lower case
+    """
     return "".join(c for c in str(headers.get(name, ""))[:200] if c.isprintable())

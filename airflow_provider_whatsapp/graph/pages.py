@@ -1,4 +1,4 @@
-"""One page of an edge: reading it, and the guards against a listing that repeats itself or never ends.
+"""Reads the pages of an edge and guards against listings that repeat themselves or never end.
 
 https://developers.facebook.com/docs/graph-api/results
 """
@@ -15,27 +15,27 @@ from urllib.parse import parse_qs, urlsplit
 
 from airflow_provider_whatsapp.graph.errors import GraphProtocolError
 from airflow_provider_whatsapp.graph.messages import Request
-from airflow_provider_whatsapp.graph.query import EdgeRead
+from airflow_provider_whatsapp.graph.query import EdgeQuery
 from airflow_provider_whatsapp.graph.usage import Usage
 
-#: An edge may answer with empty pages, but not with this many in a row.
+#: How many pages without a new row may follow each other. Single empty pages are normal, also with a ``next``.
 MAX_BARREN_PAGES = 1000
-# Beyond this no address could carry it back.
+# A longer cursor would not fit into the address of the next request.
 _LONGEST_CURSOR = 8192
-# Expansions of expansions go a few levels deep, not a hundred.
+# Real answers are nested a few levels deep. Without a limit, an answer could exhaust the interpreter's stack.
 _MAX_DEPTH = 100
-# So many pages after a page had to be made smaller, a larger one is tried again.
+# After a page had to be made smaller, a larger one is tried again after this many pages.
 _PAGES_BEFORE_GROWTH = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows of an edge that no earlier page of the same listing had.
+    """The rows of one answer that no earlier page of the same listing had.
 
-    :param rows: one ``dict`` per node, ids as ``str``, nested edges whole
-    :param number: 1 for the first page
-    :param usage: what the API said of its rate limit, or None
-    :param truncated: ``max_items`` ended the listing here although the API has more
+    :param rows: one ``dict`` a node, with ids as ``str`` and nested edges complete
+    :param number: position of the page in the listing, beginning with 1
+    :param usage: what the answer said of the app's rate limit, or None
+    :param truncated: whether ``max_items`` ended the listing with this page although the API has more rows
     """
 
     rows: list[dict[str, Any]]
@@ -46,10 +46,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class RawPage:
-    """What one answer of an edge holds.
+    """The rows and the cursor that one answer of an edge holds.
 
-    :param rows: its nodes as they came
-    :param after: the cursor that the next page follows; None on the last page
+    :param rows: the nodes of the answer, duplicates included
+    :param after: cursor that the next page follows, or None on the last page
     """
 
     rows: list[dict[str, Any]]
@@ -57,31 +57,32 @@ class RawPage:
 
 
 def parse_json(body: bytes, *, mask: Callable[[str], str] | None = None) -> Any:
-    """The value of a JSON text, with ids as ``str`` and text that any store can hold.
+    """The value of a JSON text, with ids as ``str`` and only characters that every database and file takes.
 
-    Meta's samples show ids as strings and as bare numbers (beyond what a float can hold): both come as ``str``.
+    Meta's samples show ids both as texts and as bare numbers, some of them beyond what a float holds exactly.
 
-    :param body: as it was unpacked
+    :param body: the decompressed answer
     :param mask: takes secrets out of a text, or None where there are none
-    :raises GraphProtocolError: not JSON
+    :raises GraphProtocolError: if the body is not JSON
     """
     try:
-        value = json.loads(body, parse_constant=_no_such_number, parse_float=_finite)
-        return _tidy(value, mask)
+        value = json.loads(body, parse_constant=_reject_number, parse_float=_parse_float)
+        return _normalize(value, mask)
     except ValueError:
-        # Cut by a gateway or an error page with status 200: the next try may well get the real one.
+        # Retryable, because a gateway cut the answer short or answered with an error page of its own.
         problem = GraphProtocolError("the answer is not JSON", retryable=True)
     except RecursionError:
         problem = GraphProtocolError("the answer is nested too deeply to be one of the Graph API")
-    # Not within `except`: the error of the JSON library holds the whole body.
+    # Raised outside of the except block: the JSON library's error holds the whole body, with any secret in it, and
+    # would otherwise become the __context__ of this one.
     raise problem
 
 
 def parse_page(payload: Any) -> RawPage:
-    """The rows of an edge's answer and where the next page starts.
+    """The rows of an answer and the cursor of the next page.
 
-    :param payload: the parsed answer, or a nested edge of a row
-    :raises GraphProtocolError: it is not the page of an edge
+    :param payload: parsed answer of an edge, or the value of a nested edge in a row
+    :raises GraphProtocolError: if it is not the page of an edge
     """
     if not isinstance(payload, dict) or "data" not in payload:
         raise GraphProtocolError("the answer has no `data`: it is not the page of an edge")
@@ -95,15 +96,16 @@ def parse_page(payload: Any) -> RawPage:
         raise GraphProtocolError("the answer's `paging` is not an object")
     following = paging.get("next")
     if following is None:
-        # The one rule that ends a listing: `cursors.after` is there on the last page too, and a page may be empty.
+        # Only the absence of `next` ends a listing: a page without rows can be followed by others, and the last page
+        # has a `cursors.after` too.
         return RawPage(rows, None)
     if not isinstance(following, str):
         raise GraphProtocolError("the answer's `paging.next` is not an address")
-    return RawPage(rows, _after(paging, following))
+    return RawPage(rows, _find_cursor(paging, following))
 
 
 def is_nested_edge(value: Any) -> bool:
-    """Whether a field's value is a page of an edge that was expanded in place."""
+    """Whether the value of a field is a page of an edge that was expanded in place."""
     if not isinstance(value, dict):
         return False
     data, paging = value.get("data"), value.get("paging")
@@ -112,11 +114,12 @@ def is_nested_edge(value: Any) -> bool:
     return isinstance(data, list) and all(isinstance(row, dict) for row in data)
 
 
-def _after(paging: dict[str, Any], following: str) -> str:
+def _find_cursor(paging: dict[str, Any], following: str) -> str:
     cursors = paging.get("cursors")
     after = cursors.get("after") if isinstance(cursors, dict) else None
     if not after:
-        # Of `next` only the cursor is taken: it may name another host, carry the token and lack the proof.
+        # Take only the cursor out of the `next` address and never fetch the address itself: it can lead to another
+        # host, which would then receive the token, and it lacks the proof.
         try:
             after = parse_qs(urlsplit(following).query).get("after", [None])[0]
         except ValueError:
@@ -129,62 +132,64 @@ def _after(paging: dict[str, Any], following: str) -> str:
 
 
 class Listing:
-    """How far the reading of an edge has come: which page is next, what was seen, whether there is more.
+    """The state of reading an edge page by page: the next request, the ids seen, and whether there is more.
 
-    :param read: what is read
+    :param query: what is listed
     """
 
-    def __init__(self, read: EdgeRead) -> None:
+    def __init__(self, query: EdgeQuery) -> None:
         #: Whether there is another page to ask for.
         self.more = True
-        self._read = read
+        self._query = query
         self._after: str | None = None
         self._cursors = _SeenCursors()
         self._ids = _SeenIds()
         self._pages = 0
         self._barren_pages = 0
-        self._page_size = read.page_size
-        self._good_pages = 0
-        self._left = read.max_items
+        self._page_size = query.page_size
+        self._pages_since_shrinking = 0
+        self._items_left = query.max_items
 
-    def request(self) -> Request:
+    def next_request(self) -> Request:
         """The request for the next page."""
-        return self._read.request(limit=self._limit, after=self._after)
+        return self._query.request(limit=self._limit, after=self._after)
 
     def take(self, raw: RawPage, usage: Usage | None = None) -> Page:
-        """The rows of the page that no earlier one had; the listing moves on behind it.
+        """The rows that no earlier page had. The listing then moves on to the next page.
 
-        :raises GraphProtocolError: a row without its id, a cursor that was there before, pages without an end
+        :param raw: the answer to :meth:`next_request`
+        :param usage: what the answer said of the app's rate limit
+        :raises GraphProtocolError: if a row lacks its id, a cursor comes a second time or the pages have no end
         """
         self._pages += 1
         rows = [row for row in raw.rows if self._is_new(row)]
-        kept = rows if self._left is None else rows[: self._left]
-        if self._left is not None:
-            self._left -= len(kept)
+        kept = rows if self._items_left is None else rows[: self._items_left]
+        if self._items_left is not None:
+            self._items_left -= len(kept)
         self._move_on(raw.after, barren=not rows)
-        reached = self._left == 0
+        reached = self._items_left == 0
         truncated = reached and (self.more or len(kept) < len(rows))
         self.more = self.more and not reached
         self._grow()
         return Page(kept, self._pages, usage, truncated)
 
     def shrink(self) -> bool:
-        """Halve the page from now on; whether that was possible."""
+        """Ask for half as many rows from now on; False when the page has one row already."""
         if self._limit == 1:
             return False
         self._page_size = self._limit // 2
-        self._good_pages = 0
+        self._pages_since_shrinking = 0
         return True
 
     @property
     def _limit(self) -> int:
-        return self._page_size if self._left is None else min(self._page_size, self._left)
+        return self._page_size if self._items_left is None else min(self._page_size, self._items_left)
 
     def _is_new(self, row: dict[str, Any]) -> bool:
         id_ = row.get("id")
         if isinstance(id_, str) and id_:
             return self._ids.add(id_)
-        if id_ is not None or any(field.key == "id" for field in self._read.fields):
+        if id_ is not None or any(field.key == "id" for field in self._query.fields):
             raise GraphProtocolError("a row of the answer has no usable `id`, so it cannot be told from others")
         return True
 
@@ -198,24 +203,25 @@ class Listing:
         self.more = after is not None
 
     def _grow(self) -> None:
-        # One heavy account must not slow down the thousands behind it.
-        self._good_pages += 1
-        if self._good_pages >= _PAGES_BEFORE_GROWTH and self._page_size < self._read.page_size:
-            self._page_size = min(self._page_size * 2, self._read.page_size)
-            self._good_pages = 0
+        # Without this, one account with very much data would make all pages behind it as small as its own.
+        self._pages_since_shrinking += 1
+        if self._pages_since_shrinking >= _PAGES_BEFORE_GROWTH and self._page_size < self._query.page_size:
+            self._page_size = min(self._page_size * 2, self._query.page_size)
+            self._pages_since_shrinking = 0
 
 
 class _SeenCursors:
-    """The cursors of a listing, to end one that leads back to where it was."""
+    """Remembers the cursors of a listing, so that one that leads in a circle ends."""
 
     def __init__(self) -> None:
-        # Hashes instead of the cursors themselves: a collision would end in an error, never in a lost row.
+        # Hashes take less memory than cursors. Two cursors with the same hash would end the listing in an error, but
+        # would never lose a row.
         self._hashes: set[int] = set()
 
     def add(self, after: str) -> None:
         """Remember the cursor.
 
-        :raises GraphProtocolError: it was there before
+        :raises GraphProtocolError: if it came before
         """
         if hash(after) in self._hashes:
             raise GraphProtocolError("the listing loops: the API gave a cursor that it had given before")
@@ -223,13 +229,13 @@ class _SeenCursors:
 
 
 class _SeenIds:
-    """The ids of a listing, exactly, in some ten bytes for each.
+    """Remembers the ids of a listing exactly, in some ten bytes an id.
 
-    A plain set of strings takes ten times that, which would be most of a worker's memory after a million
-    accounts. Ids are numbers below 2^64, as all of Meta's are; any other text is remembered as it is.
+    A set of texts takes ten times as much, which would be most of a worker's memory after a million accounts. Meta's
+    ids are numbers below 2^64 and are kept as such; any other text is kept as it is.
     """
 
-    # A prime, since the ids of one app tend to share their last digits.
+    # A prime number, because the ids of one app tend to have the same last digits.
     _BUCKETS = 16381
 
     def __init__(self) -> None:
@@ -237,7 +243,7 @@ class _SeenIds:
         self._others: set[str] = set()
 
     def add(self, id_: str) -> bool:
-        """Remember the id; whether it is new."""
+        """Remember the id; False when it came before."""
         number = int(id_) if id_.isascii() and id_.isdigit() and len(id_) < 20 else -1
         if not 0 <= number < 1 << 64 or str(number) != id_:
             new = id_ not in self._others
@@ -250,25 +256,25 @@ class _SeenIds:
         return True
 
 
-def _tidy(value: Any, mask: Callable[[str], str] | None, key: str = "", depth: int = 0) -> Any:
+def _normalize(value: Any, mask: Callable[[str], str] | None, key: str = "", depth: int = 0) -> Any:
     if isinstance(value, str):
-        return _text(value, mask)
+        return _normalize_text(value, mask)
     if isinstance(value, dict):
         if depth >= _MAX_DEPTH:
             raise RecursionError
-        return {_text(name, mask): _tidy(item, mask, name, depth + 1) for name, item in value.items()}
+        return {_normalize_text(name, mask): _normalize(item, mask, name, depth + 1) for name, item in value.items()}
     if isinstance(value, list):
         if depth >= _MAX_DEPTH:
             raise RecursionError
-        return [_tidy(item, mask, key, depth + 1) for item in value]
+        return [_normalize(item, mask, key, depth + 1) for item in value]
     if isinstance(value, int) and not isinstance(value, bool) and (key == "id" or key.endswith(("_id", "_ids"))):
         return str(value)
     return value
 
 
-def _text(value: str, mask: Callable[[str], str] | None) -> str:
-    # JSON can spell a NUL and half of a surrogate pair (a name cut in the middle of an emoji), which databases and
-    # files do not take: both become the replacement character, as in most JSON readers.
+def _normalize_text(value: str, mask: Callable[[str], str] | None) -> str:
+    # JSON can spell a NUL and half of a surrogate pair (a name that was cut in the middle of an emoji), which databases
+    # and files do not take. Both become the replacement character U+FFFD, as in most JSON readers.
     if "\x00" in value:
         value = value.replace("\x00", "\ufffd")
     if not value.isascii():
@@ -276,10 +282,10 @@ def _text(value: str, mask: Callable[[str], str] | None) -> str:
     return mask(value) if mask else value
 
 
-def _finite(text: str) -> float:
+def _parse_float(text: str) -> float:
     number = float(text)
-    return number if math.isfinite(number) else _no_such_number(text)
+    return number if math.isfinite(number) else _reject_number(text)
 
 
-def _no_such_number(name: str) -> NoReturn:
+def _reject_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")

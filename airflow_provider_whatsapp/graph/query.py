@@ -1,4 +1,8 @@
-"""What a user asks of an edge or a node, checked, as the parameters of a read."""
+"""What a user asks of an edge or a node: the arguments, checked, and the requests that follow from them.
+
+To add a query argument, add it to :class:`Query` and to :func:`build_edge_query`; hook, operators and sensor take their
+arguments from there.
+"""
 
 from __future__ import annotations
 
@@ -7,44 +11,49 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timezone
-from typing import Any, TypedDict
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from airflow_provider_whatsapp.graph.arguments import parse_business_id, parse_count, parse_path, parse_time, shown
 from airflow_provider_whatsapp.graph.fields import Field, join_fields, parse_fields
 from airflow_provider_whatsapp.graph.messages import Request
 
-CLIENT_WABAS = "client_whatsapp_business_accounts"
-OWNED_WABAS = "owned_whatsapp_business_accounts"
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+#: Edges of a business that list WABAs, by the short name that users give.
+WABA_EDGES = {"client": "client_whatsapp_business_accounts", "owned": "owned_whatsapp_business_accounts"}
 
 _WABA_FIELDS = (
     "id,name,currency,timezone_id,message_template_namespace,account_review_status,business_verification_status,"
     "ownership_type,country,creation_time,status,owner_business_info"
 )
-# What the API itself would send differs between its own pages, so `fields` always goes along.
+# `fields` is always sent, because Meta's pages do not agree on what the API answers without it.
 _DEFAULT_FIELDS = {
-    CLIENT_WABAS: _WABA_FIELDS,
-    OWNED_WABAS: _WABA_FIELDS,
+    **dict.fromkeys(WABA_EDGES.values(), _WABA_FIELDS),
     "businesses": "id,name",
     "phone_numbers": "id,display_phone_number,verified_name,quality_rating",
     "message_templates": "id,name,language,status,category",
 }
-_FALLBACK_FIELDS = "id"
-_NODE_FIELDS = "id,name"
-
-_LATEST_TIME = datetime(9999, 12, 31, tzinfo=timezone.utc).timestamp()
-_TIME_EXAMPLE = "a right one looks like '2026-11-01T00:00:00Z', a datetime, or unix seconds (1793491200)"
+_DEFAULT_FIELDS_OF_OTHER_EDGES = "id"
+_DEFAULT_FIELDS_OF_A_NODE = "id,name"
+# Without the id of each row, these listings could not tell whether a row is missing or there twice.
+_EDGES_THAT_NEED_IDS = {*WABA_EDGES.values(), "businesses"}
+# The hook sets these itself: the user's value would replace what it was told elsewhere.
+_RESERVED_PARAMS = {"fields", "access_token", "appsecret_proof", "appsecret_time", "input_token"}
+_FILTERING_EXAMPLE = "a right one looks like [{'field': 'ownership_type', 'operator': 'IN', 'value': ['SELF']}]"
 
 
 class Query(TypedDict, total=False):
-    """What narrows or shapes a listing; all of it optional.
+    """The optional arguments that narrow or shape a listing.
 
     - ``fields``: sequence of names or comma string, nested ``{}`` allowed
     - ``ownership_types``: sequence or comma string of ``SELF``, ``CLIENT_OWNED``, ``ON_BEHALF_OF``
     - ``created_after``, ``created_before``: datetime, ISO 8601 string or unix seconds; UTC where no zone is given
-    - ``filtering``: list of ``{"field", "operator", "value"}``, added to those above
+    - ``filtering``: list of ``{"field", "operator", "value"}``, added to the filters above
     - ``sort``: ``creation_time_ascending`` or ``creation_time_descending``
-    - ``page_size``: rows a request, default 100
-    - ``max_items``: rows after which to stop, default all
+    - ``page_size``: number of rows to ask for in one request, 100 by default
+    - ``max_items``: number of rows after which to stop, unlimited by default
     """
 
     fields: str | Sequence[str] | None
@@ -58,14 +67,14 @@ class Query(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
-class EdgeRead:
-    """The reading of one edge from its beginning or from a cursor on.
+class EdgeQuery:
+    """A checked query for all rows of one edge.
 
     :param path: node and edge, e.g. ``"1906385232743451/client_whatsapp_business_accounts"``
-    :param fields: what is wanted of each row; empty when that is left to the API
-    :param params: the other query parameters (filtering, sort)
-    :param page_size: rows a request
-    :param max_items: rows after which to stop, or None for all
+    :param fields: fields wanted of each row; empty leaves the choice to the API
+    :param params: the other query parameters, such as ``filtering`` and ``sort``
+    :param page_size: number of rows to ask for in one request
+    :param max_items: number of rows after which to stop, or None for all
     """
 
     path: str
@@ -76,14 +85,14 @@ class EdgeRead:
 
     @property
     def node_id(self) -> str:
-        """Id of the node whose edge it is."""
+        """The id of the node that the edge belongs to."""
         return self.path.partition("/")[0]
 
     def request(self, *, limit: int, after: str | None) -> Request:
-        """The request for the rows that follow a cursor.
+        """The request for one page.
 
-        :param limit: how many rows at most
-        :param after: the cursor; None for the first page
+        :param limit: number of rows to ask for
+        :param after: cursor that the page follows, or None for the first page
         """
         params = {**self.params, "limit": str(limit)}
         if self.fields:
@@ -92,8 +101,58 @@ class EdgeRead:
             params["after"] = after
         return Request(self.path, params)
 
+    def to_json(self) -> dict[str, Any]:
+        """The query as JSON, for :meth:`from_json`."""
+        return {
+            "path": self.path,
+            "fields": join_fields(self.fields),
+            "params": dict(self.params),
+            "page_size": self.page_size,
+            "max_items": self.max_items,
+        }
 
-def edge_read(
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> EdgeQuery:
+        """The query that :meth:`to_json` was called on, checked again.
+
+        :param value: what is missing in it takes its default, except for ``path``
+        :raises ValueError: if a value in it is none that :meth:`to_json` gives
+        """
+        params = value.get("params", {})
+        if not isinstance(params, Mapping) or not all(isinstance(one, str) for item in params.items() for one in item):
+            raise ValueError(f"params: {shown(params)} is not an object of texts; a right one looks like {{}}")
+        fields, max_items = value.get("fields"), value.get("max_items")
+        return cls(
+            path=_parse_edge_path(value.get("path")),
+            fields=parse_fields(fields) if fields else (),
+            params=dict(params),
+            page_size=parse_count("page_size", value.get("page_size", 100)),
+            max_items=None if max_items is None else parse_count("max_items", max_items),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NodeQuery:
+    """A checked query for one node.
+
+    :param path: id of the node, or ``me``
+    :param fields: fields wanted of the node; empty leaves the choice to the API
+    :param params: the other query parameters
+    :param inspects_own_token: whether the query asks about the token itself (``debug_token``)
+    """
+
+    path: str
+    fields: tuple[Field, ...] = ()
+    params: Mapping[str, str] = field(default_factory=dict)
+    inspects_own_token: bool = False
+
+    def request(self) -> Request:
+        """The request for the node."""
+        fields = {"fields": join_fields(self.fields)} if self.fields else {}
+        return Request(self.path, {**self.params, **fields}, inspects_own_token=self.inspects_own_token)
+
+
+def build_edge_query(
     path: str,
     *,
     fields: str | Sequence[str] | None = None,
@@ -104,121 +163,76 @@ def edge_read(
     sort: str | None = None,
     page_size: int | str | None = 100,
     max_items: int | str | None = None,
-) -> EdgeRead:
-    """The reading of an edge that a user asked for; see :class:`Query` for the parameters.
+) -> EdgeQuery:
+    """The query for an edge, from the arguments that a user gave.
 
-    :raises ValueError: naming the parameter, what was wrong with it and what a right one looks like
+    :param path: node and edge, e.g. ``"<waba id>/phone_numbers"``; the other parameters are those of :class:`Query`
+    :raises ValueError: if an argument is wrong; names it and shows what a right one looks like
     """
-    segments = _path_segments(path)
-    if len(segments) < 2:
-        raise ValueError(f"path: {path!r} names no edge; a right one looks like '<waba id>/phone_numbers'")
-    if fields is None:
-        fields = _DEFAULT_FIELDS.get(segments[-1], _FALLBACK_FIELDS)
-    wanted = parse_fields(fields)
-    if segments[-1] in (CLIENT_WABAS, OWNED_WABAS, "businesses") and "id" not in {f.key for f in wanted}:
-        # The promise that no account is missing or there twice rests on its id.
+    path = _parse_edge_path(path)
+    edge = path.rpartition("/")[2]
+    wanted = parse_fields(_DEFAULT_FIELDS.get(edge, _DEFAULT_FIELDS_OF_OTHER_EDGES) if fields is None else fields)
+    if edge in _EDGES_THAT_NEED_IDS and "id" not in {field.key for field in wanted}:
         wanted = (Field("id"), *wanted)
     params = {}
-    filters = _filters(ownership_types, created_after, created_before, filtering)
+    filters = _build_filters(ownership_types, created_after, created_before, filtering)
     if filters:
-        # Strict JSON although Meta's samples show single quotes: it is what Meta's own SDK sends.
+        # Meta's samples show single quotes, which is not JSON; Meta's own SDKs send JSON, as is done here.
         params["filtering"] = json.dumps(filters, separators=(",", ":"))
     if sort is not None:
-        params["sort"] = _sort(sort)
-    return EdgeRead(
-        path="/".join(segments),
+        params["sort"] = _parse_sort(sort)
+    return EdgeQuery(
+        path=path,
         fields=wanted,
         params=params,
-        page_size=count_from("page_size", 100 if page_size is None else page_size),
-        max_items=None if max_items is None else count_from("max_items", max_items),
+        page_size=parse_count("page_size", 100 if page_size is None else page_size),
+        max_items=None if max_items is None else parse_count("max_items", max_items),
     )
 
 
-def node_read(
+def build_waba_query(business_id: str | int, edge: str, **query: Unpack[Query]) -> EdgeQuery:
+    """The query for the WABAs of a business, from the arguments that a user gave.
+
+    :param business_id: id of the business portfolio
+    :param edge: ``"client"`` or ``"owned"``
+    :raises ValueError: if an argument is wrong; names it and shows what a right one looks like
+    """
+    if edge not in WABA_EDGES:
+        raise ValueError(f"edge: {edge!r} is not one of {', '.join(map(repr, WABA_EDGES))}")
+    return build_edge_query(f"{parse_business_id(business_id)}/{WABA_EDGES[edge]}", **query)
+
+
+def build_node_query(
     path: str, *, fields: str | Sequence[str] | None = None, params: Mapping[str, Any] | None = None
-) -> tuple[Request, tuple[Field, ...]]:
-    """The request for one node, and the fields it asks for.
+) -> NodeQuery:
+    """The query for one node, from the arguments that a user gave.
 
-    :param path: the node's id, or ``me``
-    :param fields: default ``id,name``
-    :param params: further query parameters, values as the API takes them
-    :raises ValueError: naming the parameter and what was wrong with it
+    :param path: id of the node, or ``me``
+    :param fields: sequence of names or comma string, nested ``{}`` allowed; ``id,name`` by default
+    :param params: further query parameters; values that are not ``str`` are sent as JSON
+    :raises ValueError: if an argument is wrong; names it and shows what was wrong
     """
-    wanted = parse_fields(_NODE_FIELDS if fields is None else fields)
-    return Request("/".join(_path_segments(path)), {**_extra_params(params), "fields": join_fields(wanted)}), wanted
+    if reserved := _RESERVED_PARAMS & set(params or {}):
+        raise ValueError(f"params: {sorted(reserved)} cannot be given here: the hook sets them itself")
+    return NodeQuery(
+        path="/".join(parse_path(path)),
+        fields=parse_fields(_DEFAULT_FIELDS_OF_A_NODE if fields is None else fields),
+        params={
+            name: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+            for name, value in (params or {}).items()
+            if value is not None
+        },
+    )
 
 
-def business_id_from(value: object) -> str:
-    """The id of a business portfolio.
-
-    :param value: digits as ``str`` or ``int``
-    :raises ValueError: it is anything else
-    """
-    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
-    if re.fullmatch(r"[0-9]{1,32}", text) is None:
-        raise ValueError(
-            f"business_id: {shown(value)} is not the id of a business portfolio, which is digits only; "
-            "Business Settings, Business Info shows it, e.g. '1906385232743451'"
-        )
-    return text
+def _parse_edge_path(path: object) -> str:
+    segments = parse_path(path)
+    if len(segments) < 2:
+        raise ValueError(f"path: {path!r} names no edge; a right one looks like '<waba id>/phone_numbers'")
+    return "/".join(segments)
 
 
-def unix_seconds(name: str, value: datetime | date | str | float) -> int:
-    """The moment as unix seconds, UTC where no zone is given.
-
-    :param name: of the parameter, for the error
-    :param value: datetime, date, ISO 8601 string or unix seconds
-    :raises ValueError: it cannot be read
-    """
-    seconds = _seconds(value)
-    if seconds is None:
-        raise ValueError(f"{name}: {shown(value)} is not a time; {_TIME_EXAMPLE}")
-    if not 0 <= seconds <= _LATEST_TIME:
-        raise ValueError(f"{name}: {shown(value)} lies outside the years 1970 to 9999 (milliseconds?); {_TIME_EXAMPLE}")
-    return int(seconds)
-
-
-def _seconds(value: object) -> float | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, (int, float)):
-        return value
-    if isinstance(value, str):
-        text = value.strip()
-        if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) and len(text) != len("20261101"):
-            return float(text)
-        value = _from_iso(text)
-    elif isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime.combine(value, time())
-    if not isinstance(value, datetime):
-        return None
-    aware = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
-    # Without the microseconds, which a float of so many seconds would round.
-    return aware.replace(microsecond=0).timestamp()
-
-
-# Python 3.10 reads less of ISO 8601 than 3.11 does; what a DAG may say shall not hang on that.
-_ISO = re.compile(
-    r"(\d{4})-?(\d\d)-?(\d\d)(?:[T ](\d\d):?(\d\d)(?::?(\d\d)(?:[.,]\d+)?)?\s*(Z|[+-]\d\d(?::?\d\d)?)?)?",
-    re.ASCII,
-)
-
-
-def _from_iso(text: str) -> datetime | None:
-    match = _ISO.fullmatch(text.upper())
-    if match is None:
-        return None
-    year, month, day, hour, minute, second, zone = match.groups()
-    offset = "+0000" if zone in (None, "Z") else zone.replace(":", "").ljust(5, "0")
-    try:
-        return datetime.strptime(
-            f"{year}{month}{day}{hour or '00'}{minute or '00'}{second or '00'}{offset}", "%Y%m%d%H%M%S%z"
-        )
-    except ValueError:
-        return None
-
-
-def _filters(
+def _build_filters(
     ownership_types: str | Sequence[str] | None,
     created_after: datetime | date | str | float | None,
     created_before: datetime | date | str | float | None,
@@ -226,25 +240,25 @@ def _filters(
 ) -> list[dict[str, Any]]:
     filters = []
     if ownership_types is not None:
-        filters.append({"field": "ownership_type", "operator": "IN", "value": _ownership_types(ownership_types)})
-    after = None if created_after is None else unix_seconds("created_after", created_after)
-    before = None if created_before is None else unix_seconds("created_before", created_before)
+        filters.append({"field": "ownership_type", "operator": "IN", "value": _parse_ownership_types(ownership_types)})
+    after = None if created_after is None else parse_time("created_after", created_after)
+    before = None if created_before is None else parse_time("created_before", created_before)
     if after is not None and before is not None:
         if after > before:
             raise ValueError(
                 f"created_after: {shown(created_after)} lies after created_before, {shown(created_before)}; swap them"
             )
-        # One range instead of two filters: only that is documented.
+        # Both times go into one IN_RANGE filter, because Meta does not document two filters on the same field.
         # https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/business/owned_whatsapp_business_accounts
         filters.append({"field": "creation_time", "operator": "IN_RANGE", "value": [str(after), str(before)]})
     elif after is not None:
         filters.append({"field": "creation_time", "operator": "GREATER_THAN", "value": str(after)})
     elif before is not None:
         filters.append({"field": "creation_time", "operator": "LESS_THAN", "value": str(before)})
-    return filters + _own_filters(filtering)
+    return filters + _parse_filtering(filtering)
 
 
-def _ownership_types(value: str | Sequence[str]) -> list[str]:
+def _parse_ownership_types(value: str | Sequence[str]) -> list[str]:
     names = value.split(",") if isinstance(value, str) else value
     if (
         not isinstance(names, Sequence)
@@ -255,25 +269,24 @@ def _ownership_types(value: str | Sequence[str]) -> list[str]:
     return [name.strip() for name in names]
 
 
-def _own_filters(filtering: object) -> list[dict[str, Any]]:
+def _parse_filtering(filtering: object) -> list[dict[str, Any]]:
     if filtering is None:
         return []
-    example = "a right one looks like [{'field': 'ownership_type', 'operator': 'IN', 'value': ['SELF']}]"
     if isinstance(filtering, str):
         try:
             filtering = json.loads(filtering)
         except ValueError:
-            raise ValueError(f"filtering: {shown(filtering)} is not JSON; {example}") from None
+            raise ValueError(f"filtering: {shown(filtering)} is not JSON; {_FILTERING_EXAMPLE}") from None
     if not isinstance(filtering, Sequence):
-        raise ValueError(f"filtering: {shown(filtering)} is not a list; {example}")
+        raise ValueError(f"filtering: {shown(filtering)} is not a list; {_FILTERING_EXAMPLE}")
     for one in filtering:
         if not isinstance(one, Mapping) or set(one) != {"field", "operator", "value"}:
-            raise ValueError(f"filtering: {shown(one)} is not one field, operator and value; {example}")
+            raise ValueError(f"filtering: {shown(one)} is not one field, operator and value; {_FILTERING_EXAMPLE}")
         if not all(isinstance(one[name], str) and one[name] for name in ("field", "operator")):
-            raise ValueError(f"filtering: {shown(one)} has a field or operator without a name; {example}")
+            raise ValueError(f"filtering: {shown(one)} has a field or operator without a name; {_FILTERING_EXAMPLE}")
         values = one["value"] if isinstance(one["value"], (list, tuple)) else [one["value"]]
         if not values or not all(_is_filter_value(value) for value in values):
-            raise ValueError(f"filtering: {shown(one)} has no value to compare with; {example}")
+            raise ValueError(f"filtering: {shown(one)} has no value to compare with; {_FILTERING_EXAMPLE}")
     return [dict(one) for one in filtering]
 
 
@@ -283,53 +296,7 @@ def _is_filter_value(value: object) -> bool:
     return isinstance(value, (str, int)) and value != ""
 
 
-def _sort(value: object) -> str:
+def _parse_sort(value: object) -> str:
     if not isinstance(value, str) or re.fullmatch(r"[A-Za-z_.]+", value) is None:
         raise ValueError(f"sort: {shown(value)} is not a sort order; a right one is 'creation_time_descending'")
     return value
-
-
-def count_from(name: str, value: object) -> int:
-    """A whole number of at least 1.
-
-    :param name: of the parameter, for the error
-    :raises ValueError: it is anything else
-    """
-    # Templates render numbers as text.
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value.strip()):
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}: {shown(value)} is not a whole number of at least 1; a right one is 100")
-    return value
-
-
-def is_path_segment(value: object) -> bool:
-    """Whether the value can stand between two slashes of a path as it is."""
-    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]+", value) is not None
-
-
-def _path_segments(path: object) -> list[str]:
-    segments = path.strip("/").split("/") if isinstance(path, str) else [""]
-    if not all(map(is_path_segment, segments)):
-        raise ValueError(
-            f"path: {shown(path)} is not the path of a node or edge below the version; "
-            "a right one looks like '<waba id>/phone_numbers'"
-        )
-    return segments
-
-
-def _extra_params(params: Mapping[str, Any] | None) -> dict[str, str]:
-    taken = {"fields", "access_token", "appsecret_proof", "appsecret_time", "input_token"}
-    if wrong := taken & set(params or {}):
-        raise ValueError(f"params: {sorted(wrong)} cannot be given here: the hook sets them itself")
-    return {
-        name: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-        for name, value in (params or {}).items()
-        if value is not None
-    }
-
-
-def shown(value: object) -> str:
-    """The value as an error shows it, in at most 80 characters."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,4 +1,4 @@
-"""How much of its rate limit an app has used, as the API's headers tell it.
+"""How much of its rate limit an app has used, as the headers of an answer say.
 
 https://developers.facebook.com/docs/graph-api/overview/rate-limiting
 """
@@ -13,17 +13,17 @@ from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-_SHARES = ("call_count", "total_time", "total_cputime")
-#: Nothing is asked to wait longer than this; a larger number is noise.
+_PERCENTAGES = ("call_count", "total_time", "total_cputime")
+# A header that asks for a longer wait than this is taken for a mistake, and the wait is cut to it.
 _LONGEST_WAIT = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the rate headers said.
+    """The use of the rate limits that one answer reported.
 
-    :param percent: the largest share of any limit that is used up; may exceed 100
-    :param regain_access: how long until calls are let through again; None when no time was named
+    :param percent: use of the limit that is closest to being reached, in percent; may exceed 100
+    :param regain_access: how long until the API accepts calls again; None when no time was named
     """
 
     percent: float
@@ -31,16 +31,24 @@ class Usage:
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> Usage | None:
-        """The usage, or None when the headers are missing or malformed (missing does not mean unlimited)."""
+        """The usage, or None when the headers are missing or malformed, which does not mean that there is no limit.
+
+        :param headers: header values by lower-case name
+        """
         entries = _entries(headers)
-        shares = [share for entry in entries for name in _SHARES if (share := _number(entry.get(name))) is not None]
-        if not shares:
+        percentages = [
+            percent for entry in entries for name in _PERCENTAGES if (percent := _number(entry.get(name))) is not None
+        ]
+        if not percentages:
             return None
-        return cls(max(shares), _regain_access(entries))
+        return cls(max(percentages), _regain_access(entries))
 
 
-def retry_after(headers: Mapping[str, str]) -> timedelta | None:
-    """How long the headers ask to wait, or None when they name no time."""
+def parse_retry_after(headers: Mapping[str, str]) -> timedelta | None:
+    """How long the headers ask to wait, or None when they name no time.
+
+    :param headers: header values by lower-case name
+    """
     waits = [_regain_access(_entries(headers)), _retry_after_header(headers)]
     return max((wait for wait in waits if wait), default=None)
 
@@ -50,7 +58,7 @@ def _retry_after_header(headers: Mapping[str, str]) -> timedelta | None:
     if value.isascii() and value.isdigit() and len(value) < 10:
         return _wait(seconds=float(value))
     try:
-        # The server's own clock is the one its date is told by.
+        # A date is compared with the server's own clock, because the worker's may be wrong.
         return _wait(seconds=(parsedate_to_datetime(value) - parsedate_to_datetime(headers["date"])).total_seconds())
     except (KeyError, ValueError, TypeError, IndexError, OverflowError):
         return None
@@ -62,7 +70,7 @@ def _wait(*, minutes: float | None = 0, seconds: float = 0) -> timedelta | None:
 
 
 def _regain_access(entries: list[dict[str, Any]]) -> timedelta | None:
-    # Minutes, unlike the seconds of every other wait.
+    # Meta gives this time in minutes, unlike every other wait, which is in seconds.
     waits = [_wait(minutes=_number(entry.get("estimated_time_to_regain_access"))) for entry in entries]
     return max((wait for wait in waits if wait), default=None)
 
@@ -72,20 +80,20 @@ def _entries(headers: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def _app_entries(headers: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    entry = _json(headers.get("x-app-usage"))
+    entry = _parse_json(headers.get("x-app-usage"))
     if isinstance(entry, dict):
         yield entry
 
 
 def _business_entries(headers: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    by_id = _json(headers.get("x-business-use-case-usage"))
+    by_id = _parse_json(headers.get("x-business-use-case-usage"))
     for entries in by_id.values() if isinstance(by_id, dict) else ():
         for entry in entries if isinstance(entries, list) else ():
             if isinstance(entry, dict):
                 yield entry
 
 
-def _json(value: str | None) -> Any:
+def _parse_json(value: str | None) -> Any:
     try:
         return json.loads(value or "null")
     except (ValueError, RecursionError):

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from datetime import date
 
-#: Newest released version that this package knows.
+#: The version that is asked for when neither hook nor connection names one.
 DEFAULT_VERSION = "v26.0"
 
-# A version that has ended does not fail: calls silently run on the oldest that is left.
-_ENDS = {
+# Calls to a version that has ended do not fail: Meta answers them with the oldest version that is left.
+_LAST_DAYS = {
     "v18.0": date(2026, 1, 26),
     "v19.0": date(2026, 5, 21),
     "v20.0": date(2026, 9, 24),
@@ -24,15 +24,15 @@ _ENDS = {
 }
 
 
-def end_of(version: str) -> date | None:
-    """The day on which the version ends or ended, or None where it is not known."""
-    return _ENDS.get(version)
+def last_day_of(version: str) -> date | None:
+    """The day on which the version ends or ended, or None when that is not known."""
+    return _LAST_DAYS.get(version)
 
 
-def version_from(value: object) -> str:
-    """A version of the Graph API; the package's default when there is none.
+def parse_version(value: object) -> str:
+    """A version of the Graph API, the package's default when the value is empty.
 
-    :raises ValueError: it is not ``vN.0``
+    :raises ValueError: if the value is not ``vN.0``
     """
     if value is None or value == "":
         return DEFAULT_VERSION

@@ -1,4 +1,4 @@
-"""An Airflow connection of type ``whatsapp`` as a checked :class:`GraphConfig`."""
+"""Reads an Airflow connection of type ``whatsapp`` and checks every field of it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk.log import mask_secret
+
+from airflow_provider_whatsapp import _compat
+from airflow_provider_whatsapp.graph.arguments import parse_business_id
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.messages import Credentials
-from airflow_provider_whatsapp.graph.query import business_id_from
-from airflow_provider_whatsapp.graph.versions import version_from
+from airflow_provider_whatsapp.graph.query import EdgeQuery, Query, build_waba_query
+from airflow_provider_whatsapp.graph.versions import parse_version
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
+    from typing_extensions import Unpack
+
+    from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 
 DEFAULT_BASE_URL = "https://graph.facebook.com"
 _DEFAULT_TIMEOUT = 30.0
@@ -25,54 +32,97 @@ _LONGEST_TIMEOUT = 600.0
 
 @dataclass(frozen=True, slots=True)
 class WhatsAppConnection:
-    """What a connection says.
+    """A checked connection.
 
-    :param config: where the API is and who asks
-    :param business_id: default business portfolio id, or None
+    :param config: where the API is and which credentials to use
+    :param business_id: id of the business portfolio to list when a task names none, or None
     """
 
     config: GraphConfig
     business_id: str | None
 
+    def waba_query(
+        self, business_id: str | int | None = None, *, edge: str = "client", **query: Unpack[Query]
+    ) -> EdgeQuery:
+        """The query for the WABAs of a business.
 
-def read_connection(connection: Connection, *, api_version: str | None = None) -> WhatsAppConnection:
-    """What the connection says, checked.
+        :param business_id: id of the business portfolio; that of the connection by default
+        :param edge: ``"client"`` or ``"owned"``
+        :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
+        :raises ValueError: if an argument is wrong, or neither the call nor the connection names a business
+        """
+        business_id = self.business_id if business_id is None else business_id
+        if business_id is None:
+            raise ValueError(
+                "business_id: neither given nor in the connection's extra; Business Settings, Business Info shows it, "
+                "e.g. '1906385232743451'"
+            )
+        return build_waba_query(business_id, edge, **query)
 
-    :param connection: as Airflow gives it; extras may be strings, as a URI has them
-    :param api_version: beats the one in the connection
-    :raises ValueError: naming the connection, the field, what was wrong and what a right one looks like
+
+def load_connection(hook: WhatsAppHook) -> WhatsAppConnection:
+    """The hook's connection, checked, with its secrets masked in Airflow's logs.
+
+    :raises ValueError: if a field of the connection is wrong
+    """
+    connection = parse_connection(hook.get_connection(hook.whatsapp_conn_id), api_version=hook.api_version)
+    for secret in connection.config.credentials.secrets:
+        mask_secret(secret)
+    return connection
+
+
+async def aload_connection(hook: WhatsAppHook) -> WhatsAppConnection:
+    """The same as :func:`load_connection`, without holding the event loop.
+
+    :raises ValueError: if a field of the connection is wrong
+    """
+    airflow_connection = await _compat.aget_connection(hook, hook.whatsapp_conn_id)
+    connection = parse_connection(airflow_connection, api_version=hook.api_version)
+    for secret in connection.config.credentials.secrets:
+        await _compat.amask_secret(secret)
+    return connection
+
+
+def parse_connection(connection: Connection, *, api_version: str | None = None) -> WhatsAppConnection:
+    """The connection, checked.
+
+    :param connection: as Airflow gives it; extras may be texts, as they are in a URI
+    :param api_version: version to use instead of the one in the connection
+    :raises ValueError: if a field is wrong; names the connection and the field and shows a right value
     """
     try:
-        extra = _extra(connection.extra)
+        extra = _parse_extra(connection.extra)
         return WhatsAppConnection(
             config=GraphConfig(
                 credentials=Credentials(
-                    _token(connection.password), _app_secret(extra), timed_proof=_timed_proof(extra.get("proof"))
+                    _parse_token(connection.password),
+                    _parse_app_secret(extra.get("app_secret")),
+                    timed_proof=_parse_proof(extra.get("proof")),
                 ),
-                base_url=base_url_from(connection.host, connection.port),
-                version=version_from(api_version or extra.get("api_version")),
-                timeout=_timeout(extra.get("timeout")),
-                proxy=_proxy(extra.get("proxy")),
-                ca_bundle=_ca_bundle(extra.get("ca_bundle")),
+                base_url=parse_base_url(connection.host, connection.port),
+                version=parse_version(api_version or extra.get("api_version")),
+                timeout=_parse_timeout(extra.get("timeout")),
+                proxy=_parse_proxy(extra.get("proxy")),
+                ca_bundle=_parse_ca_bundle(extra.get("ca_bundle")),
             ),
-            business_id=_business_id(extra.get("business_id")),
+            business_id=parse_business_id(extra["business_id"]) if "business_id" in extra else None,
         )
     except ValueError as error:
         raise ValueError(f"connection {connection.conn_id!r}, {error}") from None
 
 
-def base_url_from(host: str | None, port: int | None = None) -> str:
-    """Address of the Graph API without a trailing slash.
+def parse_base_url(host: str | None, port: int | None = None) -> str:
+    """The base URL of the Graph API, without a trailing slash.
 
-    :param host: with or without scheme, port, path and trailing slash; empty means Meta's own
-    :param port: added where the host has none; 0 counts as none
-    :raises ValueError: not https (http on loopback apart), with userinfo, or not an address at all
+    :param host: address with or without scheme, port, path and trailing slash; empty means Meta's own
+    :param port: port to use when the host has none; 0 counts as none
+    :raises ValueError: if the host is no address, has a user name in it, or is plain http to another machine
     """
     text = (host or "").strip()
     if not text:
         text = DEFAULT_BASE_URL
     if "@" in text:
-        # Not shown: what stands before the @ is most likely a secret.
+        # Do not show the address: what stands before the @ is most likely a secret.
         raise ValueError(
             f"host: the address has a user name or password in it; a right one looks like {DEFAULT_BASE_URL!r}"
         )
@@ -84,7 +134,7 @@ def base_url_from(host: str | None, port: int | None = None) -> str:
         raise ValueError(f"host: {text!r} is not an address; a right one looks like {DEFAULT_BASE_URL!r}")
     name = match["name"].lower()
     if scheme.lower() not in ("https", "http"):
-        raise ValueError(f"host: {text!r} is no web address; a right one looks like {DEFAULT_BASE_URL!r}")
+        raise ValueError(f"host: {text!r} is not a web address; a right one looks like {DEFAULT_BASE_URL!r}")
     if scheme.lower() == "http" and not _is_loopback(name):
         raise ValueError(
             f"host: {text!r} would send the token unencrypted: only https is allowed, http only to loopback "
@@ -117,24 +167,28 @@ def _is_loopback(name: str) -> bool:
     if name == "localhost":
         return True
     try:
-        # Strict on purpose: of the many spellings that some resolvers take for 127.0.0.1 only the plain one counts.
+        # Some resolvers take 127.1, 0x7f000001 and others for 127.0.0.1. Only the plain spelling is accepted, because
+        # the others may lead to another machine.
         return ipaddress.ip_address(name.strip("[]")).is_loopback
     except ValueError:
         return False
 
 
-def _extra(extra: str | None) -> dict[str, Any]:
-    # Not through `extra_dejson`: it takes what is not JSON for empty, and a proof would silently be missing.
+def _parse_extra(extra: str | None) -> dict[str, Any]:
+    """The extra fields that are filled in. A blank one counts as not given, as the form leaves them."""
+    # Airflow's own `extra_dejson` takes text that is not JSON for an empty extra: the app secret would silently be
+    # missing from every request.
     try:
         value = json.loads(extra or "{}")
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise ValueError('extra: not a JSON object; a right one looks like {"business_id": "1906385232743451"}')
-    return value
+    stripped = {name: item.strip() if isinstance(item, str) else item for name, item in value.items()}
+    return {name: item for name, item in stripped.items() if item is not None and item != ""}
 
 
-def _token(password: str | None) -> str:
+def _parse_token(password: str | None) -> str:
     token = (password or "").strip()
     if not token:
         raise ValueError(
@@ -145,29 +199,28 @@ def _token(password: str | None) -> str:
     return token
 
 
-def _app_secret(extra: dict[str, Any]) -> str | None:
-    secret = _text(extra, "app_secret")
-    if secret and not re.fullmatch(r"[!-~]+", secret):
+def _parse_app_secret(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError("app_secret: not a text")
+    if not re.fullmatch(r"[!-~]+", value):
         raise ValueError("app_secret: blanks, line breaks or other characters that no app secret has")
-    return secret
+    return value
 
 
-def _timed_proof(value: Any) -> bool:
-    if value not in (None, "", "timed", "plain"):
+def _parse_proof(value: object) -> bool:
+    if value not in (None, "timed", "plain"):
         raise ValueError(f"proof: {str(value)[:40]!r} is not one of 'timed' and 'plain'")
-    return bool(value != "plain")
+    return value != "plain"
 
 
-def _business_id(value: Any) -> str | None:
-    return None if value is None or value == "" else business_id_from(value)
-
-
-def _timeout(value: Any) -> float:
-    if value is None or value == "":
+def _parse_timeout(value: object) -> float:
+    if value is None:
         return _DEFAULT_TIMEOUT
     try:
-        seconds = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
+        seconds = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
         seconds = math.nan
     if not 0 < seconds <= _LONGEST_TIMEOUT:
         raise ValueError(
@@ -177,29 +230,20 @@ def _timeout(value: Any) -> float:
     return seconds
 
 
-def _proxy(value: Any) -> str | None:
-    if value is None or value == "":
+def _parse_proxy(value: object) -> str | None:
+    if value is None:
         return None
-    if not isinstance(value, str) or not re.fullmatch(r"https?://[!-~]+", value.strip(), re.IGNORECASE):
-        # Not shown: it may hold a password.
+    if not isinstance(value, str) or not re.fullmatch(r"https?://[!-~]+", value, re.IGNORECASE):
+        # Do not show the value: it may contain a password.
         raise ValueError("proxy: not the address of an HTTP proxy; a right one looks like 'http://proxy.example:3128'")
-    return value.strip()
+    return value
 
 
-def _ca_bundle(value: Any) -> str | None:
-    if value is None or value == "":
+def _parse_ca_bundle(value: object) -> str | None:
+    if value is None:
         return None
     if not isinstance(value, str) or not os.path.exists(value):
         raise ValueError(
             f"ca_bundle: {value!r} is no file or folder on this machine; a right one is the path of a PEM file"
         )
     return value
-
-
-def _text(extra: dict[str, Any], name: str) -> str | None:
-    value = extra.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise ValueError(f"{name}: not a text")
-    return value.strip() or None

@@ -1,4 +1,4 @@
-"""What a connection can do, in one message that a person can act on."""
+"""Finds out what a connection can do, and says it in one message that a person can act on."""
 
 from __future__ import annotations
 
@@ -13,170 +13,171 @@ from airflow_provider_whatsapp.graph.errors import (
     GraphTokenError,
     GraphTransportError,
 )
-from airflow_provider_whatsapp.graph.messages import Request
-from airflow_provider_whatsapp.graph.query import CLIENT_WABAS, edge_read, node_read
-from airflow_provider_whatsapp.graph.versions import end_of
+from airflow_provider_whatsapp.graph.query import NodeQuery, build_node_query
+from airflow_provider_whatsapp.graph.versions import last_day_of
 
 if TYPE_CHECKING:
     from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection
     from airflow_provider_whatsapp.transport.sync import GraphClient
 
-_WARN_BEFORE = timedelta(days=14)
-#: What the client edge asks for, and what the owned edge asks for beyond that.
+#: Asks the API what the token itself is.
+TOKEN_QUERY = NodeQuery("debug_token", inspects_own_token=True)
+_WARN_BEFORE_EXPIRY = timedelta(days=14)
+# The permissions that the client edge needs, and those that the owned edge needs in addition.
 _CLIENT_PERMISSIONS = ("whatsapp_business_management", "whatsapp_business_messaging")
 _OWNED_PERMISSIONS = ("business_management",)
 
 
 class Diagnosis:
-    """The findings so far, and whether any of them is an obstacle."""
+    """The findings of one test of a connection."""
 
     def __init__(self) -> None:
         self._problems: list[str] = []
         self._warnings: list[str] = []
-        self._findings: list[str] = []
+        self._confirmations: list[str] = []
 
     @property
     def ok(self) -> bool:
-        """Whether nothing has to be mended."""
+        """Whether the connection can be used as it is."""
         return not self._problems
 
-    def good(self, finding: str) -> None:
-        """Note what works."""
-        self._findings.append(finding)
+    def confirm(self, finding: str) -> None:
+        """Note something that works."""
+        self._confirmations.append(finding)
 
-    def bad(self, finding: str) -> None:
-        """Note what does not work and has to be mended."""
+    def report_problem(self, finding: str) -> None:
+        """Note something that does not work and has to be mended."""
         self._problems.append(f"PROBLEM: {finding}")
 
     def warn(self, finding: str) -> None:
-        """Note what works, for now."""
+        """Note something that works now but soon may not."""
         self._warnings.append(f"WARNING: {finding}")
 
     def __str__(self) -> str:
-        # What has to be done first: the message is shown in a narrow box.
-        findings = [*self._problems, *self._warnings, *self._findings]
+        # Problems come first, because Airflow shows the message in a narrow box.
+        findings = [*self._problems, *self._warnings, *self._confirmations]
         return " ".join(finding if finding.endswith((".", "?")) else f"{finding}." for finding in findings)
 
 
-def read_token(client: GraphClient) -> dict[str, Any]:
-    """What the token is: type, app, validity, expiry, scopes.
+def describe_token(answer: dict[str, Any]) -> dict[str, Any]:
+    """What the token is: its type, app, validity, expiry and permissions.
 
-    https://developers.facebook.com/docs/graph-api/reference/debug_token
-
-    :raises GraphError: the API does not tell
+    :param answer: the node that :data:`TOKEN_QUERY` asks for
+    :raises GraphProtocolError: if the answer does not describe a token
     """
-    token = client.node(Request("debug_token", inspects_own_token=True)).get("data")
+    token = answer.get("data")
     if not isinstance(token, dict):
         raise GraphProtocolError("the answer to debug_token has no `data` object")
     return token
 
 
 def diagnose(client: GraphClient, connection: WhatsAppConnection, *, now: datetime) -> Diagnosis:
-    """The answers to what a person asks of a new connection; one call for each.
+    """What a person wants to know of a new connection, found out with at most three calls.
 
-    :param client: over the connection
-    :param connection: what it says
-    :param now: the time, to judge expiry by
+    :param client: client for the connection
+    :param connection: the connection
+    :param now: the time that the token's expiry and the version's end are compared with
     """
     diagnosis = Diagnosis()
-    if _token(client, diagnosis, now):
-        _business(client, connection, diagnosis)
-    _version(client, connection, diagnosis, now)
+    if _check_token(client, diagnosis, now):
+        _check_business(client, connection, diagnosis)
+    _check_version(client, connection, diagnosis, now)
     return diagnosis
 
 
-def _token(client: GraphClient, diagnosis: Diagnosis, now: datetime) -> bool:
+def _check_token(client: GraphClient, diagnosis: Diagnosis, now: datetime) -> bool:
     try:
-        token = read_token(client)
+        token = describe_token(client.node(TOKEN_QUERY))
     except (GraphTokenError, GraphRequestError, GraphTransportError) as error:
-        # Every call would end the same.
-        diagnosis.bad(f"Token: {error}")
+        # Stop here: every other call would end in the same error.
+        diagnosis.report_problem(f"Token: {error}")
         return False
     except GraphError as error:
-        # Not every token may ask about itself; the calls that follow tell as well whether it works.
+        # Some tokens are not allowed to ask about themselves. The calls that follow show whether such a token works.
         diagnosis.warn(f"Token: the API refused to describe it: {error}")
         return True
     if token.get("is_valid") is not True:
         reason = token.get("error")
         told = reason.get("message") if isinstance(reason, dict) else None
-        diagnosis.bad(
+        diagnosis.report_problem(
             f"Token: not valid{f' ({told})' if told else ''}. Create a new one and put it in the connection's password"
         )
         return False
-    diagnosis.good(f"Token: valid, {_owner(token)}")
-    _expiry(token.get("expires_at"), diagnosis, now)
-    _permissions(token.get("scopes"), diagnosis)
+    diagnosis.confirm(f"Token: valid, {_describe_owner(token)}")
+    _check_expiry(token.get("expires_at"), diagnosis, now)
+    _check_permissions(token.get("scopes"), diagnosis)
     return True
 
 
-def _owner(token: dict[str, Any]) -> str:
+def _describe_owner(token: dict[str, Any]) -> str:
     kind = str(token.get("type") or "unknown type").lower().replace("_", " ")
     who = f" {token['user_id']}" if token.get("user_id") else ""
     return f"{kind}{who} of the app {token.get('application') or 'without a name'} ({token.get('app_id') or '?'})"
 
 
-def _expiry(expires_at: object, diagnosis: Diagnosis, now: datetime) -> None:
+def _check_expiry(expires_at: object, diagnosis: Diagnosis, now: datetime) -> None:
     if not isinstance(expires_at, int) or expires_at == 0:
-        diagnosis.good("It does not expire")
+        diagnosis.confirm("It does not expire")
         return
     try:
         end = datetime.fromtimestamp(expires_at, timezone.utc)
     except (OverflowError, ValueError, OSError):
         diagnosis.warn("Its expiry cannot be read")
         return
-    if end - now < _WARN_BEFORE:
+    if end - now < _WARN_BEFORE_EXPIRY:
         diagnosis.warn(f"It expires on {end:%Y-%m-%d}, in {max(0, (end - now).days)} days: create a new one in time")
     else:
-        diagnosis.good(f"It expires on {end:%Y-%m-%d}")
+        diagnosis.confirm(f"It expires on {end:%Y-%m-%d}")
 
 
-def _permissions(scopes: object, diagnosis: Diagnosis) -> None:
+def _check_permissions(scopes: object, diagnosis: Diagnosis) -> None:
     granted = {scope for scope in scopes if isinstance(scope, str)} if isinstance(scopes, list) else set()
     if missing := _missing(_CLIENT_PERMISSIONS, granted):
-        diagnosis.bad(f"Permissions: the token lacks {missing}. Create one with it for the same system user")
+        diagnosis.report_problem(f"Permissions: the token lacks {missing}. Create one with it for the same system user")
     else:
-        diagnosis.good("Permissions: complete for the client edge")
+        diagnosis.confirm("Permissions: complete for the client edge")
     if missing := _missing(_OWNED_PERMISSIONS, granted):
-        diagnosis.good(f"The owned edge would need {missing} too")
+        diagnosis.confirm(f"The owned edge would need {missing} too")
 
 
 def _missing(needed: Sequence[str], granted: Iterable[str]) -> str:
     return " and ".join(permission for permission in needed if permission not in set(granted))
 
 
-def _business(client: GraphClient, connection: WhatsAppConnection, diagnosis: Diagnosis) -> None:
+def _check_business(client: GraphClient, connection: WhatsAppConnection, diagnosis: Diagnosis) -> None:
     if connection.business_id is None:
-        diagnosis.good("Business: none in the connection, each task names its own")
+        diagnosis.confirm("Business: none in the connection, each task names its own")
         return
     try:
-        business = client.node(*node_read(connection.business_id))
+        business = client.node(build_node_query(connection.business_id))
     except GraphError as error:
-        diagnosis.bad(f"Business {connection.business_id}: cannot be read. {error}")
+        diagnosis.report_problem(f"Business {connection.business_id}: cannot be read. {error}")
         return
-    diagnosis.good(f"Business: {business.get('name') or 'without a name'} ({connection.business_id})")
+    diagnosis.confirm(f"Business: {business.get('name') or 'without a name'} ({connection.business_id})")
     if connection.config.credentials.app_secret is not None:
-        diagnosis.good("App secret: its proof is accepted")
+        diagnosis.confirm("App secret: its proof is accepted")
     try:
-        read = edge_read(f"{connection.business_id}/{CLIENT_WABAS}", fields="id", max_items=1)
-        found = any(page.rows for page in client.pages(read))
+        found = any(page.rows for page in client.pages(connection.waba_query(fields="id", max_items=1)))
     except GraphError as error:
-        diagnosis.bad(f"Client accounts: cannot be listed. {error}")
+        diagnosis.report_problem(f"Client accounts: cannot be listed. {error}")
     else:
-        diagnosis.good(
+        diagnosis.confirm(
             "Client accounts: readable"
             if found
             else "Client accounts: readable, but there are none; is the system user an admin of the right business?"
         )
 
 
-def _version(client: GraphClient, connection: WhatsAppConnection, diagnosis: Diagnosis, now: datetime) -> None:
+def _check_version(client: GraphClient, connection: WhatsAppConnection, diagnosis: Diagnosis, now: datetime) -> None:
     version = connection.config.version
-    end = end_of(version)
+    last_day = last_day_of(version)
     if other := client.other_versions:
-        diagnosis.bad(f"API version: {version} was asked for, {' and '.join(other)} answered; set api_version to that")
-    elif end is None:
-        diagnosis.good(f"API version: {version}")
-    elif end <= now.date():
-        diagnosis.warn(f"API version: {version} ended on {end:%Y-%m-%d}; set a newer api_version")
+        diagnosis.report_problem(
+            f"API version: {version} was asked for, {' and '.join(other)} answered; set api_version to that"
+        )
+    elif last_day is None:
+        diagnosis.confirm(f"API version: {version}")
+    elif last_day <= now.date():
+        diagnosis.warn(f"API version: {version} ended on {last_day:%Y-%m-%d}; set a newer api_version")
     else:
-        diagnosis.good(f"API version: {version}, until {end:%Y-%m-%d}")
+        diagnosis.confirm(f"API version: {version}, until {last_day:%Y-%m-%d}")

@@ -1,52 +1,41 @@
-"""The calls of the Graph API that a DAG makes, over an Airflow connection."""
+"""Calls of the Graph API over an Airflow connection."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
-from airflow.sdk.log import mask_secret
 
-from airflow_provider_whatsapp import _compat
 from airflow_provider_whatsapp.get_provider_info import get_provider_info
-from airflow_provider_whatsapp.graph.errors import GraphError
-from airflow_provider_whatsapp.graph.query import (
-    CLIENT_WABAS,
-    OWNED_WABAS,
-    EdgeRead,
-    business_id_from,
-    edge_read,
-    node_read,
-)
+from airflow_provider_whatsapp.graph import GraphError
+from airflow_provider_whatsapp.graph.query import build_edge_query, build_node_query
+from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection, aload_connection, load_connection
+from airflow_provider_whatsapp.hooks._diagnosis import TOKEN_QUERY, describe_token, diagnose
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from airflow_provider_whatsapp.graph.config import GraphConfig
-    from airflow_provider_whatsapp.graph.query import Query
-    from airflow_provider_whatsapp.graph.retry import RetryPolicy
-    from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection
+    from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery, Query
     from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
     from airflow_provider_whatsapp.transport.sync import GraphClient
 
-#: Edges of a business that list WABAs, by the short name that users give.
-EDGES = {"client": CLIENT_WABAS, "owned": OWNED_WABAS}
+__all__ = ["WhatsAppHook"]
 
 
 class WhatsAppHook(BaseHook):
     """Reads WhatsApp Business Accounts (WABAs) and what hangs on them: a complete list, or an error.
 
-    Every listing raises :class:`~airflow_provider_whatsapp.graph.GraphError` when it cannot be completed, and
-    ``ValueError`` before anything is sent when what it was asked for makes no sense.
+    Every method that lists raises :class:`~airflow_provider_whatsapp.graph.GraphError` when the listing cannot be
+    completed, and ``ValueError`` before anything is sent when an argument is wrong.
 
     https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/business/client_whatsapp_business_accounts
 
-    :param whatsapp_conn_id: connection of type ``whatsapp``
-    :param api_version: ``vN.0``; beats the one in the connection
+    :param whatsapp_conn_id: Airflow connection of type ``whatsapp``
+    :param api_version: version of the Graph API, ``vN.0``, to use instead of the one in the connection
     """
 
     conn_name_attr = "whatsapp_conn_id"
@@ -56,14 +45,14 @@ class WhatsAppHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """The form's standard fields, for Airflow 3.1; later ones read the provider's declaration."""
+        """The standard fields of the connection form, for Airflow 3.1; later versions read the declaration."""
         behaviour = _declared_form()["ui-field-behaviour"]
         return {name.replace("-", "_"): value for name, value in behaviour.items()}
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """The form's own fields, for Airflow 3.1; later ones read the provider's declaration."""
-        # Here, since only that Airflow's server has them.
+        """The extra fields of the connection form, for Airflow 3.1; later versions read the declaration."""
+        # Imported here, because only the API server of Airflow 3.1 has wtforms.
         from wtforms import PasswordField, StringField
 
         return {
@@ -78,52 +67,36 @@ class WhatsAppHook(BaseHook):
         self.whatsapp_conn_id = whatsapp_conn_id
         self.api_version = api_version
 
-    def iter_client_wabas(
-        self, business_id: str | int | None = None, **query: Unpack[Query]
+    def iter_wabas(
+        self, business_id: str | int | None = None, *, edge: str = "client", **query: Unpack[Query]
     ) -> Iterator[dict[str, Any]]:
-        """The WABAs that clients share with the business, one by one, in constant memory.
+        """The WABAs of a business, one by one, with one page of them in memory.
 
-        :param business_id: business portfolio id; default that of the connection
+        :param business_id: id of the business portfolio; that of the connection by default
+        :param edge: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         """
-        return self._rows(self.waba_read("client", business_id, **query))
+        return self._iter_rows(self._connection.waba_query(business_id, edge=edge, **query))
 
-    def list_client_wabas(self, business_id: str | int | None = None, **query: Unpack[Query]) -> list[dict[str, Any]]:
-        """The WABAs that clients share with the business.
+    def list_wabas(
+        self, business_id: str | int | None = None, *, edge: str = "client", **query: Unpack[Query]
+    ) -> list[dict[str, Any]]:
+        """The WABAs of a business as a list.
 
-        :param business_id: business portfolio id; default that of the connection
+        :param business_id: id of the business portfolio; that of the connection by default
+        :param edge: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         """
-        return list(self.iter_client_wabas(business_id, **query))
-
-    def iter_owned_wabas(
-        self, business_id: str | int | None = None, **query: Unpack[Query]
-    ) -> Iterator[dict[str, Any]]:
-        """The WABAs that the business owns, one by one, in constant memory.
-
-        https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/business/owned_whatsapp_business_accounts
-
-        :param business_id: business portfolio id; default that of the connection
-        :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
-        """
-        return self._rows(self.waba_read("owned", business_id, **query))
-
-    def list_owned_wabas(self, business_id: str | int | None = None, **query: Unpack[Query]) -> list[dict[str, Any]]:
-        """The WABAs that the business owns.
-
-        :param business_id: business portfolio id; default that of the connection
-        :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
-        """
-        return list(self.iter_owned_wabas(business_id, **query))
+        return list(self.iter_wabas(business_id, edge=edge, **query))
 
     def iter_edge(self, path: str, **query: Unpack[Query]) -> Iterator[dict[str, Any]]:
-        """The rows of any paged edge, one by one, in constant memory.
+        """The rows of any paged edge, one by one, with one page of them in memory.
 
         :param path: node and edge, e.g. ``"<waba id>/phone_numbers"``
-        :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`; without ``fields``, edges other
-            than those of accounts, phone numbers, templates and businesses give ids only
+        :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`. Without ``fields``, only accounts,
+            phone numbers, message templates and businesses come with more than their ids
         """
-        return self._rows(edge_read(path, **query))
+        return self._iter_rows(build_edge_query(path, **query))
 
     def iter_businesses(self, **query: Unpack[Query]) -> Iterator[dict[str, Any]]:
         """The businesses that the token can see, one by one.
@@ -137,54 +110,62 @@ class WhatsAppHook(BaseHook):
     ) -> dict[str, Any]:
         """One node.
 
-        :param path: its id, or ``me``
-        :param fields: sequence of names or comma string, nested ``{}`` allowed; default ``id,name``
-        :param params: further query parameters
+        :param path: id of the node, or ``me``
+        :param fields: sequence of names or comma string, nested ``{}`` allowed; ``id,name`` by default
+        :param params: further query parameters; values that are not ``str`` are sent as JSON
         """
-        return self.get_conn().node(*node_read(path, fields=fields, params=params))
+        return self._get_node(build_node_query(path, fields=fields, params=params))
 
     def debug_token(self) -> dict[str, Any]:
-        """What the token is: type, app, validity, expiry, scopes."""
-        from airflow_provider_whatsapp.hooks._diagnosis import read_token
+        """What the token is: its type, app, validity, expiry and permissions.
 
-        return read_token(self.get_conn())
+        https://developers.facebook.com/docs/graph-api/reference/debug_token
+        """
+        return describe_token(self._get_node(TOKEN_QUERY))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Whether the connection works, and a message that says what does and what does not. Never raises."""
-        from airflow_provider_whatsapp.hooks._diagnosis import diagnose
-
+        """Whether the connection works, and a message that says what works and what does not. Never raises."""
         try:
-            diagnosis = diagnose(self.get_conn(), self._connection, now=datetime.now(timezone.utc))
+            diagnosis = diagnose(self._client, self._connection, now=datetime.now(timezone.utc))
         except (ValueError, GraphError) as error:
-            # Airflow tests under a name that nobody gave.
+            # Airflow tests a connection under a made-up id, which means nothing to the reader.
             return False, str(error).removeprefix(f"connection {self.whatsapp_conn_id!r}, ")
         except Exception as error:
-            # No text: it was written by nobody here, and may hold anything.
+            # Without the exception's text: it comes from another library and may contain a secret.
             return False, f"The connection could not be tested: {type(error).__name__}."
         return diagnosis.ok, str(diagnosis)
 
-    async def aiter_client_wabas(
-        self, business_id: str | int | None = None, **query: Unpack[Query]
-    ) -> AsyncIterator[dict[str, Any]]:
-        """The WABAs that clients share with the business, for an event loop.
+    async def aiter_wabas(
+        self, business_id: str | int | None = None, *, edge: str = "client", **query: Unpack[Query]
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """The WABAs of a business, one by one, for an event loop.
 
-        :param business_id: business portfolio id; default that of the connection
+        :param business_id: id of the business portfolio; that of the connection by default
+        :param edge: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         """
-        connection = await self._aconnection()
-        read = _waba_read("client", _business_id(business_id, connection), query)
-        async with aclosing(_arows(connection, read)) as rows:
+        connection = await aload_connection(self)
+        async with aclosing(_aiter_rows(connection, connection.waba_query(business_id, edge=edge, **query))) as rows:
             async for row in rows:
                 yield row
 
-    async def aiter_edge(self, path: str, **query: Unpack[Query]) -> AsyncIterator[dict[str, Any]]:
-        """The rows of any paged edge, for an event loop.
+    async def aiter_edge(self, path: str, **query: Unpack[Query]) -> AsyncGenerator[dict[str, Any], None]:
+        """The rows of any paged edge, one by one, for an event loop.
 
         :param path: node and edge, e.g. ``"<waba id>/phone_numbers"``
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         """
-        read = edge_read(path, **query)
-        async with aclosing(_arows(await self._aconnection(), read)) as rows:
+        edge_query = build_edge_query(path, **query)
+        async with aclosing(_aiter_rows(await aload_connection(self), edge_query)) as rows:
+            async for row in rows:
+                yield row
+
+    async def aiter_businesses(self, **query: Unpack[Query]) -> AsyncGenerator[dict[str, Any], None]:
+        """The businesses that the token can see, one by one, for an event loop.
+
+        :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
+        """
+        async with aclosing(self.aiter_edge("me/businesses", **query)) as rows:
             async for row in rows:
                 yield row
 
@@ -193,70 +174,40 @@ class WhatsAppHook(BaseHook):
     ) -> dict[str, Any]:
         """One node, for an event loop.
 
-        :param path: its id, or ``me``
-        :param fields: sequence of names or comma string, nested ``{}`` allowed; default ``id,name``
-        :param params: further query parameters
+        :param path: id of the node, or ``me``
+        :param fields: sequence of names or comma string, nested ``{}`` allowed; ``id,name`` by default
+        :param params: further query parameters; values that are not ``str`` are sent as JSON
         """
-        request, wanted = node_read(path, fields=fields, params=params)
-        async with _async_client(await self._aconnection()) as client:
-            return await client.node(request, wanted)
+        return await self._aget_node(build_node_query(path, fields=fields, params=params))
 
-    async def aget_config(self) -> GraphConfig:
-        """What the connection says now, read anew each time, for an event loop."""
-        return (await self._aconnection()).config
+    async def adebug_token(self) -> dict[str, Any]:
+        """What the token is: its type, app, validity, expiry and permissions, for an event loop.
 
-    def get_conn(self, *, policy: RetryPolicy | None = None) -> GraphClient:
-        """The client that the hook's own calls go through, or one that is as patient as it is told.
-
-        :param policy: how patient to be; default that of the hook's own calls
+        https://developers.facebook.com/docs/graph-api/reference/debug_token
         """
-        if policy is None:
-            return self._client
-        from airflow_provider_whatsapp.transport.sync import GraphClient
+        return describe_token(await self._aget_node(TOKEN_QUERY))
 
-        return GraphClient(self._connection.config, policy=policy)
-
-    def waba_read(self, edge: str, business_id: str | int | None = None, **query: Unpack[Query]) -> EdgeRead:
-        """What :meth:`GraphClient.pages` needs to list the WABAs of a business page by page.
-
-        :param edge: ``"client"`` or ``"owned"``
-        :param business_id: business portfolio id; default that of the connection
-        :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
-        :raises ValueError: naming the parameter and what was wrong with it
-        """
-        if business_id is None:
-            business_id = _business_id(None, self._connection)
-        return _waba_read(edge, business_id_from(business_id), query)
-
-    def _rows(self, read: EdgeRead) -> Iterator[dict[str, Any]]:
-        for page in self.get_conn().pages(read):
+    def _iter_rows(self, query: EdgeQuery) -> Iterator[dict[str, Any]]:
+        for page in self._client.pages(query):
             yield from page.rows
+
+    def _get_node(self, query: NodeQuery) -> dict[str, Any]:
+        return self._client.node(query)
+
+    async def _aget_node(self, query: NodeQuery) -> dict[str, Any]:
+        async with _open_async_client(await aload_connection(self)) as client:
+            return await client.node(query)
 
     @cached_property
     def _client(self) -> GraphClient:
-        # Here, since neither library shall load while a DAG file is parsed.
+        # Imported here, because parsing a DAG file must not wait for an HTTP library.
         from airflow_provider_whatsapp.transport.sync import GraphClient
 
         return GraphClient(self._connection.config)
 
     @cached_property
     def _connection(self) -> WhatsAppConnection:
-        from airflow_provider_whatsapp.hooks._connection import read_connection
-
-        connection = read_connection(self.get_connection(self.whatsapp_conn_id), api_version=self.api_version)
-        for secret in connection.config.credentials.secrets:
-            mask_secret(secret)
-        return connection
-
-    async def _aconnection(self) -> WhatsAppConnection:
-        from airflow_provider_whatsapp.hooks._connection import read_connection
-
-        connection = read_connection(
-            await _compat.aget_connection(self, self.whatsapp_conn_id), api_version=self.api_version
-        )
-        for secret in connection.config.credentials.secrets:
-            await _compat.amask_secret(secret)
-        return connection
+        return load_connection(self)
 
 
 def _declared_form() -> dict[str, Any]:
@@ -264,31 +215,15 @@ def _declared_form() -> dict[str, Any]:
     return form
 
 
-def _waba_read(edge: str, business_id: str, query: Query) -> EdgeRead:
-    if edge not in EDGES:
-        raise ValueError(f"edge: {edge!r} is not one of {', '.join(map(repr, EDGES))}")
-    return edge_read(f"{business_id}/{EDGES[edge]}", **query)
-
-
-def _business_id(business_id: str | int | None, connection: WhatsAppConnection) -> str:
-    if business_id is not None:
-        return business_id_from(business_id)
-    if connection.business_id is None:
-        raise ValueError(
-            "business_id: neither given nor in the connection's extra; Business Settings, Business Info shows it, "
-            "e.g. '1906385232743451'"
-        )
-    return connection.business_id
-
-
-def _async_client(connection: WhatsAppConnection) -> AsyncGraphClient:
+def _open_async_client(connection: WhatsAppConnection) -> AsyncGraphClient:
+    # Imported here, because parsing a DAG file must not wait for an HTTP library.
     from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 
     return AsyncGraphClient(connection.config)
 
 
-async def _arows(connection: WhatsAppConnection, read: EdgeRead) -> AsyncGenerator[dict[str, Any], None]:
-    async with _async_client(connection) as client, aclosing(client.pages(read)) as pages:
+async def _aiter_rows(connection: WhatsAppConnection, query: EdgeQuery) -> AsyncGenerator[dict[str, Any], None]:
+    async with _open_async_client(connection) as client, aclosing(client.pages(query)) as pages:
         async for page in pages:
             for row in page.rows:
                 yield row

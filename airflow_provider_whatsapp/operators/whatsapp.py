@@ -1,4 +1,4 @@
-"""Lists the WhatsApp Business Accounts (WABAs) of a business into XCom or object storage."""
+"""Operators that list WhatsApp Business Accounts (WABAs) into XCom or object storage."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException
-from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.operators._listing import WabaListing, failing_fast
+from airflow_provider_whatsapp.graph.retry import Patience
+from airflow_provider_whatsapp.operators._listing import WabaTask
+from airflow_provider_whatsapp.operators._progress import failing_fast
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_whatsapp.storage.target import Target
 
-_IF_EXISTS = ("overwrite", "fail", "skip")
-_IF_EMPTY = ("succeed", "skip", "fail")
+__all__ = ["WhatsAppListWabasOperator"]
+
+_CHOICES = {"if_exists": ("overwrite", "fail", "skip"), "if_empty": ("succeed", "skip", "fail")}
 
 
-class WhatsAppListClientWabasOperator(WabaListing):
-    """Lists the WABAs that clients share with a business (or that it owns): a complete list, or an error.
+class WhatsAppListWabasOperator(WabaTask):
+    """Lists the WABAs of a business: a complete list, or an error.
 
     XCom ``return_value`` is the list of rows or, with ``output_path``, a small manifest: ``uri``, ``format``,
     ``count``, ``bytes``, ``sha256``, ``pages``, ``business_id``, ``edge``, ``fields``, ``truncated``. An ``Asset``
@@ -27,15 +29,30 @@ class WhatsAppListClientWabasOperator(WabaListing):
 
     https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/business/client_whatsapp_business_accounts
 
-    All parameters of :class:`~airflow_provider_whatsapp.operators._listing.WabaListing`, and:
-
-    :param if_exists: what an object that is there already means: ``"overwrite"``, ``"fail"`` or ``"skip"``
-        (the task, before anything is asked of the API)
-    :param if_empty: what a list without accounts means: ``"succeed"``, ``"skip"`` (the task) or ``"fail"``;
-        after the latter two, what was there before stays
+    :param business_id: id of the business portfolio; that of the connection by default
+    :param edge: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
+    :param fields: sequence of names or comma string, nested ``{}`` allowed; id, name and ten more by default
+    :param ownership_types: sequence or comma string of ``SELF``, ``CLIENT_OWNED``, ``ON_BEHALF_OF``; all by default
+    :param created_after: datetime, ISO 8601 string or unix seconds; UTC where no zone is given
+    :param created_before: datetime, ISO 8601 string or unix seconds; UTC where no zone is given
+    :param filtering: list of ``{"field", "operator", "value"}``, added to the filters above
+    :param sort: ``"creation_time_ascending"`` or ``"creation_time_descending"``; the API's own order by default
+    :param page_size: number of accounts to ask for in one request
+    :param max_items: number of accounts after which to stop; unlimited by default
+    :param output_path: address of the object to write, any ``ObjectStoragePath`` URL; the rows go to XCom by default.
+        The object appears whole or not at all. Each mapped task needs an object of its own:
+        ``"s3://bucket/{{ task.business_id }}.ndjson"``
+    :param output_conn_id: Airflow connection of the store; the one in the URL by default, else the store's own default
+    :param output_format: ``"ndjson"``, ``"jsonl"``, ``"json"`` or ``"csv"``; by default the suffix of ``output_path``
+        decides, which may be followed by ``.gz``
+    :param whatsapp_conn_id: Airflow connection of type ``whatsapp``
+    :param if_exists: what to do when the object exists already: ``"overwrite"`` it, ``"fail"`` the task, or ``"skip"``
+        the task. The latter two are decided before the API is called
+    :param if_empty: what to do when there are no accounts: ``"succeed"``, ``"skip"`` the task or ``"fail"`` it. After
+        the latter two, an object that existed before is unchanged
     """
 
-    template_fields: Sequence[str] = (*WabaListing.template_fields, "if_exists", "if_empty")
+    template_fields: Sequence[str] = (*WabaTask.template_fields, "if_exists", "if_empty")
     ui_color = "#d8f5e3"
 
     def __init__(self, *, if_exists: str = "overwrite", if_empty: str = "succeed", **kwargs: Any) -> None:
@@ -46,38 +63,34 @@ class WhatsAppListClientWabasOperator(WabaListing):
     def execute(self, context: Context) -> list[dict[str, Any]] | dict[str, Any]:
         """The rows, or the manifest of the object that holds them.
 
-        :raises AirflowFailException: what a retry cannot mend: bad input, token, permission
+        :raises AirflowFailException: if a retry cannot help: bad input, a bad token, a missing permission
         :raises AirflowSkipException: as ``if_exists`` and ``if_empty`` say
-        :raises GraphError: a passing fault, left to the task's ``retries``
+        :raises GraphError: if the fault may pass; Airflow then retries as the task's ``retries`` say
         """
         with failing_fast(ValueError):
-            for name, choices in (("if_exists", _IF_EXISTS), ("if_empty", _IF_EMPTY)):
-                if getattr(self, name) not in choices:
-                    raise ValueError(f"{name}: {getattr(self, name)!r} is not one of {', '.join(map(repr, choices))}")
-            hook = WhatsAppHook(self.whatsapp_conn_id)
-            read = self._read(hook)
-            target = self._target()
-            client = hook.get_conn()
-        if target is not None:
-            self._check_existing(target)
-        with failing_fast(), client:
-            progress = self._progress(client, read)
-            if target is None:
-                rows = list(progress)
-                self._check_empty(len(rows))
-                self._warn_if_too_long_to_map_over(rows)
-                return rows
+            self._check_choices()
+            connection = self._load_connection()
+            query = self._build_query(connection)
+            target = self._open_target()
 
-            def before_publish(count: int) -> None:
-                self._check_empty(count)
-                self._check_existing(target)
+        def check(count: int) -> None:
+            self._check_empty(count)
+            self._check_exists(target)
 
-            return self._to_object(context, progress, progress, read, target, before_publish=before_publish)
+        self._check_exists(target)
+        with failing_fast(), self._open_client(connection, Patience()) as client:
+            listing = self._start_listing(client, query)
+            return self._deliver(context, listing, listing, query, target, check=check)
 
-    def _check_existing(self, target: Target) -> None:
-        if self.if_exists == "overwrite" or not target.exists():
+    def _check_choices(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}: {getattr(self, name)!r} is not one of {', '.join(map(repr, choices))}")
+
+    def _check_exists(self, target: Target | None) -> None:
+        if target is None or self.if_exists == "overwrite" or not target.exists():
             return
-        message = f"{target.uri} is there already, and if_exists is {self.if_exists!r}"
+        message = f"{target.uri} exists already, and if_exists is {self.if_exists!r}"
         raise AirflowSkipException(message) if self.if_exists == "skip" else AirflowFailException(message)
 
     def _check_empty(self, count: int) -> None:

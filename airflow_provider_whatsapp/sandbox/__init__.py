@@ -25,8 +25,10 @@ here.
 
 from __future__ import annotations
 
+from airflow_provider_whatsapp.transport.clock import no_waits
+
 from .command import main
 from .faults import Fault
 from .server import GraphSandbox, ReceivedRequest
 
-__all__ = ["Fault", "GraphSandbox", "ReceivedRequest", "main"]
+__all__ = ["Fault", "GraphSandbox", "ReceivedRequest", "main", "no_waits"]

@@ -1,62 +1,59 @@
-"""Waits until the WhatsApp Business Accounts (WABAs) of a business are as they should be."""
+"""Sensors that wait for WhatsApp Business Accounts (WABAs)."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_whatsapp import graph
-from airflow_provider_whatsapp._compat import (
-    AirflowFailException,
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    AirflowTaskTimeout,
-    conf,
-)
-from airflow_provider_whatsapp.graph.condition import Tally, condition_from
-from airflow_provider_whatsapp.graph.errors import GraphApiError, GraphError
-from airflow_provider_whatsapp.graph.fields import join_fields
-from airflow_provider_whatsapp.graph.retry import RetryPolicy
-from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.operators._listing import WabaListing, failing_fast
-from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppClientWabasTrigger
+from airflow_provider_whatsapp._compat import AirflowFailException, AirflowSensorTimeout, conf
+from airflow_provider_whatsapp.graph import GraphError
+from airflow_provider_whatsapp.graph.condition import Tally, build_condition
+from airflow_provider_whatsapp.graph.query import EdgeQuery
+from airflow_provider_whatsapp.graph.retry import Patience
+from airflow_provider_whatsapp.operators._listing import WabaTask
+from airflow_provider_whatsapp.operators._progress import failing_fast
+from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_whatsapp.graph.condition import Condition
-    from airflow_provider_whatsapp.graph.query import EdgeRead
+    from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection
 
-# How much later than the trigger Airflow itself ends the wait, should the trigger be unable to.
-_BACKSTOP = timedelta(minutes=5)
-# What lasts longer than a moment is waited for between two looks, where no worker slot is held.
-_ONE_LOOK = RetryPolicy(longest_named_wait=5.0, budget=30.0)
+__all__ = ["WhatsAppWabasSensor"]
+
+# A trigger ends the wait at its deadline. Airflow ends it this much later if the trigger does not run at all.
+_GRACE_AFTER_DEADLINE = timedelta(minutes=5)
+# One look holds a worker slot, so it waits only for short faults; longer ones are waited for between two looks.
+_PATIENCE_OF_A_LOOK = Patience(longest_named_wait=5.0, budget=30.0)
 
 
-class WhatsAppClientWabasSensor(WabaListing, BaseSensorOperator):
-    """Waits for WABAs, and gives those it waited for to XCom as the operator does.
+class WhatsAppWabasSensor(WabaTask, BaseSensorOperator):
+    """Waits for WABAs, and gives those that it waited for to XCom or object storage as the list operator does.
 
-    Poke, reschedule and deferrable mode give the same answer for the same accounts. Passing faults and throttles do
-    not end the wait; an error that a retry cannot mend does at once.
+    The modes poke, reschedule and deferrable give the same result for the same accounts. Faults that pass and rate
+    limits do not end the wait. An error that a retry cannot mend ends it at once.
 
-    All parameters of :class:`~airflow_provider_whatsapp.operators._listing.WabaListing` and of every sensor
-    (``timeout``, ``poke_interval``, ``mode``, ``soft_fail``, ``exponential_backoff``, ...), and the condition;
-    without one, that at least one account is there:
+    The query and output parameters are those of
+    :class:`~airflow_provider_whatsapp.operators.whatsapp.WhatsAppListWabasOperator` (``business_id`` to
+    ``whatsapp_conn_id``); ``timeout``, ``poke_interval``, ``mode``, ``soft_fail``, ``exponential_backoff`` and the rest
+    are those of every Airflow sensor. The condition, by default that there is at least one account:
 
-    :param waba_ids: all of these accounts are there (a sequence or comma string of ids); only they are given
-    :param min_count: at least so many accounts are there
-    :param where: value or list of values by field, ``{"account_review_status": "APPROVED"}``; dots lead into objects,
-        and only accounts that have these values count and are given
-    :param deferrable: wait in the triggerer, without a worker slot; default ``[operators] default_deferrable``
+    :param waba_ids: ids of accounts that must all be there, as a sequence or a comma string; only these are delivered
+    :param min_count: number of accounts that must be there
+    :param where: value or list of values by field, e.g. ``{"account_review_status": "APPROVED"}``; only accounts with
+        these values count and are delivered. A dot in the name of a field leads into an object
+    :param deferrable: whether to wait in the triggerer, without a worker slot; Airflow's
+        ``[operators] default_deferrable`` by default
     """
 
-    template_fields: Sequence[str] = (*WabaListing.template_fields, "waba_ids", "min_count", "where")
-    template_fields_renderers = {**WabaListing.template_fields_renderers, "where": "json"}  # noqa: RUF012  # as Airflow has it
+    template_fields: Sequence[str] = (*WabaTask.template_fields, "waba_ids", "min_count", "where")
+    template_fields_renderers = {**WabaTask.template_fields_renderers, "where": "json"}  # noqa: RUF012  # as Airflow has it
     ui_color = "#e6f1f2"
 
     def __init__(
@@ -73,154 +70,138 @@ class WhatsAppClientWabasSensor(WabaListing, BaseSensorOperator):
         self.min_count = min_count
         self.where = where
         self.deferrable = deferrable
-        #: The account that is waited for, when it is a single one.
+        #: Id of the account that is waited for, when it is a single one.
         self.awaited_waba_id: str | None = None
-        # When the API asked not to be called before, unix seconds.
+        # All times in unix seconds: the API asked for no call before the first, the wait has lasted since the second
+        # and ends at the third.
         self._not_before = 0.0
+        self._started = 0.0
+        self._deadline = 0.0
 
     def execute(self, context: Context) -> Any:
         """The rows that were waited for, or the manifest of the object that holds them.
 
-        :raises AirflowFailException: what waiting cannot mend: bad input, token, permission
-        :raises AirflowSensorTimeout: the condition was not met in time
+        :raises AirflowFailException: if waiting cannot help: bad input, a bad token, a missing permission
+        :raises AirflowSensorTimeout: if the condition was not met in time
         """
-        if not self.deferrable:
-            return super().execute(context)
-        started = time.time()
-        return self._look_or_defer(context, started, started + self.timeout)
+        now = time.time()
+        return self._look_until_met(context, started=now, deadline=now + self.timeout)
 
     def execute_complete(self, context: Context, event: Any) -> Any:
-        """The same, after the trigger: the rows are read afresh, and waited for again if they are gone.
+        """The rows that were waited for, or the manifest of the object that holds them, after a trigger fired.
 
-        :param event: of :class:`~airflow_provider_whatsapp.triggers.whatsapp.WhatsAppClientWabasTrigger`
+        The rows are read again, and waited for again if the condition is no longer met.
+
+        :param event: event of :class:`~airflow_provider_whatsapp.triggers.whatsapp.WhatsAppWabasTrigger`
         """
         status = event.get("status") if isinstance(event, dict) else None
-        if status == "timeout":
-            # A last look, as the modes on a worker take it.
-            return self._look_or_defer(context, event["started"], deadline=0.0)
         if status == "error":
             error = _error_of(event)
             raise AirflowFailException(str(error)) from error
-        if status != "met":
+        if status not in ("met", "timeout"):
             raise AirflowFailException(f"the trigger fired an event without a known status: {status!r}")
-        return self._look_or_defer(context, event["started"], event["deadline"])
+        deadline = event["deadline"]
+        if status == "timeout":
+            # The triggerer's clock says that the wait is over; this worker's may be behind.
+            deadline = min(deadline, time.time())
+        return self._look_until_met(context, started=event["started"], deadline=deadline)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Whether the condition is met, with the rows or the manifest if it is."""
         if time.time() < self._not_before:
             return PokeReturnValue(False)
-        hook, read, condition = self._checked()
+        connection, query, condition = self._prepare()
         with failing_fast(ValueError):
-            target = self._target()
-            client = hook.get_conn(policy=_ONE_LOOK)
+            target = self._open_target()
         tally = Tally(condition)
+
+        def check(count: int) -> None:
+            self.log.info(
+                "%d accounts count; the condition is %s", tally.count, "met" if tally.is_met else "not met yet"
+            )
+            if not tally.is_met:
+                raise _NotMetError
+
         try:
-            with failing_fast((GraphError, ValueError)), client:
-                progress = self._progress(client, read)
-                rows = tally.matching(progress)
-                if target is None:
-                    found = list(rows)
-                    self._tell(tally)
-                    if not tally.met:
-                        return PokeReturnValue(False)
-                    self._warn_if_too_long_to_map_over(found)
-                    return PokeReturnValue(True, found)
-
-                def before_publish(count: int) -> None:
-                    self._tell(tally)
-                    if not tally.met:
-                        raise _NotMetError
-
-                manifest = self._to_object(context, rows, progress, read, target, before_publish=before_publish)
-                return PokeReturnValue(True, manifest)
+            with (
+                failing_fast((GraphError, ValueError)),
+                self._open_client(connection, _PATIENCE_OF_A_LOOK) as client,
+            ):
+                listing = self._start_listing(client, query)
+                found = self._deliver(context, tally.matching(listing), listing, query, target, check=check)
+                return PokeReturnValue(True, found)
         except _NotMetError:
             return PokeReturnValue(False)
         except GraphError as error:
-            wait = error.retry_after if isinstance(error, GraphApiError) else None
-            self._not_before = time.time() + (wait.total_seconds() if wait else 0.0)
+            self._not_before = time.time() + (error.retry_after.total_seconds() if error.retry_after else 0.0)
             self.log.warning("%s - looking again later", error)
             return PokeReturnValue(False)
 
-    def _checked(self) -> tuple[WhatsAppHook, EdgeRead, Condition]:
-        with failing_fast(ValueError):
-            hook = WhatsAppHook(self.whatsapp_conn_id)
-            read = self._read(hook)
-            condition = condition_from(waba_ids=self.waba_ids, min_count=self.min_count, where=self.where)
-            condition.needed(read.fields)
-            awaited = max(condition.min_count, len(condition.waba_ids))
-            if read.max_items is not None and read.max_items < awaited:
-                raise ValueError(f"max_items: {read.max_items} accounts can never be the {awaited} that are waited for")
-            if len(condition.waba_ids) == 1:
-                (self.awaited_waba_id,) = condition.waba_ids
-            return hook, read, condition
-
-    def _tell(self, tally: Tally) -> None:
-        self.log.info("%d accounts count; the condition is %s", tally.count, "met" if tally.met else "not met yet")
+    def _look_until_met(self, context: Context, *, started: float, deadline: float) -> Any:
+        self._started, self._deadline = started, deadline
+        if self.deferrable:
+            # A deferred sensor is not rescheduled as well; the base class would look for its reschedules.
+            self.mode = "poke"
+        return super().execute(context)
 
     def _get_next_poke_interval(
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
     ) -> float:
-        # The one place in which every mode of a sensor on a worker decides how long to wait.
+        # The base class calls this after a look that did not meet the condition, in every mode: it is the one place
+        # to wait for a rate limit, and to defer instead of waiting.
+        if self.deferrable:
+            self._defer()
         interval = float(super()._get_next_poke_interval(started_at, run_duration, poke_count))
         throttled_for = min(self._not_before - time.time(), self.timeout - run_duration())
         return max(interval, throttled_for)
 
-    def _look_or_defer(self, context: Context, started: float, deadline: float) -> Any:
-        with self._as_a_sensor_fails():
-            result = self.poke(context)
-            if result:
-                return result.xcom_value
-        if time.time() >= deadline:
-            self._time_out()
-        self._defer(started, deadline)
+    def _prepare(self) -> tuple[WhatsAppConnection, EdgeQuery, Condition]:
+        with failing_fast(ValueError):
+            connection = self._load_connection()
+            query = self._build_query(connection)
+            condition = build_condition(waba_ids=self.waba_ids, min_count=self.min_count, where=self.where)
+            condition.needed_fields(query.fields)
+            if query.max_items is not None and query.max_items < condition.matches_needed:
+                raise ValueError(
+                    f"max_items: {query.max_items} accounts can never be the {condition.matches_needed} that are "
+                    "waited for"
+                )
+            if len(condition.waba_ids) == 1:
+                (self.awaited_waba_id,) = condition.waba_ids
+            return connection, query, condition
 
-    def _defer(self, started: float, deadline: float) -> NoReturn:
-        _, read, condition = self._checked()
+    def _defer(self) -> NoReturn:
+        now = time.time()
+        if now >= self._deadline:
+            raise AirflowSensorTimeout(
+                f"Sensor has timed out; the condition was not met within {self.timeout:g} seconds."
+            )
+        _, query, condition = self._prepare()
+        # The trigger reads only the fields that the condition needs; the worker reads the others when it is met.
+        watched = EdgeQuery(
+            query.path, condition.needed_fields(query.fields), query.params, query.page_size, query.max_items
+        )
         self.defer(
-            trigger=WhatsAppClientWabasTrigger(
+            trigger=WhatsAppWabasTrigger(
                 whatsapp_conn_id=self.whatsapp_conn_id,
-                path=read.path,
-                # The trigger reads what the condition has to see, the worker the rest when it is met.
-                fields=join_fields(condition.needed(read.fields)),
-                params=dict(read.params),
-                page_size=read.page_size,
-                max_items=read.max_items,
+                query=watched.to_json(),
                 condition=condition.to_json(),
-                poke_interval=self.poke_interval,
-                exponential_backoff=self.exponential_backoff,
-                max_wait=self.max_wait.total_seconds() if self.max_wait else None,
-                started=started,
-                looked=time.time(),
-                deadline=deadline,
-                not_before=self._not_before,
+                pace={
+                    "poke_interval": self.poke_interval,
+                    "exponential_backoff": self.exponential_backoff,
+                    "max_wait": self.max_wait.total_seconds() if self.max_wait else None,
+                },
+                clock={
+                    "started": self._started,
+                    "looked": now,
+                    "deadline": self._deadline,
+                    "not_before": self._not_before,
+                },
             ),
             method_name="execute_complete",
-            timeout=timedelta(seconds=max(0.0, deadline - time.time())) + _BACKSTOP,
+            timeout=timedelta(seconds=self._deadline - now) + _GRACE_AFTER_DEADLINE,
         )
         raise AssertionError("defer() raises")
-
-    def _time_out(self) -> NoReturn:
-        message = f"Sensor has timed out; the condition was not met within {self.timeout} seconds."
-        raise AirflowSkipException(message) if self.soft_fail else AirflowSensorTimeout(message)
-
-    @contextmanager
-    def _as_a_sensor_fails(self) -> Iterator[None]:
-        """Let a failed look end as it does in the modes that wait on a worker."""
-        try:
-            yield
-        except AirflowSkipException:
-            raise
-        except (AirflowFailException, AirflowTaskTimeout) as error:
-            if self.soft_fail or self.never_fail:
-                raise AirflowSkipException("Skipping, since soft_fail or never_fail is set.") from error
-            raise
-        except Exception as error:
-            if self.silent_fail:
-                self.log.exception("Looking failed; silent_fail is set, so the wait goes on.")
-            elif self.never_fail:
-                raise AirflowSkipException("Skipping, since never_fail is set.") from error
-            else:
-                raise
 
 
 class _NotMetError(Exception):

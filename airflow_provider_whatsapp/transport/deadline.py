@@ -1,4 +1,11 @@
-"""A ``requests`` session that does as it is told: no redirect, no cookie, and every attempt ends on time."""
+"""Ends every HTTP attempt of the client for tasks on time.
+
+The timeout of ``requests`` is that of the socket, and a socket's timeout begins anew with each byte that arrives: a
+server that sends one byte a second keeps a request open for ever. Reading in small pieces and looking at the clock in
+between is not enough either, because the status line, the headers, the sizes of chunks and the trailers are read inside
+of ``http.client``. In a test with twelve ways to send slowly, six got past such a loop. A timer that shuts the
+socket down ends all of them, whatever is being read.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +19,7 @@ import urllib3
 
 
 class Attempt:
-    """One HTTP attempt, cut off when its time is over.
-
-    A socket's own timeout begins anew with each byte, so that an answer may drip for ever.
+    """One HTTP attempt, which ends with a ``TimeoutError`` when its time is over.
 
     :param timeout: seconds
     """
@@ -24,16 +29,21 @@ class Attempt:
     def __init__(self, timeout: float) -> None:
         self._timer = threading.Timer(timeout, self._cut)
         self._timer.daemon = True
-        self._over = False
-        self._connection: _Cuttable | None = None
+        self._is_over = False
+        self._connection: _CuttableConnection | None = None
         self._socket: socket.socket | None = None
 
     @classmethod
-    def uses(cls, connection: _Cuttable, sock: socket.socket | None) -> None:
-        """Let this thread's attempt cut the connection, whose socket may change until it is connected."""
+    def watch(cls, connection: _CuttableConnection, sock: socket.socket | None) -> None:
+        """Let the current thread's attempt cut this connection.
+
+        :param connection: the connection that the attempt uses
+        :param sock: its socket; None while it is connecting, when the socket may still change
+        :raises TimeoutError: if the attempt's time is over already
+        """
         attempt: Attempt = cls._of_thread.attempt
         attempt._connection, attempt._socket = connection, sock
-        if attempt._over:
+        if attempt._is_over:
             raise TimeoutError
 
     def __enter__(self) -> None:
@@ -43,36 +53,36 @@ class Attempt:
     def __exit__(self, *exc_info: object) -> None:
         self._timer.cancel()
         self._of_thread.attempt = None
-        if self._over:
-            # Whatever it looked like from inside: a cut body without a length passes for a whole one.
+        if self._is_over:
+            # Raised even if the answer looks complete: a body without a length ends where the socket was shut down.
             raise TimeoutError
 
     def _cut(self) -> None:
-        self._over = True
+        self._is_over = True
         sock = self._socket or getattr(self._connection, "sock", None)
         if sock is not None:
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
 
-class _Cuttable:
+class _CuttableConnection:
     sock: Any
 
     def connect(self) -> None:
-        Attempt.uses(self, None)
+        Attempt.watch(self, None)
         super().connect()  # type: ignore[misc]  # of urllib3's connection
 
     def getresponse(self, *args: Any, **kwargs: Any) -> Any:
-        # A connection that is not kept alive lets go of its socket while the body is still to come.
-        Attempt.uses(self, self.sock)
-        return super().getresponse(*args, **kwargs)  # type: ignore[misc]
+        # A connection that is not kept alive drops its reference to the socket before the body has been read.
+        Attempt.watch(self, self.sock)
+        return super().getresponse(*args, **kwargs)  # type: ignore[misc]  # of urllib3's connection
 
 
-class _HTTPConnection(_Cuttable, urllib3.connection.HTTPConnection):
+class _HTTPConnection(_CuttableConnection, urllib3.connection.HTTPConnection):
     pass
 
 
-class _HTTPSConnection(_Cuttable, urllib3.connection.HTTPSConnection):
+class _HTTPSConnection(_CuttableConnection, urllib3.connection.HTTPSConnection):
     pass
 
 

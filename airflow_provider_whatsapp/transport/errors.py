@@ -1,4 +1,4 @@
-"""What an exception of an HTTP library means."""
+"""Turns an exception of an HTTP library into an error that tells the user what happened."""
 
 from __future__ import annotations
 
@@ -9,40 +9,49 @@ from collections.abc import Iterator
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.errors import GraphTransportError
 
+ErrorTypes = tuple[type[BaseException], ...]
 
-def transport_error(
-    error: BaseException,
-    config: GraphConfig,
-    *,
-    timeouts: tuple[type[BaseException], ...],
-    no_timeouts: tuple[type[BaseException], ...],
-    known: tuple[type[BaseException], ...],
+
+def build_transport_error(
+    error: BaseException, config: GraphConfig, *, timeouts: ErrorTypes, refusals: ErrorTypes, failures: ErrorTypes
 ) -> GraphTransportError:
-    """The error without the library's own text, which holds addresses with their parameters."""
+    """The error for a request that got no usable answer.
+
+    It never has the library's own text, because that text contains addresses with their parameters.
+
+    :param error: what the HTTP library raised
+    :param config: where the request was sent to
+    :param timeouts: the library's exceptions for a timeout
+    :param refusals: exceptions that are no timeout although the library derives them from one
+    :param failures: the library's exceptions for a network failure, which may pass. Any other exception is not
+        retried
+    """
     host = config.base_url.partition("://")[2]
-    causes = list(_causes(error))
+    causes = list(_chain_of(error))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return GraphTransportError(
             f"the TLS certificate of {host} is not signed by a trusted CA; a proxy of your own needs ca_bundle",
             retryable=False,
         )
-    if any(isinstance(cause, timeouts) and not isinstance(cause, no_timeouts) for cause in causes):
+    if any(isinstance(cause, timeouts) and not isinstance(cause, refusals) for cause in causes):
         return GraphTransportError(f"no complete answer from {host} within {config.timeout:g} s")
     reasons = (_system_reason(cause) for cause in reversed(causes) if isinstance(cause, OSError))
     return GraphTransportError(
         f"no complete answer from {host}: {next(filter(None, reasons), type(causes[-1]).__name__)}",
-        retryable=isinstance(error, known),
+        retryable=isinstance(error, (OSError, *failures)),
     )
 
 
 def _system_reason(error: OSError) -> str | None:
     if isinstance(error, ssl.SSLError):
         return "the TLS handshake failed; is it an https address?"
-    # Its own text may hold what was sent; name resolution has numbers of its own, below zero.
+    # The operating system's text for the number, because the exception's own text may contain what was sent. The
+    # numbers of failed name resolutions are negative and have no such text.
     return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def _chain_of(error: BaseException) -> Iterator[BaseException]:
+    """The exception and those that caused it. urllib3 keeps causes in ``args`` and ``reason``."""
     seen: set[int] = set()
     following: BaseException | None = error
     while following is not None and id(following) not in seen:

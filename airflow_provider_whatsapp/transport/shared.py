@@ -1,4 +1,4 @@
-"""What both clients share."""
+"""What both clients share: the flows that they carry out, and how a body is received."""
 
 from __future__ import annotations
 
@@ -9,66 +9,75 @@ from http.cookiejar import DefaultCookiePolicy
 
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.flow import GraphFlow
-from airflow_provider_whatsapp.graph.messages import MAX_BODY_BYTES, too_large
-from airflow_provider_whatsapp.graph.retry import RetryPolicy
-from airflow_provider_whatsapp.transport.log_filter import keep_out_of_library_logs
+from airflow_provider_whatsapp.graph.messages import MAX_BODY_BYTES, too_large_error
+from airflow_provider_whatsapp.graph.retry import Patience
+from airflow_provider_whatsapp.transport.log_filter import mask_in_library_logs
 
-#: For both clients: the API has no use for cookies, and a hostile server could make every request grow by them.
+#: The API does not need cookies, and a hostile server could use them to make every request larger.
 NO_COOKIES = DefaultCookiePolicy(allowed_domains=())
+#: How many bytes of a body are received at once.
+CHUNK_BYTES = 64 * 1024
 
 
 class BaseClient:
-    """What both clients share: the flow of each read."""
+    """The part of a client that does no input or output.
 
-    def __init__(self, config: GraphConfig, policy: RetryPolicy) -> None:
+    :param config: where the API is and which credentials to use
+    :param patience: how often and how long to try again
+    """
+
+    def __init__(self, config: GraphConfig, patience: Patience) -> None:
         self._config = config
-        self._policy = policy
+        self._patience = patience
         self._answered_versions: set[str] = set()
-        keep_out_of_library_logs(config.credentials)
+        mask_in_library_logs(config.credentials)
 
     @property
     def other_versions(self) -> list[str]:
-        """Versions of the API that answered although another was asked for."""
+        """Versions of the API that answered although another one was asked for."""
         return sorted(self._answered_versions)
 
-    def _flow(self) -> GraphFlow:
+    def _new_flow(self) -> GraphFlow:
         return GraphFlow(
             credentials=self._config.credentials,
             version=self._config.version,
-            policy=self._policy,
+            patience=self._patience,
             random=random.random,
             answered_versions=self._answered_versions,
         )
 
 
 class Body:
-    """The bytes of a body as they come, up to the limit."""
+    """The bytes of a body, collected as they arrive, up to ``MAX_BODY_BYTES``."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
         self._size = 0
 
     def add(self, chunk: bytes) -> None:
-        """Take the next bytes.
+        """Add the bytes that arrived.
 
-        :raises GraphProtocolError: there are too many
+        :raises GraphProtocolError: if the body has become too large
         """
         self._chunks.append(chunk)
         self._size += len(chunk)
         if self._size > MAX_BODY_BYTES:
-            raise too_large()
+            raise too_large_error()
 
     def joined(self) -> bytes:
-        """All of them."""
+        """The whole body."""
         return b"".join(self._chunks)
 
 
-def lower_case(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers with their names in lower case."""
+def lower_case_names(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers with their names in lower case, as :class:`Response` has them."""
     return {name.lower(): value for name, value in headers.items()}
 
 
-def trusted_cas(config: GraphConfig) -> str | None:
-    """Path of the CAs to trust; None for the ones that come with the HTTP library."""
+def find_trusted_cas(config: GraphConfig) -> str | None:
+    """The path of the CAs to trust, or None for those that come with the HTTP library.
+
+    The connection's ``ca_bundle`` goes before the environment variables.
+    """
     names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
     return config.ca_bundle or next((os.environ[name] for name in names if os.environ.get(name)), None)

@@ -1,7 +1,7 @@
-"""Many waits on one event loop, few calls of the API.
+"""Lets many triggers that wait on the same event loop share few calls of the API.
 
-All who wait on the same listing over the same connection share one reading of it, made as often as the most impatient
-of them asks. All readings over the same connection share one client.
+All who wait for accounts of the same listing over the same connection share one *reading* of it, which is repeated as
+often as the most impatient of them asks. All readings over the same connection share one client.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copy
+import json
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,32 +21,31 @@ from weakref import WeakKeyDictionary
 
 from airflow_provider_whatsapp.graph.condition import Condition, Tally
 from airflow_provider_whatsapp.graph.config import GraphConfig
-from airflow_provider_whatsapp.graph.errors import GraphApiError, GraphError, GraphRateLimitError
-from airflow_provider_whatsapp.graph.fields import join_fields
+from airflow_provider_whatsapp.graph.errors import GraphError, GraphRateLimitError
 from airflow_provider_whatsapp.graph.pages import Page
-from airflow_provider_whatsapp.graph.query import EdgeRead
+from airflow_provider_whatsapp.graph.query import EdgeQuery
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient, load_trusted_cas
-from airflow_provider_whatsapp.transport.shared import trusted_cas
+from airflow_provider_whatsapp.transport.shared import find_trusted_cas
 
 log = logging.getLogger(__name__)
 
-# So many comparisons of an account with a condition are made before others get their turn on the loop.
+# After this many comparisons of an account with a condition, other tasks of the event loop get their turn.
 _COMPARISONS_IN_A_ROW = 2000
-# A throttle that names no time lasts longer than an impatient interval.
+# How long to make no call after a rate limit for which the API named no time.
 _UNNAMED_THROTTLE = timedelta(minutes=1)
 
-_Key: TypeAlias = tuple[GraphConfig, str, str, tuple[tuple[str, str], ...], int, int | None]
-MakeClient: TypeAlias = Callable[[GraphConfig], AsyncGraphClient]
+# The connection, and the query as JSON.
+_ReadingKey: TypeAlias = tuple[GraphConfig, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often to look. All times in seconds.
+    """How often a wait looks at the accounts. All times are in seconds.
 
-    :param interval: between two looks
-    :param exponential: double the interval with each look
-    :param longest: the longest interval while they double, or None
-    :param waited: how long the wait has lasted already
+    :param interval: time between two looks
+    :param exponential: whether to double the interval with each look
+    :param longest: upper bound of an interval that doubles, or None
+    :param waited: how long the wait had already lasted when it began on this event loop
     """
 
     interval: float
@@ -53,241 +53,276 @@ class Pace:
     longest: float | None = None
     waited: float = 0.0
 
-    def next_wait(self, waited: float, chance: float) -> float:
+    def next_interval(self, waited: float, chance: float) -> float:
         """Seconds until the next look.
 
-        :param waited: since this wait began here
-        :param chance: random, from 0 to 1: waits that began together shall not stay together
+        :param waited: seconds that the wait has lasted on this event loop
+        :param chance: random number from 0 to 1, so that waits that began together do not stay together
         """
-        # As long again as it has lasted so far: a wait that doubles, also across restarts.
+        # An interval as long as the whole wait so far doubles with each look, and goes on to do so after a restart.
         interval = max(self.interval, self.waited + waited) if self.exponential else self.interval
         interval *= 1 + chance / 10
-        # As in every sensor, the longest interval says nothing where intervals do not grow.
+        # As in every Airflow sensor, the upper bound has a meaning only where the interval grows.
         return min(interval, self.longest) if self.exponential and self.longest is not None else interval
 
 
-async def until_met(
+async def wait_until_met(
     config: GraphConfig,
-    read: EdgeRead,
+    query: EdgeQuery,
     condition: Condition,
     pace: Pace,
     *,
     first_look_in: float | None = None,
-    make_client: MakeClient = AsyncGraphClient,
 ) -> None:
     """Return when a reading of the listing meets the condition.
 
-    Passing faults and throttles are waited out for as long as it takes.
+    Faults that pass and rate limits are waited out, for as long as they last.
 
-    :param config: where the API is and who asks
-    :param read: the listing
+    :param config: where the API is and which credentials to use
+    :param query: what is listed
     :param condition: what to wait for
     :param pace: how often to look
-    :param first_look_in: seconds until the first look; default as the pace says
-    :param make_client: makes the client that the readings go through
-    :raises GraphError: one that waiting cannot mend
+    :param first_look_in: seconds until the first look; one interval by default
+    :raises GraphError: if waiting cannot mend the error
     """
-    watches = _WATCHES.setdefault(asyncio.get_running_loop(), {})
-    key = _key(config, read)
-    watch = watches.get(key)
-    if watch is None or watch.ended:
-        watch = watches[key] = _Watch(config, read, make_client)
-    waiter = watch.add(condition, pace, first_look_in)
-    try:
-        await waiter.met
-    finally:
-        if watch.remove(waiter):
-            if watches.get(key) is watch:
-                del watches[key]
-            await watch.stop()
+    await SharedReadings.of_running_loop().wait_until_met(config, query, condition, pace, first_look_in)
+
+
+class SharedReadings:
+    """The readings, clients and rate limits that the waits of one event loop share."""
+
+    def __init__(self) -> None:
+        self._readings: dict[_ReadingKey, _Reading] = {}
+        self._clients: dict[GraphConfig, _SharedClient] = {}
+        self._throttled_until: dict[GraphConfig, float] = {}
+        self._loading_cas: dict[str | None, asyncio.Future[object]] = {}
+
+    @classmethod
+    def of_running_loop(cls) -> SharedReadings:
+        """The one object of the running event loop, because connections of one loop cannot be used on another."""
+        loop = asyncio.get_running_loop()
+        if loop not in _BY_LOOP:
+            _BY_LOOP[loop] = cls()
+        return _BY_LOOP[loop]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits, so that no reading and no connection is open."""
+        return not self._readings and not self._clients
+
+    async def wait_until_met(
+        self, config: GraphConfig, query: EdgeQuery, condition: Condition, pace: Pace, first_look_in: float | None
+    ) -> None:
+        """See :func:`wait_until_met`."""
+        key = (config, json.dumps(query.to_json(), sort_keys=True))
+        reading = self._readings.get(key)
+        if reading is None or reading.has_ended:
+            reading = self._readings[key] = _Reading(self, config, query)
+        waiter = reading.add(condition, pace, first_look_in)
+        try:
+            await waiter.finished
+        finally:
+            if reading.remove(waiter):
+                if self._readings.get(key) is reading:
+                    del self._readings[key]
+                await reading.stop()
+
+    def throttled_until(self, config: GraphConfig) -> float:
+        """The time on the loop's clock before which no call may be made over the connection; 0 for no limit."""
+        return self._throttled_until.get(config, 0.0)
+
+    def throttle(self, config: GraphConfig, seconds: float) -> None:
+        """Make no call over the connection for this long: the API counts the calls of the whole app."""
+        loop = asyncio.get_running_loop()
+        until = self._throttled_until[config] = loop.time() + seconds
+        # Forgotten when it is over, because the key holds the token, which must not stay in memory for ever.
+        loop.call_at(until, self._forget_throttle, config, until)
+
+    def _forget_throttle(self, config: GraphConfig, until: float) -> None:
+        if self._throttled_until.get(config) == until:
+            del self._throttled_until[config]
+
+    @asynccontextmanager
+    async def client(self, config: GraphConfig) -> AsyncIterator[AsyncGraphClient]:
+        """The client for the connection, which is closed when its last user leaves the block."""
+        if config not in self._clients:
+            await self._load_cas(find_trusted_cas(config))
+        shared = self._clients.get(config)
+        if shared is None:
+            shared = self._clients[config] = _SharedClient(AsyncGraphClient(config))
+        shared.users += 1
+        try:
+            yield shared.client
+        finally:
+            shared.users -= 1
+            if not shared.users:
+                del self._clients[config]
+                await shared.client.aclose()
+
+    async def _load_cas(self, path: str | None) -> None:
+        # In a thread, because reading all CAs takes long enough to be felt by the other triggers; and in one thread for
+        # all readings that begin at the same time, because they share the result.
+        loading = self._loading_cas.get(path)
+        if loading is None:
+            loading = self._loading_cas[path] = asyncio.ensure_future(asyncio.to_thread(load_trusted_cas, path))
+            loading.add_done_callback(lambda done: self._loading_cas.pop(path, None))
+        # Shielded, because a reading that is cancelled must not cancel it for the others.
+        await asyncio.shield(loading)
+
+
+_BY_LOOP: WeakKeyDictionary[asyncio.AbstractEventLoop, SharedReadings] = WeakKeyDictionary()
+
+
+@dataclass(slots=True)
+class _SharedClient:
+    client: AsyncGraphClient
+    users: int = 0
 
 
 @dataclass(eq=False, slots=True)
 class _Waiter:
+    """One wait on a reading. ``since`` and ``due``, when it looks next, are times on the loop's clock."""
+
     condition: Condition
     pace: Pace
     since: float
     due: float
-    met: asyncio.Future[None]
+    finished: asyncio.Future[None]
     tally: Tally = field(init=False)
 
-    def look_again(self, now: float) -> None:
-        self.due = now + self.pace.next_wait(now - self.since, random.random())
+    def schedule_next_look(self, now: float) -> None:
+        self.due = now + self.pace.next_interval(now - self.since, random.random())
 
 
-class _Watch:
-    """One listing, read for all who wait on it.
+class _Reading:
+    """Reads one listing again and again, for all who wait on it.
 
-    :param config: where the API is and who asks
-    :param read: the listing
-    :param make_client: makes the client that the readings go through
+    :param shared: what the readings of the loop share
+    :param config: where the API is and which credentials to use
+    :param query: what is listed
     """
 
-    def __init__(self, config: GraphConfig, read: EdgeRead, make_client: MakeClient) -> None:
+    def __init__(self, shared: SharedReadings, config: GraphConfig, query: EdgeQuery) -> None:
+        self._shared = shared
         self._config = config
-        self._read = read
-        self._make_client = make_client
+        self._query = query
         self._loop = asyncio.get_running_loop()
-        self._throttles = _THROTTLES.setdefault(self._loop, {})
         self._waiters: set[_Waiter] = set()
-        self._came = asyncio.Event()
-        # Without the context of whoever came first: its log is not that of the others.
+        # Set when a wait has joined or a look is due.
+        self._wake_up = asyncio.Event()
+        # In an empty context: the context of the trigger that came first would send the log lines of all to its task.
         self._task: asyncio.Task[None] = contextvars.Context().run(self._loop.create_task, self._run())
 
     def add(self, condition: Condition, pace: Pace, first_look_in: float | None) -> _Waiter:
+        """Let one more wait take part."""
         now = self._loop.time()
         waiter = _Waiter(condition, pace, now, now, self._loop.create_future())
         if first_look_in is None:
-            waiter.look_again(now)
+            waiter.schedule_next_look(now)
         else:
             waiter.due = now + first_look_in
         self._waiters.add(waiter)
-        self._came.set()
+        self._wake_up.set()
         return waiter
 
     def remove(self, waiter: _Waiter) -> bool:
-        """Forget the waiter; whether it was the last one."""
+        """Let a wait take part no more; whether it was the last one."""
         self._waiters.discard(waiter)
         return not self._waiters
 
     @property
-    def ended(self) -> bool:
-        """Whether it reads no more."""
+    def has_ended(self) -> bool:
+        """Whether it reads no more, so that a new wait needs a new reading."""
         return self._task.done()
 
     async def stop(self) -> None:
-        """End the readings and what belongs to them."""
-        # More than once: before Python 3.12 wait_for can swallow a cancellation that comes with its result.
+        """End the reading and give back what it used."""
+        # Cancelled repeatedly, because before Python 3.12 wait_for can swallow a cancellation that comes at the same
+        # moment as its result.
         while not self._task.done():
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=0.1)
 
     async def _run(self) -> None:
         try:
-            async with _shared_client(self._config, self._make_client) as client:
+            async with self._shared.client(self._config) as client:
                 while True:
-                    await self._until_due()
+                    await self._wait_until_due()
                     await self._look(client)
         except Exception as error:
-            # Whatever it is, nobody shall wait for a reading that will not come.
+            # Without this, those who wait would wait for ever for a reading that does not come.
             self._fail(list(self._waiters), error)
 
-    async def _until_due(self) -> None:
+    async def _wait_until_due(self) -> None:
         while True:
-            self._came.clear()
-            waiting = [waiter.due for waiter in self._waiters if not waiter.met.done()]
-            due = max(min(waiting), self._throttles.get(self._config, 0.0)) if waiting else None
+            self._wake_up.clear()
+            waiting = [waiter.due for waiter in self._waiters if not waiter.finished.done()]
+            due = max(min(waiting), self._shared.throttled_until(self._config)) if waiting else None
             if due is not None and due <= self._loop.time():
                 return
-            alarm = None if due is None else self._loop.call_at(due, self._came.set)
+            alarm = None if due is None else self._loop.call_at(due, self._wake_up.set)
             try:
-                await self._came.wait()
+                await self._wake_up.wait()
             finally:
                 if alarm is not None:
                     alarm.cancel()
 
     async def _look(self, client: AsyncGraphClient) -> None:
-        looking = [waiter for waiter in self._waiters if not waiter.met.done()]
+        """Read the listing once, for everyone who waits now."""
+        looking = [waiter for waiter in self._waiters if not waiter.finished.done()]
         for waiter in looking:
             waiter.tally = Tally(waiter.condition)
         try:
-            async with aclosing(client.pages(self._read)) as pages:
+            async with aclosing(client.pages(self._query)) as pages:
                 async for page in pages:
-                    if not await _tell(page, looking):
+                    if not await _show_page(page, looking):
                         break
         except GraphError as error:
-            self._after(error, looking)
+            self._handle_failure(error, looking)
         now = self._loop.time()
         for waiter in looking:
-            waiter.look_again(now)
+            waiter.schedule_next_look(now)
 
-    def _after(self, error: GraphError, looking: list[_Waiter]) -> None:
+    def _handle_failure(self, error: GraphError, looking: list[_Waiter]) -> None:
         if not error.retryable:
             self._fail(looking, error)
             return
-        wait = error.retry_after if isinstance(error, GraphApiError) else None
+        wait = error.retry_after
         if wait is None and isinstance(error, GraphRateLimitError):
             wait = _UNNAMED_THROTTLE
         if wait is not None:
-            # For all listings over the connection: the API counts the calls of the app.
-            self._throttles[self._config] = self._loop.time() + wait.total_seconds()
+            self._shared.throttle(self._config, wait.total_seconds())
         log.warning("%s - looking again later", error)
 
     @staticmethod
     def _fail(waiters: list[_Waiter], error: Exception) -> None:
         for waiter in waiters:
-            if not waiter.met.done():
-                waiter.met.set_exception(_own(error))
+            if not waiter.finished.done():
+                waiter.finished.set_exception(_copy_of(error))
 
 
-def _own(error: Exception) -> Exception:
-    # To each its own: a traceback grows with each place an error is raised in.
+def _copy_of(error: Exception) -> Exception:
+    # Each wait gets an exception of its own, because raising one in several places makes its traceback grow.
     if isinstance(error, GraphError):
         return copy.copy(error)
     return ValueError(str(error)) if isinstance(error, ValueError) else RuntimeError(f"{type(error).__name__}: {error}")
 
 
-async def _tell(page: Page, looking: list[_Waiter]) -> bool:
-    """Show the page to all who wait; whether any of them has to see more."""
-    compared = 0
-    open_ = False
-    for waiter in looking:
-        if waiter.met.done():
+async def _show_page(page: Page, waiters: list[_Waiter]) -> bool:
+    """Count the accounts of a page for everyone who waits; whether any of them has to see the next page."""
+    comparisons = 0
+    needs_more = False
+    for waiter in waiters:
+        if waiter.finished.done():
             continue
         for row in page.rows:
             waiter.tally.add(row)
-        if waiter.tally.met:
-            waiter.met.set_result(None)
+        if waiter.tally.is_met:
+            waiter.finished.set_result(None)
         else:
-            open_ = True
-        compared += len(page.rows)
-        if compared >= _COMPARISONS_IN_A_ROW:
-            compared = 0
+            needs_more = True
+        comparisons += len(page.rows)
+        if comparisons >= _COMPARISONS_IN_A_ROW:
+            comparisons = 0
             await asyncio.sleep(0)
-    return open_
-
-
-@dataclass(slots=True)
-class _Shared:
-    client: AsyncGraphClient
-    users: int = 0
-
-
-@asynccontextmanager
-async def _shared_client(config: GraphConfig, make_client: MakeClient) -> AsyncIterator[AsyncGraphClient]:
-    clients = _CLIENTS.setdefault(asyncio.get_running_loop(), {})
-    if config not in clients:
-        await _load_trusted_cas_once(trusted_cas(config))
-    shared = clients.get(config)
-    if shared is None:
-        shared = clients[config] = _Shared(make_client(config))
-    shared.users += 1
-    try:
-        yield shared.client
-    finally:
-        shared.users -= 1
-        if not shared.users:
-            del clients[config]
-            await shared.client.aclose()
-
-
-async def _load_trusted_cas_once(path: str | None) -> None:
-    # In a thread, since reading all CAs takes a while; in one for all, since it would take each as long.
-    loading = _LOADING.setdefault(asyncio.get_running_loop(), {})
-    task = loading.get(path)
-    if task is None:
-        task = loading[path] = asyncio.ensure_future(asyncio.to_thread(load_trusted_cas, path))
-        task.add_done_callback(lambda done: loading.pop(path, None))
-    await asyncio.shield(task)
-
-
-def _key(config: GraphConfig, read: EdgeRead) -> _Key:
-    params = tuple(sorted(read.params.items()))
-    return (config, read.path, join_fields(read.fields), params, read.page_size, read.max_items)
-
-
-# By loop, since nothing of one loop can be used on another.
-_WATCHES: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[_Key, _Watch]] = WeakKeyDictionary()
-_THROTTLES: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[GraphConfig, float]] = WeakKeyDictionary()
-_LOADING: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str | None, asyncio.Future[object]]] = WeakKeyDictionary()
-_CLIENTS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[GraphConfig, _Shared]] = WeakKeyDictionary()
+    return needs_more

@@ -1,4 +1,4 @@
-"""What deferred tasks wait on."""
+"""Triggers that deferred tasks wait on."""
 
 from __future__ import annotations
 
@@ -6,135 +6,134 @@ import asyncio
 import importlib
 import random
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_whatsapp.graph.condition import condition_from
-from airflow_provider_whatsapp.graph.errors import GraphError, GraphTokenError
-from airflow_provider_whatsapp.graph.fields import parse_fields
-from airflow_provider_whatsapp.graph.query import EdgeRead
+from airflow_provider_whatsapp.graph import GraphError, GraphTokenError
+from airflow_provider_whatsapp.graph.condition import build_condition
+from airflow_provider_whatsapp.graph.query import EdgeQuery
+from airflow_provider_whatsapp.hooks._connection import aload_connection
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 
+__all__ = ["WhatsAppWabasTrigger"]
 
-class WhatsAppClientWabasTrigger(BaseTrigger):
+_SHARED_READINGS = "airflow_provider_whatsapp.triggers._shared_readings"
+# After a restart of the triggerer, looks that are overdue are spread over this many seconds.
+_SECONDS_TO_SPREAD = 5
+
+
+class WhatsAppWabasTrigger(BaseTrigger):
     """Waits until the accounts of a listing meet a condition.
 
-    Yields one small event, without rows: ``{"status": "met" | "timeout" | "error", "started", "deadline"}`` and, for
-    an error, its class as ``error`` and its ``message``.
+    Fires one small event without rows: ``{"status": "met" | "timeout" | "error", "started", "deadline"}``, for an error
+    also its class as ``error`` and its ``message``.
 
-    :param whatsapp_conn_id: connection of type ``whatsapp``, as the triggerer sees it
-    :param path: node and edge, e.g. ``"1906385232743451/client_whatsapp_business_accounts"``
-    :param fields: comma string of what the condition has to see
-    :param params: the other query parameters (filtering, sort)
-    :param page_size: rows a request
-    :param max_items: rows after which to stop, or None for all
-    :param condition: ``waba_ids``, ``min_count`` and ``where``
-    :param poke_interval: seconds between two looks
-    :param exponential_backoff: double that with each look
-    :param max_wait: longest interval in seconds, or None
-    :param started: when the wait began, unix seconds
-    :param looked: when a worker last looked, unix seconds
-    :param deadline: when it ends, unix seconds; a restart of the triggerer does not move it
-    :param not_before: no look before that, unix seconds: the API asked for it
+    Airflow stores the arguments in its database while a task waits, so a later release must be able to read them: each
+    is JSON, and what is missing in a group takes its default.
+
+    :param whatsapp_conn_id: Airflow connection of type ``whatsapp``, as the triggerer sees it
+    :param query: what to list: ``path`` (node and edge, e.g.
+        ``"1906385232743451/client_whatsapp_business_accounts"``), ``fields`` (comma string of the fields that the
+        condition needs), ``params`` (the other query parameters), ``page_size``, ``max_items``
+    :param condition: what to wait for: ``waba_ids``, ``min_count``, ``where``; that there is an account by default
+    :param pace: how often to look: ``poke_interval`` (seconds between two looks, 60 by default),
+        ``exponential_backoff`` (whether to double that with each look), ``max_wait`` (its upper bound in seconds)
+    :param clock: moments in unix seconds: ``started`` (when the wait began), ``looked`` (when a worker last looked),
+        ``deadline`` (when the wait ends, never by default; a restart of the triggerer does not move it), ``not_before``
+        (the API asked for no call before)
     """
-
-    _libraries_loaded: ClassVar[bool] = False
 
     def __init__(
         self,
         *,
-        whatsapp_conn_id: str,
-        path: str,
-        fields: str,
-        params: Mapping[str, str],
-        page_size: int,
-        max_items: int | None,
-        condition: Mapping[str, Any],
-        poke_interval: float,
-        exponential_backoff: bool,
-        max_wait: float | None,
-        started: float,
-        looked: float,
-        deadline: float,
-        not_before: float,
+        query: Mapping[str, Any],
+        whatsapp_conn_id: str = WhatsAppHook.default_conn_name,
+        condition: Mapping[str, Any] | None = None,
+        pace: Mapping[str, Any] | None = None,
+        clock: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
+        now = time.time()
         self.whatsapp_conn_id = whatsapp_conn_id
-        self.path = path
-        self.fields = fields
-        self.params = dict(params)
-        self.page_size = page_size
-        self.max_items = max_items
-        self.condition = dict(condition)
-        self.poke_interval = poke_interval
-        self.exponential_backoff = exponential_backoff
-        self.max_wait = max_wait
-        self.started = started
-        self.looked = looked
-        self.deadline = deadline
-        self.not_before = not_before
+        self.query = dict(query)
+        self.condition = _fill_in(condition, waba_ids=None, min_count=None, where=None)
+        self.pace = _fill_in(pace, poke_interval=60.0, exponential_backoff=False, max_wait=None)
+        self.clock = _fill_in(clock, started=now, looked=now, deadline=None, not_before=0.0)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """The class and the arguments that make the same trigger elsewhere."""
-        names: Sequence[str] = (
-            "whatsapp_conn_id",
-            "path",
-            "fields",
-            "params",
-            "page_size",
-            "max_items",
-            "condition",
-            "poke_interval",
-            "exponential_backoff",
-            "max_wait",
-            "started",
-            "looked",
-            "deadline",
-            "not_before",
-        )
-        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+        """The class and the arguments that make the same trigger in another process."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {
+            "whatsapp_conn_id": self.whatsapp_conn_id,
+            "query": self.query,
+            "condition": self.condition,
+            "pace": self.pace,
+            "clock": self.clock,
+        }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield the event when the condition is met, cannot be met, or the deadline has passed."""
+        """Fire the event when the condition is met or can never be met, or when the deadline has passed."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + max(0.0, self.deadline - time.time())
+        deadline = self.clock["deadline"]
+        time_left = None if deadline is None else max(0.0, deadline - time.time())
+        end = None if time_left is None else loop.time() + time_left
         try:
-            await asyncio.wait_for(self._until_met(), end - loop.time())
+            await asyncio.wait_for(self._wait_until_met(), time_left)
             outcome = {"status": "met"}
         except asyncio.TimeoutError:
-            if loop.time() < end - 1:
-                raise  # of whatever read the connection, not of the wait
+            if end is None or loop.time() < end - 1:
+                # It came from the secrets backend that was asked for the connection, not from the end of the wait.
+                raise
             outcome = {"status": "timeout"}
         except (GraphError, ValueError) as error:
             outcome = {"status": "error", "error": type(error).__name__, "message": str(error)}
-        event = {**outcome, "started": self.started, "deadline": self.deadline}
+        event = {**outcome, "started": self.clock["started"], "deadline": deadline}
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
 
-    async def _until_met(self) -> None:
-        # Here, since it loads HTTP libraries, which a DAG file that names the trigger shall not; and in a thread,
-        # since that takes a fifth of a second the first time, which the other triggers would be kept waiting.
-        if not WhatsAppClientWabasTrigger._libraries_loaded:
-            await asyncio.to_thread(importlib.import_module, "airflow_provider_whatsapp.triggers._shared_readings")
-            WhatsAppClientWabasTrigger._libraries_loaded = True
-        from airflow_provider_whatsapp.triggers._shared_readings import Pace, until_met
+    async def _wait_until_met(self) -> None:
+        await _load_shared_readings()
+        from airflow_provider_whatsapp.triggers._shared_readings import Pace, wait_until_met
 
-        read = EdgeRead(self.path, parse_fields(self.fields), self.params, self.page_size, self.max_items)
-        condition = condition_from(**self.condition)
-        config = await WhatsAppHook(self.whatsapp_conn_id).aget_config()
+        query, condition = EdgeQuery.from_json(self.query), build_condition(**self.condition)
+        config = (await aload_connection(WhatsAppHook(self.whatsapp_conn_id))).config
         while True:
             now = time.time()
-            pace = Pace(self.poke_interval, self.exponential_backoff, self.max_wait, max(0.0, now - self.started))
-            due = self.looked + pace.next_wait(self.looked - now, random.random())
-            # Overdue after a restart: soon then, but not all triggers at once.
-            first_look_in = max(due - now, self.not_before - now, 5 * random.random())
+            pace = Pace(
+                interval=self.pace["poke_interval"],
+                exponential=self.pace["exponential_backoff"],
+                longest=self.pace["max_wait"],
+                waited=max(0.0, now - self.clock["started"]),
+            )
+            due = self.clock["looked"] + pace.next_interval(self.clock["looked"] - now, random.random())
+            first_look_in = max(due - now, self.clock["not_before"] - now, _SECONDS_TO_SPREAD * random.random())
             try:
-                await until_met(config, read, condition, pace, first_look_in=first_look_in)
+                await wait_until_met(config, query, condition, pace, first_look_in=first_look_in)
             except GraphTokenError:
-                rotated = await WhatsAppHook(self.whatsapp_conn_id).aget_config()
+                # The token may have been replaced in the connection while the task waited.
+                rotated = (await aload_connection(WhatsAppHook(self.whatsapp_conn_id))).config
                 if rotated == config:
                     raise
                 config = rotated
             else:
                 return
+
+
+def _fill_in(given: Mapping[str, Any] | None, **defaults: Any) -> dict[str, Any]:
+    """The values by the names in ``defaults``, each as given if it was given."""
+    return {name: default if given is None else given.get(name, default) for name, default in defaults.items()}
+
+
+_shared_readings_loaded = False
+
+
+async def _load_shared_readings() -> None:
+    """Import the HTTP library, which parsing a DAG file must not wait for.
+
+    It is imported in a thread, because that takes a fifth of a second, during which the other triggers would stand
+    still; and only by the first trigger, because each further thread would cost time for nothing.
+    """
+    global _shared_readings_loaded
+    if not _shared_readings_loaded:
+        await asyncio.to_thread(importlib.import_module, _SHARED_READINGS)
+        _shared_readings_loaded = True

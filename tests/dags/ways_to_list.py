@@ -6,13 +6,13 @@ import pendulum
 from airflow.sdk import DAG, task
 
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListClientWabasOperator
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 
 COMMON = {"start_date": pendulum.datetime(2026, 1, 1, tz="UTC"), "params": {"folder": "/nowhere"}}
 AT_ONCE = pendulum.duration(seconds=0)
 
 with DAG("templated", schedule=None, **COMMON) as templated:
-    WhatsAppListClientWabasOperator(
+    WhatsAppListWabasOperator(
         task_id="accounts",
         business_id="{{ params.business }}",
         edge="{{ params.edge }}",
@@ -35,25 +35,25 @@ with DAG("mapped", schedule=None, **COMMON) as mapped:
         return [business["id"] for business in WhatsAppHook().iter_businesses()]
 
     ids = businesses()
-    WhatsAppListClientWabasOperator.partial(task_id="rows", fields="id").expand(business_id=ids)
-    WhatsAppListClientWabasOperator.partial(
+    WhatsAppListWabasOperator.partial(task_id="rows", fields="id").expand(business_id=ids)
+    WhatsAppListWabasOperator.partial(
         task_id="objects", output_path="{{ params.folder }}/{{ task.business_id }}.ndjson"
     ).expand(business_id=ids)
 
 with DAG("retried", schedule=None, **COMMON) as retried:
-    WhatsAppListClientWabasOperator(
+    WhatsAppListWabasOperator(
         task_id="accounts", output_path="{{ params.folder }}/a.ndjson", retries=1, retry_delay=AT_ONCE
     )
 
 with DAG("without_xcom", schedule=None, **COMMON) as without_xcom:
-    WhatsAppListClientWabasOperator(
+    WhatsAppListWabasOperator(
         task_id="object", output_path="{{ params.folder }}/a.ndjson", do_xcom_push=False
-    ) >> WhatsAppListClientWabasOperator(task_id="rows", do_xcom_push=False)
+    ) >> WhatsAppListWabasOperator(task_id="rows", do_xcom_push=False)
 
 with DAG("skipped", schedule=None, **COMMON) as skipped:
-    WhatsAppListClientWabasOperator(task_id="accounts", if_empty="skip")
+    WhatsAppListWabasOperator(task_id="accounts", if_empty="skip")
 
 with DAG("two_tasks", schedule=None, **COMMON) as two_tasks:
-    WhatsAppListClientWabasOperator(
-        task_id="first", output_path="{{ params.folder }}/a.ndjson"
-    ) >> WhatsAppListClientWabasOperator(task_id="second")
+    WhatsAppListWabasOperator(task_id="first", output_path="{{ params.folder }}/a.ndjson") >> WhatsAppListWabasOperator(
+        task_id="second"
+    )

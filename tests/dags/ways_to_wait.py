@@ -5,7 +5,7 @@ from __future__ import annotations
 import pendulum
 from airflow.sdk import DAG
 
-from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppClientWabasSensor
+from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 
 COMMON = {
     "start_date": pendulum.datetime(2026, 1, 1, tz="UTC"),
@@ -14,16 +14,16 @@ COMMON = {
 WAIT = {"task_id": "wait", "min_count": "{{ params.count }}", "poke_interval": 0.2, "timeout": 20, "fields": "id,name"}
 
 with DAG("wait_poke", schedule=None, **COMMON) as wait_poke:
-    WhatsAppClientWabasSensor(**WAIT, mode="poke")
+    WhatsAppWabasSensor(**WAIT, mode="poke")
 
 with DAG("wait_reschedule", schedule=None, **COMMON) as wait_reschedule:
-    WhatsAppClientWabasSensor(**WAIT, mode="reschedule")
+    WhatsAppWabasSensor(**WAIT, mode="reschedule")
 
 with DAG("wait_deferrable", schedule=None, **COMMON) as wait_deferrable:
-    WhatsAppClientWabasSensor(**WAIT, deferrable=True)
+    WhatsAppWabasSensor(**WAIT, deferrable=True)
 
 with DAG("wait_for_object", schedule=None, **COMMON) as wait_for_object:
-    WhatsAppClientWabasSensor(
+    WhatsAppWabasSensor(
         task_id="wait",
         waba_ids="{{ params.ids }}",
         where={"id": "{{ params.ids }}"},
@@ -35,7 +35,7 @@ with DAG("wait_for_object", schedule=None, **COMMON) as wait_for_object:
 
 with DAG("wait_softly", schedule=None, **COMMON) as wait_softly:
     for mode in ("poke", "reschedule", "deferrable"):
-        WhatsAppClientWabasSensor(
+        WhatsAppWabasSensor(
             task_id=mode,
             min_count=999,
             poke_interval=0.2,
@@ -47,7 +47,7 @@ with DAG("wait_softly", schedule=None, **COMMON) as wait_softly:
 
 with DAG("wait_in_vain", schedule=None, **COMMON) as wait_in_vain:
     for mode in ("poke", "reschedule", "deferrable"):
-        WhatsAppClientWabasSensor(
+        WhatsAppWabasSensor(
             task_id=mode,
             min_count=999,
             poke_interval=0.2,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_whatsapp.graph.condition import Tally, condition_from
+from airflow_provider_whatsapp.graph.condition import Tally, build_condition
 from airflow_provider_whatsapp.graph.fields import join_fields, parse_fields
 
 ROWS: list[dict[str, Any]] = [
@@ -19,22 +19,22 @@ ROWS: list[dict[str, Any]] = [
 
 
 def matching(**condition: Any) -> list[str]:
-    return [row["id"] for row in Tally(condition_from(**condition)).matching(ROWS)]
+    return [row["id"] for row in Tally(build_condition(**condition)).matching(ROWS)]
 
 
 def met(**condition: Any) -> bool:
-    tally = Tally(condition_from(**condition))
+    tally = Tally(build_condition(**condition))
     for row in ROWS:
         tally.add(row)
-    return tally.met
+    return tally.is_met
 
 
 def test_with_nothing_given_one_account_is_enough() -> None:
-    tally = Tally(condition_from())
-    assert not tally.met
+    tally = Tally(build_condition())
+    assert not tally.is_met
     assert tally.add(ROWS[0])
-    assert tally.met
-    assert not tally.complete
+    assert tally.is_met
+    assert not tally.is_complete
 
 
 def test_all_of_the_ids_must_be_there() -> None:
@@ -48,10 +48,10 @@ def test_all_of_the_ids_must_be_there() -> None:
 
 def test_reading_ends_when_all_ids_were_found() -> None:
     rows = iter(ROWS)
-    assert [row["id"] for row in Tally(condition_from(waba_ids=["2"])).matching(rows)] == ["2"]
+    assert [row["id"] for row in Tally(build_condition(waba_ids=["2"])).matching(rows)] == ["2"]
     assert next(rows)["id"] == "3"
     rows = iter(ROWS)
-    assert len(list(Tally(condition_from(min_count=1)).matching(rows))) == 4
+    assert len(list(Tally(build_condition(min_count=1)).matching(rows))) == 4
 
 
 def test_so_many_must_be_there() -> None:
@@ -118,28 +118,31 @@ def test_ids_and_values_together() -> None:
 )
 def test_a_condition_that_makes_no_sense_is_refused(condition: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name}: "):
-        condition_from(**condition)
+        build_condition(**condition)
 
 
 def test_only_the_fields_it_has_to_see_are_needed() -> None:
     fields = parse_fields("name,id,owner{id,name},phone_numbers.limit(5){id}")
-    assert join_fields(condition_from().needed(fields)) == "id"
-    assert join_fields(condition_from(where={"owner.name": "A"}).needed(fields)) == "id,owner{id,name}"
+    assert join_fields(build_condition().needed_fields(fields)) == "id"
+    assert join_fields(build_condition(where={"owner.name": "A"}).needed_fields(fields)) == "id,owner{id,name}"
     with pytest.raises(
         ValueError, match="^where: 'status' of 'status' is not among the fields 'name, id, owner, phone_numbers'"
     ):
-        condition_from(where={"status": "ACTIVE"}).needed(fields)
-    assert join_fields(condition_from(where={"owner": None}).needed(fields)) == "id,owner{id,name}"
+        build_condition(where={"status": "ACTIVE"}).needed_fields(fields)
+    assert join_fields(build_condition(where={"owner": None}).needed_fields(fields)) == "id,owner{id,name}"
     with pytest.raises(ValueError, match="^where: 'city' of 'owner.city' is not among the fields 'id, name'"):
-        condition_from(where={"owner.city": "A"}).needed(fields)
+        build_condition(where={"owner.city": "A"}).needed_fields(fields)
     aliased = parse_fields("id,owner_business_info.as(owner)")
-    assert join_fields(condition_from(where={"owner.name": "A"}).needed(aliased)) == "id,owner_business_info.as(owner)"
+    assert (
+        join_fields(build_condition(where={"owner.name": "A"}).needed_fields(aliased))
+        == "id,owner_business_info.as(owner)"
+    )
 
 
 def test_an_edge_has_many_values() -> None:
     row = {"id": "1", "phones": {"data": [{"id": "2", "number": "3"}]}}
     with pytest.raises(ValueError, match="^where: 'phones.number' leads through an edge"):
-        condition_from(where={"phones.number": "3"}).matches(row)
+        build_condition(where={"phones.number": "3"}).matches(row)
 
 
 def test_values_as_json_text() -> None:
@@ -154,6 +157,6 @@ def test_values_as_json_text() -> None:
     ),
 )
 def test_it_survives_json(ids: list[str] | None, where: dict[str, Any] | None) -> None:
-    condition = condition_from(waba_ids=ids, where=where)
+    condition = build_condition(waba_ids=ids, where=where)
     arguments = json.loads(json.dumps(condition.to_json()))
-    assert condition_from(**arguments) == condition
+    assert build_condition(**arguments) == condition

@@ -19,19 +19,19 @@ from airflow_provider_whatsapp.graph import (
 )
 from airflow_provider_whatsapp.graph.flow import GraphFlow, Wait
 from airflow_provider_whatsapp.graph.messages import Credentials, Request, Response
-from airflow_provider_whatsapp.graph.query import edge_read, node_read
-from airflow_provider_whatsapp.graph.retry import RetryPolicy
+from airflow_provider_whatsapp.graph.query import NodeQuery, build_edge_query, build_node_query
+from airflow_provider_whatsapp.graph.retry import Patience
 
 TOKEN = "EAAtokentokentokentokentoken"
 EDGE = "1/client_whatsapp_business_accounts"
 Answer = Response | GraphError
 
 
-def flow(policy: RetryPolicy | None = None, answered_versions: set[str] | None = None) -> GraphFlow:
+def flow(patience: Patience | None = None, answered_versions: set[str] | None = None) -> GraphFlow:
     return GraphFlow(
         credentials=Credentials(TOKEN),
         version="v26.0",
-        policy=policy or RetryPolicy(),
+        patience=patience or Patience(),
         random=lambda: 1.0,
         answered_versions=set() if answered_versions is None else answered_versions,
     )
@@ -77,9 +77,9 @@ def failed(code: int, status: int = 400, *, message: str = "m", **headers: str) 
     return ok({"error": {"message": message, "code": code}}, status, **headers)
 
 
-def play(answers: Iterable[Answer], *, policy: RetryPolicy | None = None, fields: str = "id", **query: Any) -> Played:
+def play(answers: Iterable[Answer], *, patience: Patience | None = None, fields: str = "id", **query: Any) -> Played:
     left: Iterator[Answer] = iter(answers)
-    return Played(flow(policy).pages(edge_read(EDGE, fields=fields, **query)), lambda request: next(left))
+    return Played(flow(patience).pages(build_edge_query(EDGE, fields=fields, **query)), lambda request: next(left))
 
 
 def page(ids: Iterable[int], after: str | None = None) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def test_attempts_count_for_each_request_and_waits_for_the_whole_listing() -> No
     answers: list[Answer] = []
     for number in range(30):
         answers += [GraphTransportError("reset")] * 5 + [ok(page([number], f"A{number}"))]
-    played = play(answers, policy=RetryPolicy(budget=100))
+    played = play(answers, patience=Patience(budget=100))
     assert sum(played.waits) <= 100
     assert len(played.rows) == 3
     assert isinstance(played.error, GraphTransportError)
@@ -257,7 +257,7 @@ def test_another_version_is_warned_about_once(caplog: pytest.LogCaptureFixture) 
             answers = iter(
                 [ok(page([1], "A"), facebook_api_version="v21.0"), ok(page([2]), facebook_api_version="v21.0")]
             )
-            Played(flow(answered_versions=versions).pages(edge_read(EDGE)), lambda request, it=answers: next(it))  # type: ignore[misc]
+            Played(flow(answered_versions=versions).pages(build_edge_query(EDGE)), lambda request, it=answers: next(it))  # type: ignore[misc]
     assert [record.getMessage() for record in caplog.records] == [
         "Graph API v26.0 was asked for but v21.0 answered: the version in the connection's api_version has most likely "
         "expired or is not out yet, see https://developers.facebook.com/docs/graph-api/changelog"
@@ -285,7 +285,7 @@ class TestNestedEdges:
             return ok(page([3, 4], "P4") if request.params["after"] == "P2" else page([4, 5]))
 
         fields = "id,phone_numbers.limit(2).sort(x){id,display_phone_number}"
-        played = Played(flow().pages(edge_read(EDGE, fields=fields)), answer)
+        played = Played(flow().pages(build_edge_query(EDGE, fields=fields)), answer)
         assert played.error is None
         seven, eight = played.rows
         assert seven["phone_numbers"] == {"data": [{"id": str(i)} for i in range(1, 6)], "summary": {"total_count": 5}}
@@ -320,7 +320,7 @@ class TestNestedEdges:
             raise AssertionError(request)
 
         fields = "id,owner{id,client_wabas.as(wabas){id,message_templates.as(templates){id}}},list{id,e}"
-        played = Played(flow().pages(edge_read(EDGE, fields=fields)), answer)
+        played = Played(flow().pages(build_edge_query(EDGE, fields=fields)), answer)
         assert played.error is None
         assert played.rows == [
             {
@@ -377,18 +377,18 @@ class TestNestedEdges:
 
 class TestNode:
     def test_a_node(self) -> None:
-        request, fields = node_read("1", fields="id,phone_numbers{id}")
+        query = build_node_query("1", fields="id,phone_numbers{id}")
         answers = iter([ok({"id": 1, "phone_numbers": page([1], "A")}), GraphTransportError("reset"), ok(page([2]))])
-        played = Played(flow().node(request, fields), lambda request: next(answers))
+        played = Played(flow().node(query), lambda request: next(answers))
         assert played.read == [{"id": "1", "phone_numbers": {"data": [{"id": "1"}, {"id": "2"}]}}]
         assert played.waits == [1]
 
     def test_too_much_data_is_an_error(self) -> None:
-        played = Played(flow().node(Request("1")), lambda request: TOO_MUCH)
+        played = Played(flow().node(NodeQuery("1")), lambda request: TOO_MUCH)
         assert isinstance(played.error, GraphServerError)
         assert len(played.requests) == 1
 
     @pytest.mark.parametrize("edge", [page([1], "A"), page([1]), {"data": []}])
     def test_an_edge_is_not_taken_for_a_node(self, edge: dict[str, Any]) -> None:
-        played = Played(flow().node(Request("1/edge")), lambda request: ok(edge))
+        played = Played(flow().node(NodeQuery("1/edge")), lambda request: ok(edge))
         assert "read it with iter_edge" in str(played.error)

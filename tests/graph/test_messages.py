@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_whatsapp.graph import GraphProtocolError, GraphTransportError, messages
-from airflow_provider_whatsapp.graph.messages import Credentials, Request, Response, header, redact, unpack
+from airflow_provider_whatsapp.graph.messages import (
+    Credentials,
+    Request,
+    Response,
+    decompress,
+    printable_header,
+    redact,
+)
 
 TOKEN = "EAAJsecretTOKEN0123456789abcdef"
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -102,46 +109,46 @@ def test_redact(text: str, clean: str) -> None:
 
 @pytest.mark.parametrize("encoding", [{}, {"content-encoding": "identity"}, {"content-encoding": ""}])
 def test_a_plain_body_is_taken_as_it_is(encoding: dict[str, str]) -> None:
-    assert unpack(Response(200, encoding, b"{}")) == b"{}"
+    assert decompress(Response(200, encoding, b"{}")) == b"{}"
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", " GZIP "])
 def test_a_compressed_body_is_unpacked(encoding: str) -> None:
-    assert unpack(Response(200, {"content-encoding": encoding}, gzip.compress(b"{}"))) == b"{}"
+    assert decompress(Response(200, {"content-encoding": encoding}, gzip.compress(b"{}"))) == b"{}"
 
 
 def test_an_empty_body_says_gzip_too() -> None:
-    assert unpack(Response(204, {"content-encoding": "gzip"}, b"")) == b""
+    assert decompress(Response(204, {"content-encoding": "gzip"}, b"")) == b""
 
 
 def test_a_compressed_body_cut_short_is_a_transport_error() -> None:
     with pytest.raises(GraphTransportError, match="cut short"):
-        unpack(Response(200, {"content-encoding": "gzip"}, gzip.compress(b'{"data":[]}' * 100)[:-9]))
+        decompress(Response(200, {"content-encoding": "gzip"}, gzip.compress(b'{"data":[]}' * 100)[:-9]))
 
 
 def test_a_damaged_compressed_body_is_a_transport_error() -> None:
     with pytest.raises(GraphTransportError, match="damaged"):
-        unpack(Response(200, {"content-encoding": "gzip"}, b"<html>"))
+        decompress(Response(200, {"content-encoding": "gzip"}, b"<html>"))
 
 
 def test_an_encoding_that_was_not_offered_is_refused() -> None:
     with pytest.raises(GraphProtocolError, match="not gzip"):
-        unpack(Response(200, {"content-encoding": "br"}, b"x"))
+        decompress(Response(200, {"content-encoding": "br"}, b"x"))
 
 
 def test_a_body_is_bounded_also_after_unpacking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "MAX_BODY_BYTES", 1024)
     for body, headers in [(b" " * 1025, {}), (gzip.compress(b" " * 1025), {"content-encoding": "gzip"})]:
         with pytest.raises(GraphProtocolError, match="larger than"):
-            unpack(Response(200, headers, body))
+            decompress(Response(200, headers, body))
     for body, headers in [(b" " * 1024, {}), (gzip.compress(b" " * 1024), {"content-encoding": "gzip"})]:
-        assert unpack(Response(200, headers, body)) == b" " * 1024
+        assert decompress(Response(200, headers, body)) == b" " * 1024
 
 
 @given(st.binary(max_size=300), st.sampled_from(["gzip", "identity", "br"]))
 def test_any_bytes_unpack_to_bytes_or_a_graph_error(body: bytes, encoding: str) -> None:
     try:
-        unpack(Response(200, {"content-encoding": encoding}, body))
+        decompress(Response(200, {"content-encoding": encoding}, body))
     except (GraphTransportError, GraphProtocolError):
         pass
     except zlib.error:  # pragma: no cover
@@ -149,5 +156,5 @@ def test_any_bytes_unpack_to_bytes_or_a_graph_error(body: bytes, encoding: str) 
 
 
 def test_a_header_is_short_and_printable() -> None:
-    assert header({"x": "a\nb" + "c" * 300}, "x") == "ab" + "c" * 197
-    assert header({}, "x") == ""
+    assert printable_header({"x": "a\nb" + "c" * 300}, "x") == "ab" + "c" * 197
+    assert printable_header({}, "x") == ""

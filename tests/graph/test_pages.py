@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from airflow_provider_whatsapp.graph import GraphError, GraphProtocolError, pages
 from airflow_provider_whatsapp.graph.fields import parse_fields
 from airflow_provider_whatsapp.graph.pages import Listing, RawPage, parse_json, parse_page
-from airflow_provider_whatsapp.graph.query import EdgeRead
+from airflow_provider_whatsapp.graph.query import EdgeQuery
 
 NEXT = "https://graph.facebook.com/v26.0/1/edge?limit=25&after=FROM_NEXT"
 
@@ -20,7 +20,7 @@ def page(**paging: Any) -> dict[str, Any]:
 
 
 def listing(*, fields: str = "id", page_size: int = 100, max_items: int | None = None) -> Listing:
-    return Listing(EdgeRead("1/edge", parse_fields(fields), {}, page_size, max_items))
+    return Listing(EdgeQuery("1/edge", parse_fields(fields), {}, page_size, max_items))
 
 
 def rows(*ids: int) -> list[dict[str, Any]]:
@@ -158,10 +158,10 @@ class TestListing:
 
     def test_from_page_to_page(self) -> None:
         reading = listing(page_size=2)
-        assert reading.request().params == {"limit": "2", "fields": "id"}
+        assert reading.next_request().params == {"limit": "2", "fields": "id"}
         assert reading.take(RawPage(rows(1, 2), "A")).rows == rows(1, 2)
         assert reading.more
-        assert reading.request().params == {"limit": "2", "fields": "id", "after": "A"}
+        assert reading.next_request().params == {"limit": "2", "fields": "id", "after": "A"}
         last = reading.take(RawPage(rows(3), None))
         assert (last.rows, last.number, last.truncated, reading.more) == (rows(3), 2, False, False)
 
@@ -229,15 +229,15 @@ class TestListing:
 
     def test_no_more_is_asked_for_than_is_wanted(self) -> None:
         reading = listing(max_items=150)
-        assert reading.request().params["limit"] == "100"
+        assert reading.next_request().params["limit"] == "100"
         reading.take(RawPage(rows(*range(100)), "A"))
-        assert reading.request().params["limit"] == "50"
+        assert reading.next_request().params["limit"] == "50"
 
     def test_a_page_shrinks_by_half_down_to_one(self) -> None:
         reading = listing(page_size=100)
         sizes = []
         while reading.shrink():
-            sizes.append(reading.request().params["limit"])
+            sizes.append(reading.next_request().params["limit"])
         assert sizes == ["50", "25", "12", "6", "3", "1"]
 
     @pytest.mark.parametrize(("start", "sizes"), [(8, ["4", "2", "1"]), (2, ["1"]), (1, [])])
@@ -245,7 +245,7 @@ class TestListing:
         reading = listing(page_size=start)
         seen = []
         while reading.shrink():
-            seen.append(reading.request().params["limit"])
+            seen.append(reading.next_request().params["limit"])
         assert seen == sizes
 
     def test_a_page_never_grows_beyond_what_was_asked(self) -> None:
@@ -255,13 +255,13 @@ class TestListing:
         sizes = []
         for number in range(40):
             reading.take(RawPage(rows(number), f"A{number}"))
-            sizes.append(reading.request().params["limit"])
+            sizes.append(reading.next_request().params["limit"])
         assert list(dict.fromkeys(sizes)) == ["7", "14", "28", "30"]
 
     def test_a_page_that_max_items_made_small_shrinks_from_there(self) -> None:
         reading = listing(max_items=8)
         assert reading.shrink()
-        assert reading.request().params["limit"] == "4"
+        assert reading.next_request().params["limit"] == "4"
 
     def test_a_page_grows_again_after_ten_good_ones(self) -> None:
         reading = listing(page_size=100)
@@ -270,12 +270,12 @@ class TestListing:
         sizes = []
         for number in range(25):
             reading.take(RawPage(rows(number), f"A{number}"))
-            sizes.append(reading.request().params["limit"])
+            sizes.append(reading.next_request().params["limit"])
         assert sizes == ["25"] * 9 + ["50"] * 10 + ["100"] * 6
         reading.shrink()
         for number in range(30, 39):
             reading.take(RawPage(rows(number), f"A{number}"))
-        assert reading.request().params["limit"] == "50"
+        assert reading.next_request().params["limit"] == "50"
 
 
 @given(

@@ -8,32 +8,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_whatsapp.graph.arguments import parse_business_id, parse_time
 from airflow_provider_whatsapp.graph.fields import join_fields
 from airflow_provider_whatsapp.graph.messages import Request
 from airflow_provider_whatsapp.graph.query import (
-    CLIENT_WABAS,
-    business_id_from,
-    edge_read,
-    node_read,
-    unix_seconds,
+    WABA_EDGES,
+    build_edge_query,
+    build_node_query,
 )
 
-PATH = f"123/{CLIENT_WABAS}"
+PATH = f"123/{WABA_EDGES['client']}"
 
 
 def filters(**query: Any) -> Any:
-    return json.loads(edge_read(PATH, **query).params["filtering"])
+    return json.loads(build_edge_query(PATH, **query).params["filtering"])
 
 
 def test_fields_are_always_sent() -> None:
     paths = [PATH, "1/owned_whatsapp_business_accounts", "1/phone_numbers", "me/businesses", "1/anything_else"]
     for path in paths:
-        assert edge_read(path).request(limit=1, after=None).params["fields"].split(",")[0] == "id"
-    assert node_read("1")[0].params == {"fields": "id,name"}
+        assert build_edge_query(path).request(limit=1, after=None).params["fields"].split(",")[0] == "id"
+    assert build_node_query("1").request().params == {"fields": "id,name"}
 
 
 def test_the_request_of_a_page() -> None:
-    read = edge_read(f"/{PATH}/", fields="id,name", sort="creation_time_descending", page_size=50)
+    read = build_edge_query(f"/{PATH}/", fields="id,name", sort="creation_time_descending", page_size=50)
     assert read.node_id == "123"
     assert read.request(limit=50, after=None) == Request(
         PATH, {"sort": "creation_time_descending", "limit": "50", "fields": "id,name"}
@@ -42,17 +41,17 @@ def test_the_request_of_a_page() -> None:
 
 
 def test_accounts_are_always_read_with_their_id() -> None:
-    assert join_fields(edge_read(PATH, fields="name").fields) == "id,name"
-    assert join_fields(edge_read(PATH, fields="name,id").fields) == "name,id"
-    assert join_fields(edge_read("me/businesses", fields="name").fields) == "id,name"
-    assert join_fields(edge_read("1/subscribed_apps", fields="whatsapp_business_api_data").fields) == (
+    assert join_fields(build_edge_query(PATH, fields="name").fields) == "id,name"
+    assert join_fields(build_edge_query(PATH, fields="name,id").fields) == "name,id"
+    assert join_fields(build_edge_query("me/businesses", fields="name").fields) == "id,name"
+    assert join_fields(build_edge_query("1/subscribed_apps", fields="whatsapp_business_api_data").fields) == (
         "whatsapp_business_api_data"
     )
 
 
 def test_no_filter_is_no_parameter() -> None:
-    assert edge_read(PATH).params == {}
-    assert edge_read(PATH, filtering=[]).params == {}
+    assert build_edge_query(PATH).params == {}
+    assert build_edge_query(PATH, filtering=[]).params == {}
 
 
 def test_ownership_types() -> None:
@@ -82,7 +81,7 @@ def test_own_filters_are_added_to_the_others() -> None:
 
 
 def test_filtering_is_strict_json_without_blanks() -> None:
-    text = edge_read(PATH, ownership_types="SELF").params["filtering"]
+    text = build_edge_query(PATH, ownership_types="SELF").params["filtering"]
     assert text == '[{"field":"ownership_type","operator":"IN","value":["SELF"]}]'
 
 
@@ -96,14 +95,14 @@ def test_filtering_is_strict_json_without_blanks() -> None:
     ],
 )  # fmt: skip
 def test_ways_to_tell_a_time(value: Any) -> None:
-    assert unix_seconds("created_after", value) == 1604962813
+    assert parse_time("created_after", value) == 1604962813
 
 
 @pytest.mark.parametrize(
     "value", ["2020-11-09", "20201109", date(2020, 11, 9), "2020-11-09T00:00", "2020-11-09T00:00Z"]
 )
 def test_a_date_is_its_midnight_in_utc(value: Any) -> None:
-    assert unix_seconds("created_after", value) == 1604880000
+    assert parse_time("created_after", value) == 1604880000
 
 
 @pytest.mark.parametrize(
@@ -119,12 +118,12 @@ def test_a_time_that_cannot_be_read_is_refused(name: str, value: Any) -> None:
     if value is None:
         return
     with pytest.raises(ValueError, match=f"^{name}: .* a right one looks like"):
-        edge_read(PATH, **{name: value})
+        build_edge_query(PATH, **{name: value})
 
 
 def test_a_reversed_pair_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^created_after: '2026-02-01' lies after created_before, '2026-01-01'"):
-        edge_read(PATH, created_after="2026-02-01", created_before="2026-01-01")
+        build_edge_query(PATH, created_after="2026-02-01", created_before="2026-01-01")
 
 
 @given(st.datetimes(datetime(1970, 1, 2), datetime(9999, 1, 1), timezones=st.timezones()))
@@ -133,15 +132,15 @@ def test_any_datetime_reads_as_its_iso_form_does(moment: datetime) -> None:
     if offset is not None and offset.total_seconds() % 60:
         return  # ISO 8601 knows no seconds in an offset
     seconds = int(moment.replace(microsecond=0).timestamp())
-    assert unix_seconds("created_after", moment) == seconds
-    assert unix_seconds("created_after", moment.isoformat()) == seconds
-    assert unix_seconds("created_after", str(moment)) == seconds
+    assert parse_time("created_after", moment) == seconds
+    assert parse_time("created_after", moment.isoformat()) == seconds
+    assert parse_time("created_after", str(moment)) == seconds
 
 
 @pytest.mark.parametrize("value", [[], "", " , ", ["SELF", ""], [1], 5, {"SELF"}])
 def test_odd_ownership_types_are_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="^ownership_types: "):
-        edge_read(PATH, ownership_types=value)
+        build_edge_query(PATH, ownership_types=value)
 
 
 @pytest.mark.parametrize(
@@ -156,26 +155,26 @@ def test_odd_ownership_types_are_refused(value: Any) -> None:
 )  # fmt: skip
 def test_a_filter_needs_field_operator_and_value(value: Any) -> None:
     with pytest.raises(ValueError, match=r"^filtering: .* a right one looks like"):
-        edge_read(PATH, filtering=value)
+        build_edge_query(PATH, filtering=value)
 
 
 @pytest.mark.parametrize("value", ["", "a b", "a;b", 5, "a\n"])
 def test_an_odd_sort_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="^sort: "):
-        edge_read(PATH, sort=value)
+        build_edge_query(PATH, sort=value)
 
 
 @pytest.mark.parametrize("name", ["page_size", "max_items"])
 @pytest.mark.parametrize("value", [0, -1, "0", "ten", "", True, 1.5, [], "²"])
 def test_a_count_below_one_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{name}: .* a right one is 100"):
-        edge_read(PATH, **{name: value})
+        build_edge_query(PATH, **{name: value})
 
 
 def test_counts() -> None:
-    read = edge_read(PATH, page_size="250", max_items="7")
+    read = build_edge_query(PATH, page_size="250", max_items="7")
     assert (read.page_size, read.max_items) == (250, 7)
-    read = edge_read(PATH, page_size=None)
+    read = build_edge_query(PATH, page_size=None)
     assert (read.page_size, read.max_items) == (100, None)
 
 
@@ -200,12 +199,12 @@ def test_counts() -> None:
 )
 def test_a_path_that_is_no_edge_is_refused(path: Any) -> None:
     with pytest.raises(ValueError, match="^path: "):
-        edge_read(path)
+        build_edge_query(path)
 
 
 @pytest.mark.parametrize("value", ["123", 123, " 123 ", "1" * 32])
 def test_a_business_id_is_digits(value: Any) -> None:
-    assert business_id_from(value) == str(value).strip()
+    assert parse_business_id(value) == str(value).strip()
 
 
 @pytest.mark.parametrize(
@@ -232,22 +231,22 @@ def test_a_business_id_is_digits(value: Any) -> None:
 )
 def test_anything_else_is_no_business_id(value: Any) -> None:
     with pytest.raises(ValueError, match=r"^business_id: .* Business Info shows it, e\.g\. '1906385232743451'"):
-        business_id_from(value)
+        parse_business_id(value)
 
 
 def test_a_node_with_further_parameters() -> None:
-    request, fields = node_read("1", fields=["id", "health_status"], params={"a": "b", "c": [1], "d": None})
-    assert request == Request("1", {"a": "b", "c": "[1]", "fields": "id,health_status"})
-    assert join_fields(fields) == "id,health_status"
+    query = build_node_query("1", fields=["id", "health_status"], params={"a": "b", "c": [1], "d": None})
+    assert query.request() == Request("1", {"a": "b", "c": "[1]", "fields": "id,health_status"})
+    assert join_fields(query.fields) == "id,health_status"
 
 
 @pytest.mark.parametrize("name", ["fields", "access_token", "appsecret_proof", "appsecret_time", "input_token"])
 def test_parameters_of_the_hook_itself_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"^params: \\['{name}'\\]"):
-        node_read("1", params={name: "x"})
+        build_node_query("1", params={name: "x"})
 
 
 def test_long_values_are_shown_in_part() -> None:
     with pytest.raises(ValueError, match="business_id") as caught:
-        business_id_from("x" * 5000)
+        parse_business_id("x" * 5000)
     assert len(str(caught.value)) < 300

@@ -14,13 +14,13 @@ from airflow_provider_whatsapp.graph import (
     GraphServerError,
     GraphTransportError,
 )
-from airflow_provider_whatsapp.graph.retry import RetryPolicy
+from airflow_provider_whatsapp.graph.retry import Patience
 
-POLICY = RetryPolicy(attempts=4, first_delay=1, max_delay=3, longest_named_wait=60, budget=100)
+PATIENCE = Patience(attempts=4, first_delay=1, max_delay=3, longest_named_wait=60, budget=100)
 
 
 def delay(error: GraphError, attempt: int = 1, waited: float = 0, chance: float = 1) -> float | None:
-    return POLICY.delay(error, attempt=attempt, waited=waited, chance=chance)
+    return PATIENCE.delay(error, attempt=attempt, waited=waited, chance=chance)
 
 
 def throttled(seconds: float | None) -> GraphRateLimitError:
@@ -71,7 +71,7 @@ def test_the_budget_ends_it() -> None:
 def test_a_delay_is_never_shorter_than_asked_nor_longer_than_allowed(
     error: GraphError, attempt: int, waited: float, chance: float
 ) -> None:
-    seconds = RetryPolicy(attempts=3000).delay(error, attempt=attempt, waited=waited, chance=chance)
+    seconds = Patience(attempts=3000).delay(error, attempt=attempt, waited=waited, chance=chance)
     if seconds is not None:
         named = getattr(error, "retry_after", None) or timedelta()
         assert named.total_seconds() <= seconds <= named.total_seconds() + 30

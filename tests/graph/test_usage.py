@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_whatsapp.graph.usage import Usage, retry_after
+from airflow_provider_whatsapp.graph.usage import Usage, parse_retry_after
 
 APP = {"x-app-usage": '{"call_count":28,"total_time":25,"total_cputime":31}'}
 
@@ -28,19 +28,19 @@ def test_regain_access_is_in_minutes_and_the_longest_counts() -> None:
         {"call_count": 1, "estimated_time_to_regain_access": 20},
     )
     assert Usage.from_headers(headers) == Usage(100, timedelta(minutes=20))
-    assert retry_after(headers) == timedelta(minutes=20)
+    assert parse_retry_after(headers) == timedelta(minutes=20)
 
 
 def test_a_wait_counts_without_a_share() -> None:
     headers = business({"type": "whatsapp", "estimated_time_to_regain_access": 5})
     assert Usage.from_headers(headers) is None
-    assert retry_after(headers) == timedelta(minutes=5)
+    assert parse_retry_after(headers) == timedelta(minutes=5)
 
 
 def test_no_time_named_is_none() -> None:
-    assert retry_after(business({"call_count": 100, "estimated_time_to_regain_access": 0})) is None
-    assert retry_after(APP) is None
-    assert retry_after({}) is None
+    assert parse_retry_after(business({"call_count": 100, "estimated_time_to_regain_access": 0})) is None
+    assert parse_retry_after(APP) is None
+    assert parse_retry_after({}) is None
 
 
 @pytest.mark.parametrize(
@@ -77,16 +77,16 @@ def test_malformed_headers_are_none(value: str) -> None:
     ],
 )
 def test_the_retry_after_header(headers: dict[str, str], wait: timedelta | None) -> None:
-    assert retry_after(headers) == wait
+    assert parse_retry_after(headers) == wait
 
 
 def test_the_longer_of_two_named_waits_counts() -> None:
     headers = {"retry-after": "90", **business({"call_count": 100, "estimated_time_to_regain_access": 1})}
-    assert retry_after(headers) == timedelta(seconds=90)
+    assert parse_retry_after(headers) == timedelta(seconds=90)
 
 
 @given(st.dictionaries(st.sampled_from(["x-app-usage", "x-business-use-case-usage", "retry-after", "date"]), st.text()))
 def test_headers_never_raise(headers: dict[str, str]) -> None:
     Usage.from_headers(headers)
-    wait = retry_after(headers)
+    wait = parse_retry_after(headers)
     assert wait is None or timedelta() < wait <= timedelta(days=2)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from airflow.sdk import Connection
 
-from airflow_provider_whatsapp.hooks._connection import base_url_from, read_connection
+from airflow_provider_whatsapp.hooks._connection import parse_base_url, parse_connection
 
 TOKEN = "EAAJtoken0123456789abcdefghij"
 
@@ -26,7 +26,7 @@ def connection(**fields: Any) -> Connection:
 
 
 def test_a_token_is_enough() -> None:
-    read = read_connection(connection())
+    read = parse_connection(connection())
     assert read.business_id is None
     assert read.config.base_url == "https://graph.facebook.com"
     assert read.config.version == "v26.0"
@@ -47,7 +47,7 @@ def test_every_field(tmp_path: Path) -> None:
         "proxy": "http://user:password@proxy:3128",
         "ca_bundle": str(bundle),
     }
-    read = read_connection(connection(extra=extra, host="https://gateway.example/graph/"))
+    read = parse_connection(connection(extra=extra, host="https://gateway.example/graph/"))
     assert read.business_id == "1906385232743451"
     assert read.config.base_url == "https://gateway.example/graph"
     assert read.config.version == "v25.0"
@@ -59,7 +59,7 @@ def test_every_field(tmp_path: Path) -> None:
 
 
 def test_the_version_of_the_hook_beats_that_of_the_connection() -> None:
-    assert read_connection(connection(extra={"api_version": "v24.0"}), api_version="v25.0").config.version == "v25.0"
+    assert parse_connection(connection(extra={"api_version": "v24.0"}), api_version="v25.0").config.version == "v25.0"
 
 
 def test_extras_may_be_strings_and_empty(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,16 +67,16 @@ def test_extras_may_be_strings_and_empty(monkeypatch: pytest.MonkeyPatch) -> Non
         "AIRFLOW_CONN_WHATSAPP_URI",
         f"whatsapp://:{TOKEN}@/?business_id=123&timeout=20&app_secret=&api_version=&proxy=&ca_bundle=",
     )
-    read = read_connection(Connection.get("whatsapp_uri"))
+    read = parse_connection(Connection.get("whatsapp_uri"))
     assert (read.business_id, read.config.timeout, read.config.credentials.app_secret) == ("123", 20, None)
     assert (
-        read_connection(connection(extra={"business_id": 123, "timeout": None, "app_secret": None})).business_id
+        parse_connection(connection(extra={"business_id": 123, "timeout": None, "app_secret": None})).business_id
         == "123"
     )
 
 
 def test_a_blank_around_the_token_is_not_part_of_it() -> None:
-    assert read_connection(connection(password=f" {TOKEN}\n")).config.credentials.token == TOKEN
+    assert parse_connection(connection(password=f" {TOKEN}\n")).config.credentials.token == TOKEN
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_blank_around_the_token_is_not_part_of_it() -> None:
     ],
 )
 def test_where_the_api_is(host: str | None, port: int | None, url: str) -> None:
-    assert base_url_from(host, port) == url
+    assert parse_base_url(host, port) == url
 
 
 @pytest.mark.parametrize(
@@ -109,21 +109,21 @@ def test_where_the_api_is(host: str | None, port: int | None, url: str) -> None:
         "http://0.0.0.0", "http://[::]", "http://[::ffff:8.8.8.8]", "http://10.0.0.1", "http://169.254.169.254", "http://ｌocalhost",
         "http://127.0.0.1\\.evil.example", "http://127.0.0.1#.evil.example", "http://127.0.0.1?x", "https://graph.facebook.com/../x",
         "https://graph.facebook.com/%2e%2e", "https://", "https://a b", "https://a\n.com", "https://[bad", "https://[bad]", "https://x/./y", "graph.facebook.com:99999",
-        "graph.facebook.com:0", "graph.facebook.com:x", "javascript:alert(1)", "https:graph.facebook.com", "//graph.facebook.com",
+        "graph.facebook.com:0", "graph.facebook.com:x", "javascript:alert(1)", "https:sandbox.facebook.com", "//graph.facebook.com",
         "https://x/..", "https://graph.facebook.com/v26.0", "http://127.0.0.1:8099/v26.0/", "https://.", "-", "https://a..b",
     ],
 )  # fmt: skip
 def test_where_it_cannot_be(host: str) -> None:
     with pytest.raises(ValueError, match=r"^host: "):
-        base_url_from(host)
+        parse_base_url(host)
 
 
 @pytest.mark.parametrize(
-    "host", ["https://user:5ecret@graph.facebook.com", "http://5ecret@127.0.0.1", "5ecret@graph.facebook.com"]
+    "host", ["https://user:5ecret@sandbox.facebook.com", "http://5ecret@127.0.0.1", "5ecret@sandbox.facebook.com"]
 )
 def test_userinfo_is_refused_and_not_shown(host: str) -> None:
     with pytest.raises(ValueError, match=r"^host: .*user name or password") as caught:
-        base_url_from(host)
+        parse_base_url(host)
     assert "5ecret" not in str(caught.value)
 
 
@@ -164,7 +164,7 @@ def test_userinfo_is_refused_and_not_shown(host: str) -> None:
 )
 def test_an_unusable_connection_says_which_field_is_wrong(fields: dict[str, Any], field: str) -> None:
     with pytest.raises(ValueError, match=f"^connection 'whatsapp_default', {field}: ") as caught:
-        read_connection(connection(**fields))
+        parse_connection(connection(**fields))
     assert "5ecret" not in str(caught.value)
     assert TOKEN not in str(caught.value)
     assert caught.value.__cause__ is None

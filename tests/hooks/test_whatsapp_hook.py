@@ -28,21 +28,21 @@ def test_the_hook_reads_nothing_before_it_is_asked(monkeypatch: pytest.MonkeyPat
 
 def test_client_and_owned_accounts(connected: GraphSandbox) -> None:
     hook = WhatsAppHook()
-    clients = hook.list_client_wabas()
+    clients = hook.list_wabas()
     assert [row["id"] for row in clients] == [account["id"] for account in connected.accounts]
     assert set(clients[0]) > {"id", "name", "currency"}
-    assert list(hook.iter_client_wabas(connected.business_id)) == clients
-    assert list(hook.iter_client_wabas(int(connected.business_id), max_items=3)) == clients[:3]
-    owned = hook.list_owned_wabas()
+    assert list(hook.iter_wabas(connected.business_id)) == clients
+    assert list(hook.iter_wabas(int(connected.business_id), max_items=3)) == clients[:3]
+    owned = hook.list_wabas(edge="owned")
     assert [row["id"] for row in owned] == [account["id"] for account in connected.owned_accounts]
-    assert list(hook.iter_owned_wabas()) == owned
+    assert list(hook.iter_wabas(edge="owned")) == owned
     assert connected.connections == 1
 
 
 def test_the_filters_reach_the_api(connected: GraphSandbox) -> None:
     timed = [account for account in connected.accounts if "creation_time" in account]
     times = sorted(account["creation_time"] for account in timed)
-    rows = WhatsAppHook().list_client_wabas(
+    rows = WhatsAppHook().list_wabas(
         fields="id,creation_time,ownership_type",
         ownership_types=["CLIENT_OWNED"],
         created_after=times[50],
@@ -63,7 +63,7 @@ def test_the_filters_reach_the_api(connected: GraphSandbox) -> None:
 
 def test_edges_nodes_and_businesses(connected: GraphSandbox) -> None:
     hook = WhatsAppHook()
-    waba = next(hook.iter_client_wabas(fields="id,phone_numbers{id}"))
+    waba = next(hook.iter_wabas(fields="id,phone_numbers{id}"))
     phones = list(hook.iter_edge(f"{waba['id']}/phone_numbers"))
     assert [phone["id"] for phone in phones] == [phone["id"] for phone in waba["phone_numbers"]["data"]]
     assert hook.get(waba["id"], fields=["id", "currency"])["currency"] == connected.accounts[0]["currency"]
@@ -85,7 +85,7 @@ def test_debug_token(connected: GraphSandbox) -> None:
 
 def test_debug_token_without_data_is_an_error(connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     hook = WhatsAppHook()
-    monkeypatch.setattr(hook.get_conn(), "node", lambda *args: {"data": []})
+    monkeypatch.setattr(hook._client, "node", lambda *args: {"data": []})
     with pytest.raises(GraphProtocolError, match="debug_token"):
         hook.debug_token()
 
@@ -93,20 +93,23 @@ def test_debug_token_without_data_is_an_error(connected: GraphSandbox, monkeypat
 def test_the_async_twins_give_the_same(connected: GraphSandbox) -> None:
     hook = WhatsAppHook()
     query: dict[str, Any] = {"fields": "id,phone_numbers.limit(1){id}", "max_items": 150}
-    assert asyncio.run(collect(hook.aiter_client_wabas(**query))) == hook.list_client_wabas(**query)
+    assert asyncio.run(collect(hook.aiter_wabas(**query))) == hook.list_wabas(**query)
     waba = connected.accounts[0]["id"]
     phones = f"{waba}/phone_numbers"
     assert asyncio.run(collect(hook.aiter_edge(phones))) == list(hook.iter_edge(phones))
     assert asyncio.run(hook.aget(waba)) == hook.get(waba)
+    assert asyncio.run(collect(hook.aiter_wabas(edge="owned"))) == hook.list_wabas(edge="owned")
+    assert asyncio.run(collect(hook.aiter_businesses())) == list(hook.iter_businesses())
+    assert asyncio.run(hook.adebug_token()) == hook.debug_token()
 
 
 def test_an_async_listing_that_is_left_early_closes_its_connection(connected: GraphSandbox) -> None:
     async def first() -> dict[str, Any]:
-        rows = WhatsAppHook().aiter_client_wabas(connected.business_id)
+        rows = WhatsAppHook().aiter_wabas(connected.business_id)
         try:
             return await rows.__anext__()
         finally:
-            await rows.aclose()  # type: ignore[attr-defined]
+            await rows.aclose()
 
     assert asyncio.run(first())["id"] == connected.accounts[0]["id"]
 
@@ -127,11 +130,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("query", "name"), BAD)
 def test_bad_input_is_told_before_anything_is_sent(connected: GraphSandbox, query: dict[str, Any], name: str) -> None:
     hook = WhatsAppHook()
-    for read in (hook.iter_client_wabas, hook.list_client_wabas, hook.iter_owned_wabas, hook.list_owned_wabas):
-        with pytest.raises(ValueError, match=f"^{name}: "):
-            read(**query)  # not first when it is iterated over
+    for edge in ("client", "owned"):
+        for method in (hook.iter_wabas, hook.list_wabas):
+            with pytest.raises(ValueError, match=f"^{name}: "):
+                method(**query, edge=edge)  # not only when it is iterated over
     with pytest.raises(ValueError, match=f"^{name}: "):
-        asyncio.run(collect(hook.aiter_client_wabas(**query)))
+        asyncio.run(collect(hook.aiter_wabas(**query)))
     assert connected.connections == 0
 
 
@@ -142,23 +146,23 @@ def test_bad_paths_are_told_before_anything_is_sent(connected: GraphSandbox) -> 
     with pytest.raises(ValueError, match="^path: "):
         hook.get("1?fields=x")
     with pytest.raises(ValueError, match="^edge: 'other' is not one of 'client', 'owned'"):
-        hook.waba_read("other", "1")
+        hook.iter_wabas("1", edge="other")
     assert connected.connections == 0
 
 
 def test_large_pages_are_for_the_api_to_judge(connected: GraphSandbox) -> None:
-    WhatsAppHook().list_client_wabas(page_size=500)
+    WhatsAppHook().list_wabas(page_size=500)
     assert connected.requests[0].params["limit"] == "500"
 
 
-def test_no_business_id_anywhere(graph: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_business_id_anywhere(sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(
         "AIRFLOW_CONN_WHATSAPP_DEFAULT",
-        json.dumps({"conn_type": "whatsapp", "host": graph.url, "password": graph.token}),
+        json.dumps({"conn_type": "whatsapp", "host": sandbox.url, "password": sandbox.token}),
     )
     with pytest.raises(ValueError, match="^business_id: neither given nor in the connection's extra"):
-        WhatsAppHook().list_client_wabas()
-    assert len(WhatsAppHook().list_client_wabas(graph.business_id)) == 250
+        WhatsAppHook().list_wabas()
+    assert len(WhatsAppHook().list_wabas(sandbox.business_id)) == 250
 
 
 def test_test_connection(connected: GraphSandbox) -> None:
@@ -167,23 +171,23 @@ def test_test_connection(connected: GraphSandbox) -> None:
     assert connected.business_id in message
 
 
-def test_test_connection_never_raises(graph: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_test_connection_never_raises(sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", raising=False)
     assert WhatsAppHook().test_connection()[0] is False
-    monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", graph.connection.replace(graph.token, "EAAwrong"))
+    monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection.replace(sandbox.token, "EAAwrong"))
     ok, message = WhatsAppHook().test_connection()
     assert not ok
     assert "create a new system user token" in message
-    monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", graph.connection.replace("http://", "ftp://"))
+    monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection.replace("http://", "ftp://"))
     ok, message = WhatsAppHook().test_connection()
     assert not ok
     assert "host: " in message
-    assert graph.token not in message
+    assert sandbox.token not in message
 
 
 def test_failing_fast() -> None:
     from airflow_provider_whatsapp.graph import GraphTransportError
-    from airflow_provider_whatsapp.operators._listing import failing_fast
+    from airflow_provider_whatsapp.operators._progress import failing_fast
 
     error = GraphTokenError("expired")
     with pytest.raises(_compat.AirflowFailException, match="expired") as caught, failing_fast():
@@ -195,20 +199,20 @@ def test_failing_fast() -> None:
 
 def test_secrets_are_masked_in_airflows_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     masked: list[str] = []
-    monkeypatch.setattr("airflow_provider_whatsapp.hooks.whatsapp.mask_secret", masked.append)
-    with GraphSandbox(accounts=1, app_secret="5ecre7" * 5) as graph:
-        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", graph.connection)
+    monkeypatch.setattr("airflow_provider_whatsapp.hooks._connection.mask_secret", masked.append)
+    with GraphSandbox(accounts=1, app_secret="5ecre7" * 5) as sandbox:
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
         hook = WhatsAppHook()
-        hook.list_client_wabas()
-        assert masked[:2] == [graph.token, graph.app_secret]
+        hook.list_wabas()
+        assert masked[:2] == [sandbox.token, sandbox.app_secret]
         assert len(masked) == 3
         assert not [secret for secret in masked if secret in repr(vars(hook))]
 
 
 def test_no_secret_in_the_log_of_a_listing(connected: GraphSandbox, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        WhatsAppHook().list_client_wabas()
+        WhatsAppHook().list_wabas()
         WhatsAppHook().debug_token()
-        asyncio.run(collect(WhatsAppHook().aiter_client_wabas()))
+        asyncio.run(collect(WhatsAppHook().aiter_wabas()))
     assert "debug_token?input_token=***" in caplog.text
     assert connected.token not in caplog.text

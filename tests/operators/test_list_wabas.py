@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,21 +22,20 @@ from airflow.sdk import Asset
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException
 from airflow_provider_whatsapp.graph import GraphPermissionError, GraphRateLimitError
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.operators import _listing as listing
-from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListClientWabasOperator
-from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
-from airflow_provider_whatsapp.transport.sync import GraphClient
+from airflow_provider_whatsapp.operators import _progress
+from airflow_provider_whatsapp.operators._listing import WabaTask
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
+from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 
 
 @pytest.fixture(autouse=True)
-def _no_real_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        WhatsAppHook, "get_conn", lambda self: GraphClient(self._connection.config, sleep=lambda seconds: None)
-    )
+def _no_real_waits() -> Iterator[None]:
+    with no_waits():
+        yield
 
 
 def run(context: Any = None, **arguments: Any) -> Any:
-    return WhatsAppListClientWabasOperator(task_id="accounts", **arguments).execute(context or {})
+    return WhatsAppListWabasOperator(task_id="accounts", **arguments).execute(context or {})
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -60,7 +59,7 @@ def test_owned_accounts(connected: GraphSandbox) -> None:
 def test_rows_to_an_object_with_its_manifest(connected: GraphSandbox, tmp_path: Path, name: str) -> None:
     path = tmp_path / "new" / name
     manifest = run(fields=["id", "phone_numbers.limit(2){id}"], output_path=path.as_uri())
-    assert rows_of(path) == WhatsAppHook().list_client_wabas(fields="id,phone_numbers{id}")
+    assert rows_of(path) == WhatsAppHook().list_wabas(fields="id,phone_numbers{id}")
     assert manifest == {
         "uri": path.as_uri(),
         "format": "ndjson",
@@ -106,7 +105,7 @@ class TestIfExists:
         assert run(output_path=str(path), if_exists=if_exists)["count"] == 250
         before = path.read_bytes()
         connected.reset()
-        with pytest.raises(error, match="is there already"):
+        with pytest.raises(error, match="exists already"):
             run(output_path=str(path), if_exists=if_exists)
         assert path.read_bytes() == before
         assert connected.requests == []
@@ -115,8 +114,8 @@ class TestIfExists:
         self, connected: GraphSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = tmp_path / "a.ndjson"
-        monkeypatch.setattr(listing, "_usage", lambda page: str(path.write_text("theirs")))
-        with pytest.raises(AirflowFailException, match="is there already"):
+        monkeypatch.setattr(_progress, "_describe_usage", lambda page: str(path.write_text("theirs")))
+        with pytest.raises(AirflowFailException, match="exists already"):
             run(output_path=str(path), if_exists="fail")
         assert path.read_text() == "theirs"
 
@@ -200,7 +199,7 @@ def test_what_may_pass_is_left_to_the_retries_of_the_task(connected: GraphSandbo
 
 class TestLog:
     def lines(self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> list[str]:
-        operator = WhatsAppListClientWabasOperator(task_id="accounts", **arguments)
+        operator = WhatsAppListWabasOperator(task_id="accounts", **arguments)
         monkeypatch.setattr(type(operator), "log", logging.getLogger("progress"))
         with caplog.at_level(logging.INFO, logger="progress"):
             operator.execute({})
@@ -220,7 +219,7 @@ class TestLog:
         self, connected: GraphSandbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = iter(range(0, 10_000, 4))
-        monkeypatch.setattr(listing, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+        monkeypatch.setattr(_progress, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
         lines = self.lines(caplog, monkeypatch, page_size=25)
         assert [line.partition(",")[0] for line in lines[1:-1]] == ["3 pages", "6 pages", "9 pages"]
         assert lines[2].startswith("6 pages, 150 accounts so far")
@@ -235,7 +234,7 @@ class TestLog:
         warned: bool,
     ) -> None:
         monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", longest)
-        monkeypatch.setattr(WhatsAppListClientWabasOperator, "log", logging.getLogger("progress"))
+        monkeypatch.setattr(WhatsAppListWabasOperator, "log", logging.getLogger("progress"))
         run()
         assert ("Give output_path" in caplog.text) is warned
         caplog.clear()
@@ -259,15 +258,15 @@ def test_an_asset_learns_what_was_written(connected: GraphSandbox, tmp_path: Pat
 def test_every_argument_that_can_vary_by_run_is_templated() -> None:
     import inspect
 
-    signatures = [inspect.signature(kind.__init__) for kind in (WhatsAppListClientWabasOperator, listing.WabaListing)]  # type: ignore[misc]
+    signatures = [inspect.signature(kind.__init__) for kind in (WhatsAppListWabasOperator, WabaTask)]  # type: ignore[misc]
     arguments = {name for signature in signatures for name in signature.parameters} - {"self", "kwargs"}
-    assert set(WhatsAppListClientWabasOperator.template_fields) == arguments
+    assert set(WhatsAppListWabasOperator.template_fields) == arguments
 
 
 WORKER = """
 import sys
-from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListClientWabasOperator
-operator = WhatsAppListClientWabasOperator(task_id="t", output_path=sys.argv[1], page_size=5)
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
+operator = WhatsAppListWabasOperator(task_id="t", output_path=sys.argv[1], page_size=5)
 print("ready", flush=True)
 operator.execute({})
 print("done", flush=True)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,9 @@ from airflow_provider_whatsapp._compat import (
     AirflowTaskTimeout,
 )
 from airflow_provider_whatsapp.graph import GraphPermissionError, GraphTokenError
-from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
-from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppClientWabasSensor
-from airflow_provider_whatsapp.transport.sync import GraphClient
-from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppClientWabasTrigger
+from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
+from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
+from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
 
 try:
     from airflow.sdk.exceptions import TaskDeferred
@@ -33,26 +32,28 @@ except ImportError:  # Airflow 3.1
 
 
 @pytest.fixture(autouse=True)
-def _no_real_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        WhatsAppHook,
-        "get_conn",
-        lambda self, policy: GraphClient(self._connection.config, policy=policy, sleep=lambda seconds: None),
-    )
+def _no_real_waits() -> Iterator[None]:
+    with no_waits():
+        yield
 
 
-def sensor(**arguments: Any) -> WhatsAppClientWabasSensor:
-    return WhatsAppClientWabasSensor(task_id="wait", **{"fields": "id,name,country,ownership_type", **arguments})
+def sensor(**arguments: Any) -> WhatsAppWabasSensor:
+    return WhatsAppWabasSensor(task_id="wait", **{"fields": "id,name,country,ownership_type", **arguments})
 
 
-def deferred(operator: WhatsAppClientWabasSensor, event: dict[str, Any] | None = None) -> WhatsAppClientWabasTrigger:
+def deferred(operator: WhatsAppWabasSensor, event: dict[str, Any] | None = None) -> WhatsAppWabasTrigger:
     with pytest.raises(TaskDeferred) as caught:
-        operator.execute({}) if event is None else operator.execute_complete({}, event)
+        operator.execute({}) if event is None else resume(operator, event)
     assert caught.value.method_name == "execute_complete"
     trigger = caught.value.trigger
-    assert isinstance(trigger, WhatsAppClientWabasTrigger)
+    assert isinstance(trigger, WhatsAppWabasTrigger)
     assert caught.value.timeout > timedelta(0)
     return trigger
+
+
+def resume(operator: WhatsAppWabasSensor, event: Any) -> Any:
+    """Continue after a trigger fired, by the method that Airflow calls."""
+    return operator.resume_execution("execute_complete", {"event": event}, {})
 
 
 def met(timeout: float = 100) -> dict[str, Any]:
@@ -181,53 +182,54 @@ class TestDeferrable:
         trigger = deferred(operator)
         _, arguments = trigger.serialize()
         assert json.loads(json.dumps(arguments)) == arguments
-        assert arguments["path"] == f"{connected.business_id}/client_whatsapp_business_accounts"
-        assert arguments["fields"] == "id,ownership_type"
-        assert "ownership_type" in arguments["params"]["filtering"]
+        query, clock = arguments["query"], arguments["clock"]
+        assert query["path"] == f"{connected.business_id}/client_whatsapp_business_accounts"
+        assert query["fields"] == "id,ownership_type"
+        assert "ownership_type" in query["params"]["filtering"]
         assert arguments["condition"] == {"waba_ids": None, "min_count": 251, "where": {"ownership_type": ["SELF"]}}
-        assert (arguments["poke_interval"], arguments["exponential_backoff"], arguments["max_wait"]) == (30, True, 90)
-        assert arguments["page_size"] == 50
-        assert arguments["deadline"] - arguments["started"] == 600
+        assert arguments["pace"] == {"poke_interval": 30, "exponential_backoff": True, "max_wait": 90}
+        assert query["page_size"] == 50
+        assert clock["deadline"] - clock["started"] == 600
         assert connected.token not in json.dumps(arguments)
 
     def test_a_throttle_goes_along(self, connected: GraphSandbox) -> None:
         connected.fail_next(Fault.throttle(minutes=5))
-        assert 290 < deferred(sensor(deferrable=True)).not_before - time.time() <= 300
+        assert 290 < deferred(sensor(deferrable=True)).clock["not_before"] - time.time() <= 300
 
     def test_the_rows_are_read_afresh(self, connected: GraphSandbox) -> None:
-        rows = sensor(deferrable=True).execute_complete({}, met())
+        rows = resume(sensor(deferrable=True), met())
         assert [row["id"] for row in rows] == [account["id"] for account in connected.accounts]
 
     def test_it_waits_again_when_the_accounts_are_gone(self, connected: GraphSandbox) -> None:
         event = met()
         trigger = deferred(sensor(deferrable=True, min_count=251), event)
-        assert (trigger.started, trigger.deadline) == (event["started"], event["deadline"])
+        assert (trigger.clock["started"], trigger.clock["deadline"]) == (event["started"], event["deadline"])
 
     def test_but_not_beyond_its_deadline(self, connected: GraphSandbox) -> None:
         with pytest.raises(AirflowSensorTimeout):
-            sensor(deferrable=True, min_count=251).execute_complete({}, met(timeout=-1))
+            resume(sensor(deferrable=True, min_count=251), met(timeout=-1))
 
     def test_the_timeout(self, connected: GraphSandbox) -> None:
         event = {**met(), "status": "timeout"}
         with pytest.raises(AirflowSensorTimeout):
-            sensor(deferrable=True, min_count=251).execute_complete({}, event)
+            resume(sensor(deferrable=True, min_count=251), event)
         with pytest.raises(AirflowSkipException):
-            sensor(deferrable=True, min_count=251, soft_fail=True).execute_complete({}, event)
-        assert len(sensor(deferrable=True).execute_complete({}, event)) == 250  # a last look
+            resume(sensor(deferrable=True, min_count=251, soft_fail=True), event)
+        assert len(resume(sensor(deferrable=True), event)) == 250  # a last look
 
     def test_an_error(self, connected: GraphSandbox) -> None:
         event = {**met(), "status": "error", "error": "GraphTokenError", "message": "expired"}
         with pytest.raises(AirflowFailException, match="expired") as caught:
-            sensor(deferrable=True).execute_complete({}, event)
+            resume(sensor(deferrable=True), event)
         assert isinstance(caught.value.__cause__, GraphTokenError)
         for odd in ("ValueError", "UnicodeDecodeError", "KeyboardInterrupt", "eval", None):
             with pytest.raises(AirflowFailException, match="expired"):
-                sensor(deferrable=True).execute_complete({}, {**event, "error": odd})
+                resume(sensor(deferrable=True), {**event, "error": odd})
 
     @pytest.mark.parametrize("event", [None, {}, {"status": "other"}, "met"])
     def test_an_event_that_is_none_of_ours(self, connected: GraphSandbox, event: Any) -> None:
         with pytest.raises(AirflowFailException, match="without a known status"):
-            sensor(deferrable=True).execute_complete({}, event)
+            resume(sensor(deferrable=True), event)
 
     @pytest.mark.parametrize("option", ["soft_fail", "never_fail"])
     def test_failing_softly(self, connected: GraphSandbox, option: str) -> None:
@@ -252,13 +254,11 @@ class TestDeferrable:
 
 
 def test_every_argument_that_can_vary_by_run_is_templated() -> None:
-    assert {"waba_ids", "min_count", "where", "business_id", "output_path"} <= set(
-        WhatsAppClientWabasSensor.template_fields
-    )
+    assert {"waba_ids", "min_count", "where", "business_id", "output_path"} <= set(WhatsAppWabasSensor.template_fields)
 
 
 def test_deferring_is_a_setting_of_airflow() -> None:
-    code = "from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppClientWabasSensor as S; print(S(task_id='t').deferrable)"
+    code = "from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor as S; print(S(task_id='t').deferrable)"
     for value in ("True", "False"):
         environment = {**os.environ, "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": value}
         shown = subprocess.run(
@@ -277,7 +277,7 @@ def test_a_task_that_is_out_of_time_is_skipped_softly(connected: GraphSandbox, m
     def out_of_time(self: object, context: object) -> None:
         raise AirflowTaskTimeout
 
-    monkeypatch.setattr(WhatsAppClientWabasSensor, "poke", out_of_time)
+    monkeypatch.setattr(WhatsAppWabasSensor, "poke", out_of_time)
     with pytest.raises(AirflowSkipException):
         sensor(deferrable=True, soft_fail=True).execute({})
     with pytest.raises(AirflowTaskTimeout):

@@ -22,54 +22,54 @@ from airflow_provider_whatsapp.graph import (
     GraphTransportError,
 )
 from airflow_provider_whatsapp.graph.config import GraphConfig
-from airflow_provider_whatsapp.graph.fields import Field
-from airflow_provider_whatsapp.graph.messages import Credentials, Request
+from airflow_provider_whatsapp.graph.messages import Credentials
 from airflow_provider_whatsapp.graph.pages import Page
-from airflow_provider_whatsapp.graph.query import CLIENT_WABAS, EdgeRead, edge_read, node_read
-from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
+from airflow_provider_whatsapp.graph.query import WABA_EDGES, EdgeQuery, NodeQuery, build_edge_query, build_node_query
+from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 from airflow_provider_whatsapp.transport.sync import GraphClient
 
+CLIENT_WABAS = WABA_EDGES["client"]
 SECRET = "5ecre7" * 5
 
 
 class SyncDriver:
-    """Reads with GraphClient."""
+    """Reads with GraphClient, and records the waits."""
 
     def __init__(self, config: GraphConfig) -> None:
         self.waits: list[float] = []
         self._config = config
 
-    def pages(self, read: EdgeRead) -> list[Page]:
-        with GraphClient(self._config, sleep=self.waits.append) as client:
-            return list(client.pages(read))
+    def pages(self, query: EdgeQuery) -> list[Page]:
+        with no_waits() as skipped, GraphClient(self._config) as client:
+            self.waits = skipped.seconds
+            return list(client.pages(query))
 
-    def node(self, request: Request, fields: tuple[Field, ...] = ()) -> dict[str, Any]:
-        with GraphClient(self._config, sleep=self.waits.append) as client:
-            return client.node(request, fields)
+    def node(self, query: NodeQuery) -> dict[str, Any]:
+        with GraphClient(self._config) as client:
+            return client.node(query)
 
 
 class AsyncDriver:
-    """Reads with AsyncGraphClient."""
+    """Reads with AsyncGraphClient, and records the waits."""
 
     def __init__(self, config: GraphConfig) -> None:
         self.waits: list[float] = []
         self._config = config
 
-    async def _sleep(self, seconds: float) -> None:
-        self.waits.append(seconds)
-
-    def pages(self, read: EdgeRead) -> list[Page]:
+    def pages(self, query: EdgeQuery) -> list[Page]:
         async def run() -> list[Page]:
-            async with AsyncGraphClient(self._config, sleep=self._sleep) as client:
-                return [page async for page in client.pages(read)]
+            async with AsyncGraphClient(self._config) as client:
+                return [page async for page in client.pages(query)]
 
-        return asyncio.run(run())
+        with no_waits() as skipped:
+            self.waits = skipped.seconds
+            return asyncio.run(run())
 
-    def node(self, request: Request, fields: tuple[Field, ...] = ()) -> dict[str, Any]:
+    def node(self, query: NodeQuery) -> dict[str, Any]:
         async def run() -> dict[str, Any]:
-            async with AsyncGraphClient(self._config, sleep=self._sleep) as client:
-                return await client.node(request, fields)
+            async with AsyncGraphClient(self._config) as client:
+                return await client.node(query)
 
         return asyncio.run(run())
 
@@ -84,37 +84,37 @@ def driver_class(request: pytest.FixtureRequest) -> Callable[[GraphConfig], Driv
 
 
 @pytest.fixture
-def driver(driver_class: Callable[[GraphConfig], Driver], graph: GraphSandbox) -> Driver:
-    return driver_class(config_of(graph))
+def driver(driver_class: Callable[[GraphConfig], Driver], sandbox: GraphSandbox) -> Driver:
+    return driver_class(config_of(sandbox))
 
 
-def config_of(graph: GraphSandbox, **changes: Any) -> GraphConfig:
+def config_of(sandbox: GraphSandbox, **changes: Any) -> GraphConfig:
     config = GraphConfig(
-        credentials=Credentials(graph.token, graph.app_secret), base_url=graph.url, version="v26.0", timeout=5
+        credentials=Credentials(sandbox.token, sandbox.app_secret), base_url=sandbox.url, version="v26.0", timeout=5
     )
     return replace(config, **changes)
 
 
-def clients_of(graph: GraphSandbox, **query: Any) -> EdgeRead:
-    return edge_read(f"{graph.business_id}/{CLIENT_WABAS}", **{"fields": "id,name", **query})
+def clients_of(sandbox: GraphSandbox, **query: Any) -> EdgeQuery:
+    return build_edge_query(f"{sandbox.business_id}/{CLIENT_WABAS}", **{"fields": "id,name", **query})
 
 
 def ids(pages: list[Page]) -> list[str]:
     return [row["id"] for page in pages for row in page.rows]
 
 
-def test_the_whole_list_on_one_connection_with_one_request_a_page(graph: GraphSandbox, driver: Driver) -> None:
-    pages = driver.pages(clients_of(graph))
-    assert ids(pages) == [account["id"] for account in graph.accounts]
+def test_the_whole_list_on_one_connection_with_one_request_a_page(sandbox: GraphSandbox, driver: Driver) -> None:
+    pages = driver.pages(clients_of(sandbox))
+    assert ids(pages) == [account["id"] for account in sandbox.accounts]
     assert [len(page.rows) for page in pages] == [100, 100, 50]
-    assert len(graph.requests) == 3
-    assert graph.connections == 1
+    assert len(sandbox.requests) == 3
+    assert sandbox.connections == 1
 
 
-def test_what_a_request_looks_like(graph: GraphSandbox, driver: Driver) -> None:
-    driver.pages(clients_of(graph, max_items=1, ownership_types="CLIENT_OWNED", sort="creation_time_descending"))
-    (request,) = graph.requests
-    assert request.path == f"/v26.0/{graph.business_id}/{CLIENT_WABAS}"
+def test_what_a_request_looks_like(sandbox: GraphSandbox, driver: Driver) -> None:
+    driver.pages(clients_of(sandbox, max_items=1, ownership_types="CLIENT_OWNED", sort="creation_time_descending"))
+    (request,) = sandbox.requests
+    assert request.path == f"/v26.0/{sandbox.business_id}/{CLIENT_WABAS}"
     assert request.params == {
         "fields": "id,name",
         "limit": "1",
@@ -128,30 +128,33 @@ def test_what_a_request_looks_like(graph: GraphSandbox, driver: Driver) -> None:
 
 
 def test_the_proof_goes_along_on_every_page(driver_class: Callable[[GraphConfig], Driver]) -> None:
-    with GraphSandbox(accounts=250, app_secret=SECRET) as graph:
-        assert len(ids(driver_class(config_of(graph)).pages(clients_of(graph)))) == 250
-        assert [request.params["appsecret_proof"] for request in graph.requests] == ["***"] * 3
+    with GraphSandbox(accounts=250, app_secret=SECRET) as sandbox:
+        assert len(ids(driver_class(config_of(sandbox)).pages(clients_of(sandbox)))) == 250
+        assert [request.params["appsecret_proof"] for request in sandbox.requests] == ["***"] * 3
         with pytest.raises(GraphRequestError, match="app_secret must be set"):
-            driver_class(config_of(graph, credentials=Credentials(graph.token))).pages(clients_of(graph))
+            driver_class(config_of(sandbox, credentials=Credentials(sandbox.token))).pages(clients_of(sandbox))
         with pytest.raises(GraphError, match="appsecret_proof"):
-            driver_class(config_of(graph, credentials=Credentials(graph.token, "wrong"))).pages(clients_of(graph))
+            driver_class(config_of(sandbox, credentials=Credentials(sandbox.token, "wrong"))).pages(clients_of(sandbox))
 
 
-def test_nested_edges_come_back_whole(graph: GraphSandbox, driver: Driver) -> None:
+def test_nested_edges_come_back_whole(sandbox: GraphSandbox, driver: Driver) -> None:
     fields = "id,phone_numbers.limit(2){id},message_templates.limit(1).as(templates){id,name}"
-    for page in driver.pages(clients_of(graph, fields=fields, max_items=12)):
+    for page in driver.pages(clients_of(sandbox, fields=fields, max_items=12)):
         for row in page.rows:
             for key, edge in (("phone_numbers", "phone_numbers"), ("templates", "message_templates")):
-                whole = ids(driver.pages(edge_read(f"{row['id']}/{edge}", fields="id")))
+                whole = ids(driver.pages(build_edge_query(f"{row['id']}/{edge}", fields="id")))
                 assert [nested["id"] for nested in row[key]["data"]] == whole
                 assert "paging" not in row[key]
 
 
-def test_a_node_and_the_token(graph: GraphSandbox, driver: Driver) -> None:
-    account = graph.accounts[0]
-    assert driver.node(*node_read(account["id"], fields="id,name")) == {"id": account["id"], "name": account["name"]}
-    assert driver.node(Request("debug_token", inspects_own_token=True))["data"]["is_valid"] is True
-    assert graph.requests[-1].params["input_token"] == "***"
+def test_a_node_and_the_token(sandbox: GraphSandbox, driver: Driver) -> None:
+    account = sandbox.accounts[0]
+    assert driver.node(build_node_query(account["id"], fields="id,name")) == {
+        "id": account["id"],
+        "name": account["name"],
+    }
+    assert driver.node(NodeQuery("debug_token", inspects_own_token=True))["data"]["is_valid"] is True
+    assert sandbox.requests[-1].params["input_token"] == "***"
 
 
 # What each fault of the sandbox must come to: None for the whole list, or the error. Faults that act once heal;
@@ -210,20 +213,20 @@ def caught_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFi
 def test_each_fault_ends_in_the_whole_list_or_an_error(
     name: str, driver_class: Callable[[GraphConfig], Driver], caught_log: pytest.LogCaptureFixture
 ) -> None:
-    with GraphSandbox(accounts=250, app_secret=SECRET) as graph:
-        config = config_of(graph)
+    with GraphSandbox(accounts=250, app_secret=SECRET) as sandbox:
+        config = config_of(sandbox)
         driver = driver_class(config)
-        before = [account["id"] for account in graph.accounts]
-        graph.fail_next(replace(FAULTS[name], after=1))
+        before = [account["id"] for account in sandbox.accounts]
+        sandbox.fail_next(replace(FAULTS[name], after=1))
         shown = ""
         if name in FATAL:
             with pytest.raises(FATAL[name]) as caught:
-                driver.pages(clients_of(graph))
+                driver.pages(clients_of(sandbox))
             shown = f"{caught.value!s} {caught.value!r} {vars(caught.value)} {caught.value.__cause__!r} {caught.value.__context__!r}"
             assert driver.waits == []
         else:
-            pages = driver.pages(clients_of(graph))
-            after = [account["id"] for account in graph.accounts]
+            pages = driver.pages(clients_of(sandbox))
+            after = [account["id"] for account in sandbox.accounts]
             if name in CHANGING:
                 stayed = [id_ for id_ in before if id_ in after]
                 assert [id_ for id_ in ids(pages) if id_ in stayed] == stayed
@@ -235,133 +238,133 @@ def test_each_fault_ends_in_the_whole_list_or_an_error(
         assert not [secret for secret in config.credentials.secrets if secret in shown]
 
 
-def test_a_throttle_says_how_long(graph: GraphSandbox, driver: Driver) -> None:
-    graph.fail_next(Fault.throttle(minutes=5))
+def test_a_throttle_says_how_long(sandbox: GraphSandbox, driver: Driver) -> None:
+    sandbox.fail_next(Fault.throttle(minutes=5))
     with pytest.raises(GraphRateLimitError, match="asks to wait 0:05:00") as caught:
-        driver.pages(clients_of(graph))
+        driver.pages(clients_of(sandbox))
     assert caught.value.code == 80008
     assert caught.value.retryable
-    assert len(graph.requests) == 1
+    assert len(sandbox.requests) == 1
 
 
-def test_a_short_throttle_is_waited_out(graph: GraphSandbox, driver: Driver) -> None:
-    graph.fail_next(Fault.throttle(minutes=1, after=1), Fault.too_many_requests(retry_after=3, after=1))
-    assert len(ids(driver.pages(clients_of(graph)))) == 250
+def test_a_short_throttle_is_waited_out(sandbox: GraphSandbox, driver: Driver) -> None:
+    sandbox.fail_next(Fault.throttle(minutes=1, after=1), Fault.too_many_requests(retry_after=3, after=1))
+    assert len(ids(driver.pages(clients_of(sandbox)))) == 250
     assert len(driver.waits) == 2
     assert 60 <= driver.waits[0] <= 61
     assert 3 <= driver.waits[1] <= 5
 
 
-def test_reduce_the_amount_of_data(graph: GraphSandbox, driver: Driver) -> None:
-    graph.fail_next(Fault.reduce_data(above=30))
-    assert len(ids(driver.pages(clients_of(graph)))) == 250
-    assert [request.params["limit"] for request in graph.requests][:4] == ["100", "50", "25", "25"]
+def test_reduce_the_amount_of_data(sandbox: GraphSandbox, driver: Driver) -> None:
+    sandbox.fail_next(Fault.reduce_data(above=30))
+    assert len(ids(driver.pages(clients_of(sandbox)))) == 250
+    assert [request.params["limit"] for request in sandbox.requests][:4] == ["100", "50", "25", "25"]
 
 
-def test_several_faults_on_one_page(graph: GraphSandbox, driver: Driver) -> None:
-    graph.fail_next(Fault.reset(after=1), Fault.server_error(), Fault.half_json(), Fault.error_on_200())
-    assert len(ids(driver.pages(clients_of(graph)))) == 250
+def test_several_faults_on_one_page(sandbox: GraphSandbox, driver: Driver) -> None:
+    sandbox.fail_next(Fault.reset(after=1), Fault.server_error(), Fault.half_json(), Fault.error_on_200())
+    assert len(ids(driver.pages(clients_of(sandbox)))) == 250
     assert len(driver.waits) == 4
 
 
-def test_six_attempts_and_no_more(graph: GraphSandbox, driver: Driver) -> None:
-    graph.fail_next(Fault.closed(times=100))
+def test_six_attempts_and_no_more(sandbox: GraphSandbox, driver: Driver) -> None:
+    sandbox.fail_next(Fault.closed(times=100))
     with pytest.raises(GraphTransportError, match=r"\(after 6 attempts\)"):
-        driver.pages(clients_of(graph))
-    assert len(graph.requests) == 6
+        driver.pages(clients_of(sandbox))
+    assert len(sandbox.requests) == 6
     assert len(driver.waits) == 5
 
 
 def test_a_reply_that_does_not_come_times_out(
-    graph: GraphSandbox, driver_class: Callable[[GraphConfig], Driver]
+    sandbox: GraphSandbox, driver_class: Callable[[GraphConfig], Driver]
 ) -> None:
-    graph.fail_next(Fault.slow_reply(seconds=30))
-    driver = driver_class(config_of(graph, timeout=0.2))
-    assert len(ids(driver.pages(clients_of(graph)))) == 250
+    sandbox.fail_next(Fault.slow_reply(seconds=30))
+    driver = driver_class(config_of(sandbox, timeout=0.2))
+    assert len(ids(driver.pages(clients_of(sandbox)))) == 250
     assert len(driver.waits) == 1
 
 
-def test_a_reply_that_drips_times_out(graph: GraphSandbox, driver_class: Callable[[GraphConfig], Driver]) -> None:
+def test_a_reply_that_drips_times_out(sandbox: GraphSandbox, driver_class: Callable[[GraphConfig], Driver]) -> None:
     # Each byte comes well within the timeout, the whole never does.
-    graph.fail_next(Fault.slow_drip(pause=0.05, drops=None))
-    driver = driver_class(config_of(graph, timeout=0.4))
+    sandbox.fail_next(Fault.slow_drip(pause=0.05, drops=None))
+    driver = driver_class(config_of(sandbox, timeout=0.4))
     started = time.monotonic()
-    assert len(ids(driver.pages(clients_of(graph)))) == 250
+    assert len(ids(driver.pages(clients_of(sandbox)))) == 250
     assert len(driver.waits) == 1
     assert time.monotonic() - started < 10
 
 
-def test_an_id_below_zero_is_an_id(graph: GraphSandbox, driver: Driver) -> None:
-    graph.accounts[0]["id"] = "-1"
-    assert ids(driver.pages(clients_of(graph)))[0] == "-1"
+def test_an_id_below_zero_is_an_id(sandbox: GraphSandbox, driver: Driver) -> None:
+    sandbox.accounts[0]["id"] = "-1"
+    assert ids(driver.pages(clients_of(sandbox)))[0] == "-1"
 
 
 def test_nobody_there(driver_class: Callable[[GraphConfig], Driver]) -> None:
-    with GraphSandbox(accounts=1) as graph:
-        config = config_of(graph)
+    with GraphSandbox(accounts=1) as sandbox:
+        config = config_of(sandbox)
     with pytest.raises(
         GraphTransportError, match=r"no complete answer from 127\.0\.0\.1:\d+: .*refused.*after 6"
     ) as caught:
-        driver_class(config).pages(clients_of(graph))
+        driver_class(config).pages(clients_of(sandbox))
     assert caught.value.retryable
 
 
-def test_the_token_goes_to_no_other_host(graph: GraphSandbox, driver: Driver) -> None:
+def test_the_token_goes_to_no_other_host(sandbox: GraphSandbox, driver: Driver) -> None:
     with GraphSandbox(accounts=1) as elsewhere:
-        graph.fail_next(Fault.next_elsewhere(to=elsewhere.url), Fault.redirect(to=elsewhere.url, after=1))
+        sandbox.fail_next(Fault.next_elsewhere(to=elsewhere.url), Fault.redirect(to=elsewhere.url, after=1))
         with pytest.raises(GraphProtocolError, match="redirect"):
-            driver.pages(clients_of(graph))
+            driver.pages(clients_of(sandbox))
         assert elsewhere.connections == 0
 
 
 def test_no_proxy_and_no_netrc_come_between_on_loopback(
-    graph: GraphSandbox, driver: Driver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    sandbox: GraphSandbox, driver: Driver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login a password b")
     monkeypatch.setenv("NETRC", str(netrc))
-    assert len(ids(driver.pages(clients_of(graph)))) == 250
+    assert len(ids(driver.pages(clients_of(sandbox)))) == 250
 
 
-def test_a_listing_that_is_left_early_asks_for_no_more(graph: GraphSandbox) -> None:
-    with GraphClient(config_of(graph)) as client:
-        pages = client.pages(clients_of(graph))
+def test_a_listing_that_is_left_early_asks_for_no_more(sandbox: GraphSandbox) -> None:
+    with GraphClient(config_of(sandbox)) as client:
+        pages = client.pages(clients_of(sandbox))
         next(pages)
         pages.close()
-        assert len(graph.requests) == 1
-        assert len(list(client.pages(clients_of(graph)))) == 3
-    assert graph.connections == 1
+        assert len(sandbox.requests) == 1
+        assert len(list(client.pages(clients_of(sandbox)))) == 3
+    assert sandbox.connections == 1
 
 
-def test_an_async_listing_can_be_cancelled(graph: GraphSandbox) -> None:
+def test_an_async_listing_can_be_cancelled(sandbox: GraphSandbox) -> None:
     async def run() -> None:
-        async with AsyncGraphClient(config_of(graph)) as client:
-            pages = client.pages(clients_of(graph))
+        async with AsyncGraphClient(config_of(sandbox)) as client:
+            pages = client.pages(clients_of(sandbox))
             await pages.__anext__()
-            graph.fail_next(Fault.slow_reply(seconds=30))
+            sandbox.fail_next(Fault.slow_reply(seconds=30))
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(pages.__anext__(), 0.1)
 
     asyncio.run(run())
 
 
-def test_both_clients_send_the_same_requests(graph: GraphSandbox) -> None:
+def test_both_clients_send_the_same_requests(sandbox: GraphSandbox) -> None:
     sent = []
     for driver_class in (SyncDriver, AsyncDriver):
-        graph.reset()
-        graph.fail_next(Fault.reset(after=1), Fault.reduce_data(above=60, times=1))
-        driver_class(config_of(graph)).pages(clients_of(graph, fields="id,phone_numbers.limit(3){id}"))
-        sent.append([(request.method, request.path, request.params) for request in graph.requests])
+        sandbox.reset()
+        sandbox.fail_next(Fault.reset(after=1), Fault.reduce_data(above=60, times=1))
+        driver_class(config_of(sandbox)).pages(clients_of(sandbox, fields="id,phone_numbers.limit(3){id}"))
+        sent.append([(request.method, request.path, request.params) for request in sandbox.requests])
     assert sent[0] == sent[1]
 
 
 def test_a_server_that_upgrades_the_version_is_reported_once(
-    graph: GraphSandbox, driver: Driver, caplog: pytest.LogCaptureFixture
+    sandbox: GraphSandbox, driver: Driver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    graph.fail_next(Fault.version_upgrade(version="v27.0", times=3))
-    driver.pages(clients_of(graph))
+    sandbox.fail_next(Fault.version_upgrade(version="v27.0", times=3))
+    driver.pages(clients_of(sandbox))
     assert [record.getMessage()[:49] for record in caplog.records] == [
         "Graph API v26.0 was asked for but v27.0 answered:"
     ]

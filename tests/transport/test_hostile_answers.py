@@ -18,15 +18,15 @@ from airflow_provider_whatsapp.graph import GraphError, GraphProtocolError, Grap
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.messages import Credentials
 from airflow_provider_whatsapp.graph.pages import Page
-from airflow_provider_whatsapp.graph.query import edge_read
-from airflow_provider_whatsapp.graph.retry import RetryPolicy
+from airflow_provider_whatsapp.graph.query import build_edge_query
+from airflow_provider_whatsapp.graph.retry import Patience
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 from airflow_provider_whatsapp.transport.sync import GraphClient
 
 TOKEN = "lowercase-token-0123456789"
 SECRET = "5ecre7" * 5
-ONCE = RetryPolicy(attempts=1)
-READ = edge_read("1/client_whatsapp_business_accounts", fields="id")
+ONCE = Patience(attempts=1)
+READ = build_edge_query("1/client_whatsapp_business_accounts", fields="id")
 Act = Callable[[socket.socket], None]
 
 
@@ -71,13 +71,13 @@ def config(port: int, timeout: float = 0.5) -> GraphConfig:
 
 
 def read_sync(config: GraphConfig) -> list[Page]:
-    with GraphClient(config, policy=ONCE) as client:
+    with GraphClient(config, patience=ONCE) as client:
         return list(client.pages(READ))
 
 
 def read_async(config: GraphConfig) -> list[Page]:
     async def run() -> list[Page]:
-        async with AsyncGraphClient(config, policy=ONCE) as client:
+        async with AsyncGraphClient(config, patience=ONCE) as client:
             return [page async for page in client.pages(READ)]
 
     return asyncio.run(run())

@@ -21,7 +21,9 @@ import trustme
 
 from airflow_provider_whatsapp.graph import GraphTransportError
 from airflow_provider_whatsapp.graph.config import GraphConfig
-from airflow_provider_whatsapp.graph.messages import Credentials, Request
+from airflow_provider_whatsapp.graph.messages import Credentials
+from airflow_provider_whatsapp.graph.query import NodeQuery
+from airflow_provider_whatsapp.sandbox import no_waits
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 from airflow_provider_whatsapp.transport.sync import GraphClient
 
@@ -114,19 +116,17 @@ def ca_bundle(authority: trustme.CA, tmp_path: Path) -> str:
 
 
 def read_sync(config: GraphConfig) -> dict[str, Any]:
-    with GraphClient(config, sleep=lambda seconds: None) as client:
-        return client.node(Request("1"))
+    with no_waits(), GraphClient(config) as client:
+        return client.node(NodeQuery("1"))
 
 
 def read_async(config: GraphConfig) -> dict[str, Any]:
-    async def no_sleep(seconds: float) -> None:
-        """Wait for nothing."""
-
     async def run() -> dict[str, Any]:
-        async with AsyncGraphClient(config, sleep=no_sleep) as client:
-            return await client.node(Request("1"))
+        async with AsyncGraphClient(config) as client:
+            return await client.node(NodeQuery("1"))
 
-    return asyncio.run(run())
+    with no_waits():
+        return asyncio.run(run())
 
 
 Read = Callable[[GraphConfig], dict[str, Any]]

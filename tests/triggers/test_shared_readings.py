@@ -5,38 +5,41 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from virtual_time import run_virtually
 
 from airflow_provider_whatsapp.graph import GraphTokenError
-from airflow_provider_whatsapp.graph.condition import condition_from
+from airflow_provider_whatsapp.graph.condition import Tally, build_condition
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.messages import Credentials
 from airflow_provider_whatsapp.graph.pages import Page
-from airflow_provider_whatsapp.graph.query import EdgeRead, edge_read
+from airflow_provider_whatsapp.graph.query import EdgeQuery, build_edge_query
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
-from airflow_provider_whatsapp.triggers import _shared_readings as watch
-from airflow_provider_whatsapp.triggers._shared_readings import Pace, until_met
+from airflow_provider_whatsapp.triggers import _shared_readings
+from airflow_provider_whatsapp.triggers._shared_readings import Pace, SharedReadings, wait_until_met
 
 NEW = {"id": "4242", "name": "new"}
 QUERIES: list[Any] = [{}, {"ownership_types": "CLIENT_OWNED"}, {"max_items": 5}, {"sort": "creation_time_ascending"}]
 
 
-def config_of(graph: GraphSandbox, timeout: float = 30) -> GraphConfig:
-    return GraphConfig(credentials=Credentials(graph.token), base_url=graph.url, version="v26.0", timeout=timeout)
+def config_of(sandbox: GraphSandbox, timeout: float = 30) -> GraphConfig:
+    return GraphConfig(credentials=Credentials(sandbox.token), base_url=sandbox.url, version="v26.0", timeout=timeout)
 
 
-def clients_of(graph: GraphSandbox, fields: str = "id") -> EdgeRead:
-    return edge_read(f"{graph.business_id}/client_whatsapp_business_accounts", fields=fields)
+def clients_of(sandbox: GraphSandbox, fields: str = "id") -> EdgeQuery:
+    return build_edge_query(f"{sandbox.business_id}/client_whatsapp_business_accounts", fields=fields)
 
 
 def wait_for(
-    graph: GraphSandbox, pace: Pace | None = None, *, fields: str = "id", **condition: Any
+    sandbox: GraphSandbox, pace: Pace | None = None, *, fields: str = "id", **condition: Any
 ) -> Coroutine[Any, Any, None]:
-    return until_met(config_of(graph), clients_of(graph, fields), condition_from(**condition), pace or Pace(60))
+    return wait_until_met(
+        config_of(sandbox), clients_of(sandbox, fields), build_condition(**condition), pace or Pace(60)
+    )
 
 
 async def later(seconds: float, act: Callable[[], object]) -> None:
@@ -45,59 +48,59 @@ async def later(seconds: float, act: Callable[[], object]) -> None:
 
 
 def nothing_left() -> bool:
-    return not [x for by_loop in (watch._WATCHES, watch._CLIENTS) for x in by_loop.values() if x]
+    return all(shared.is_idle for shared in _shared_readings._BY_LOOP.values())
 
 
-def test_the_first_look_comes_after_one_interval(graph: GraphSandbox) -> None:
-    _, seconds = run_virtually(wait_for(graph, min_count=250))
+def test_the_first_look_comes_after_one_interval(sandbox: GraphSandbox) -> None:
+    _, seconds = run_virtually(wait_for(sandbox, min_count=250))
     assert 60 <= seconds <= 70
-    assert len(graph.requests) == 3
+    assert len(sandbox.requests) == 3
     assert nothing_left()
 
 
-def test_it_stops_reading_when_it_knows(graph: GraphSandbox) -> None:
-    run_virtually(wait_for(graph, min_count=100))
-    assert len(graph.requests) == 1
+def test_it_stops_reading_when_it_knows(sandbox: GraphSandbox) -> None:
+    run_virtually(wait_for(sandbox, min_count=100))
+    assert len(sandbox.requests) == 1
 
 
-def test_it_looks_again_until_it_is_met(graph: GraphSandbox) -> None:
+def test_it_looks_again_until_it_is_met(sandbox: GraphSandbox) -> None:
     async def run() -> None:
-        await asyncio.gather(wait_for(graph, waba_ids=["4242"]), later(310, lambda: graph.accounts.append(NEW)))
+        await asyncio.gather(wait_for(sandbox, waba_ids=["4242"]), later(310, lambda: sandbox.accounts.append(NEW)))
 
     _, seconds = run_virtually(run())
     assert 310 < seconds < 400
-    assert 4 * 3 <= len(graph.requests) <= 6 * 3
+    assert 4 * 3 <= len(sandbox.requests) <= 6 * 3
     assert nothing_left()
 
 
-def test_a_hundred_waits_cost_as_much_as_one(graph: GraphSandbox) -> None:
+def test_a_hundred_waits_cost_as_much_as_one(sandbox: GraphSandbox) -> None:
     async def one_after_another() -> None:
         async def wait(number: int) -> None:
             await asyncio.sleep(number * 0.7)  # each begins at another time
-            await wait_for(graph, waba_ids=["4242"])
+            await wait_for(sandbox, waba_ids=["4242"])
 
-        await asyncio.gather(*(wait(number) for number in range(100)), later(500, lambda: graph.accounts.append(NEW)))
+        await asyncio.gather(*(wait(number) for number in range(100)), later(500, lambda: sandbox.accounts.append(NEW)))
 
     run_virtually(one_after_another())
     # One reading of three pages a minute, for nine minutes.
-    assert len(graph.requests) <= 10 * 3
-    assert graph.connections <= 2
+    assert len(sandbox.requests) <= 10 * 3
+    assert sandbox.connections <= 2
     assert nothing_left()
 
 
-def test_each_wait_has_its_own_condition(graph: GraphSandbox) -> None:
+def test_each_wait_has_its_own_condition(sandbox: GraphSandbox) -> None:
     async def run() -> list[str]:
         met: list[str] = []
 
         async def wait(name: str, **condition: Any) -> None:
-            await wait_for(graph, **condition)
+            await wait_for(sandbox, **condition)
             met.append(name)
 
         await asyncio.gather(
-            wait("there", waba_ids=[graph.accounts[120]["id"]]),
+            wait("there", waba_ids=[sandbox.accounts[120]["id"]]),
             wait("new", waba_ids=["4242"]),
             wait("many", min_count=251),
-            later(100, lambda: graph.accounts.append(NEW)),
+            later(100, lambda: sandbox.accounts.append(NEW)),
         )
         return met
 
@@ -106,23 +109,23 @@ def test_each_wait_has_its_own_condition(graph: GraphSandbox) -> None:
     assert set(met[1:]) == {"new", "many"}
 
 
-def test_other_listings_are_read_apart_over_the_same_client(graph: GraphSandbox) -> None:
+def test_other_listings_are_read_apart_over_the_same_client(sandbox: GraphSandbox) -> None:
     async def run() -> None:
-        await asyncio.gather(wait_for(graph), wait_for(graph, fields="id,name"))
+        await asyncio.gather(wait_for(sandbox), wait_for(sandbox, fields="id,name"))
 
     run_virtually(run())
-    assert {request.params["fields"] for request in graph.requests} == {"id", "id,name"}
-    assert len(graph.requests) == 2
-    assert graph.connections <= 2
+    assert {request.params["fields"] for request in sandbox.requests} == {"id", "id,name"}
+    assert len(sandbox.requests) == 2
+    assert sandbox.connections <= 2
 
 
-def test_a_wait_that_is_cancelled_does_not_take_the_others_with_it(graph: GraphSandbox) -> None:
+def test_a_wait_that_is_cancelled_does_not_take_the_others_with_it(sandbox: GraphSandbox) -> None:
     async def run() -> None:
-        waits = [asyncio.create_task(wait_for(graph, waba_ids=["4242"])) for _ in range(3)]
+        waits = [asyncio.create_task(wait_for(sandbox, waba_ids=["4242"])) for _ in range(3)]
         await asyncio.sleep(90)
         waits[0].cancel()
         await asyncio.sleep(90)
-        graph.accounts.append(NEW)
+        sandbox.accounts.append(NEW)
         done = await asyncio.gather(*waits, return_exceptions=True)
         assert isinstance(done[0], asyncio.CancelledError)
         assert done[1:] == [None, None]
@@ -131,11 +134,11 @@ def test_a_wait_that_is_cancelled_does_not_take_the_others_with_it(graph: GraphS
     assert nothing_left()
 
 
-def test_the_last_one_to_be_cancelled_leaves_nothing(graph: GraphSandbox) -> None:
-    graph.fail_next(Fault.slow_reply(seconds=30))
+def test_the_last_one_to_be_cancelled_leaves_nothing(sandbox: GraphSandbox) -> None:
+    sandbox.fail_next(Fault.slow_reply(seconds=30))
 
     async def run() -> None:
-        wait = asyncio.create_task(wait_for(graph, Pace(0.01), waba_ids=["4242"]))
+        wait = asyncio.create_task(wait_for(sandbox, Pace(0.01), waba_ids=["4242"]))
         await asyncio.sleep(0.5)  # in the middle of a request
         wait.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -146,84 +149,84 @@ def test_the_last_one_to_be_cancelled_leaves_nothing(graph: GraphSandbox) -> Non
     assert nothing_left()
 
 
-def test_a_failure_is_seen_by_all_who_share_the_reading(graph: GraphSandbox) -> None:
-    graph.fail_next(Fault.expired_token(times=100, after=1))
+def test_a_failure_is_seen_by_all_who_share_the_reading(sandbox: GraphSandbox) -> None:
+    sandbox.fail_next(Fault.expired_token(times=100, after=1))
 
     async def run() -> list[Any]:
-        return await asyncio.gather(*(wait_for(graph, waba_ids=["4242"]) for _ in range(3)), return_exceptions=True)
+        return await asyncio.gather(*(wait_for(sandbox, waba_ids=["4242"]) for _ in range(3)), return_exceptions=True)
 
     errors, _ = run_virtually(run())
     assert [type(error) for error in errors] == [GraphTokenError] * 3
     assert len({id(error) for error in errors}) == 3
-    assert len(graph.requests) == 2
+    assert len(sandbox.requests) == 2
     assert nothing_left()
 
 
-def test_passing_faults_do_not_end_the_wait(graph: GraphSandbox) -> None:
-    graph.fail_next(Fault.server_error(times=20))
-    run_virtually(wait_for(graph, min_count=250))
-    assert len(graph.requests) == 20 + 3
+def test_passing_faults_do_not_end_the_wait(sandbox: GraphSandbox) -> None:
+    sandbox.fail_next(Fault.server_error(times=20))
+    run_virtually(wait_for(sandbox, min_count=250))
+    assert len(sandbox.requests) == 20 + 3
 
 
-def test_a_throttle_is_waited_out_for_as_long_as_the_api_asked(graph: GraphSandbox) -> None:
-    graph.fail_next(Fault.throttle(minutes=7))
-    _, seconds = run_virtually(wait_for(graph, min_count=250))
+def test_a_throttle_is_waited_out_for_as_long_as_the_api_asked(sandbox: GraphSandbox) -> None:
+    sandbox.fail_next(Fault.throttle(minutes=7))
+    _, seconds = run_virtually(wait_for(sandbox, min_count=250))
     assert 60 + 7 * 60 <= seconds <= 60 + 7 * 60 + 20
-    assert len(graph.requests) == 1 + 3
+    assert len(sandbox.requests) == 1 + 3
 
 
-def test_a_throttle_holds_for_those_who_come_meanwhile(graph: GraphSandbox) -> None:
-    graph.fail_next(Fault.throttle(minutes=7))
+def test_a_throttle_holds_for_those_who_come_meanwhile(sandbox: GraphSandbox) -> None:
+    sandbox.fail_next(Fault.throttle(minutes=7))
 
     async def run() -> None:
-        first = asyncio.create_task(wait_for(graph, waba_ids=["4242"]))
+        first = asyncio.create_task(wait_for(sandbox, waba_ids=["4242"]))
         await asyncio.sleep(100)
-        await wait_for(graph, Pace(1), min_count=250)
+        await wait_for(sandbox, Pace(1), min_count=250)
         first.cancel()
 
     _, seconds = run_virtually(run())
     assert seconds >= 60 + 7 * 60
-    assert len(graph.requests) == 1 + 3
+    assert len(sandbox.requests) == 1 + 3
 
 
-def test_a_throttle_holds_for_all_listings_of_the_app(graph: GraphSandbox) -> None:
-    graph.fail_next(Fault.throttle(minutes=7))
+def test_a_throttle_holds_for_all_listings_of_the_app(sandbox: GraphSandbox) -> None:
+    sandbox.fail_next(Fault.throttle(minutes=7))
 
     async def run() -> None:
-        first = asyncio.create_task(wait_for(graph, waba_ids=["4242"]))
+        first = asyncio.create_task(wait_for(sandbox, waba_ids=["4242"]))
         await asyncio.sleep(100)
         first.cancel()
-        await wait_for(graph, Pace(1), fields="id,name")
+        await wait_for(sandbox, Pace(1), fields="id,name")
 
     _, seconds = run_virtually(run())
     assert seconds >= 60 + 7 * 60
 
 
-def test_a_throttle_that_names_no_time_is_not_hammered(graph: GraphSandbox) -> None:
-    graph.fail_next(Fault.too_many_requests(times=3))
-    _, seconds = run_virtually(wait_for(graph, Pace(0)))
+def test_a_throttle_that_names_no_time_is_not_hammered(sandbox: GraphSandbox) -> None:
+    sandbox.fail_next(Fault.too_many_requests(times=3))
+    _, seconds = run_virtually(wait_for(sandbox, Pace(0)))
     assert seconds >= 3 * 60
-    assert len(graph.requests) == 4
+    assert len(sandbox.requests) == 4
 
 
-def test_listings_with_other_filters_are_read_apart(graph: GraphSandbox) -> None:
+def test_listings_with_other_filters_are_read_apart(sandbox: GraphSandbox) -> None:
     async def run() -> None:
         reads = [
-            edge_read(f"{graph.business_id}/client_whatsapp_business_accounts", fields="id", **query)
+            build_edge_query(f"{sandbox.business_id}/client_whatsapp_business_accounts", fields="id", **query)
             for query in QUERIES
         ]
-        await asyncio.gather(*(until_met(config_of(graph), read, condition_from(), Pace(60)) for read in reads))
+        await asyncio.gather(*(wait_until_met(config_of(sandbox), read, build_condition(), Pace(60)) for read in reads))
 
     run_virtually(run())
-    assert len({json.dumps(request.params) for request in graph.requests}) == len(QUERIES)
+    assert len({json.dumps(request.params) for request in sandbox.requests}) == len(QUERIES)
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5])
-def test_cancelling_right_after_subscribing_leaves_nothing(graph: GraphSandbox, turns: int) -> None:
+def test_cancelling_right_after_subscribing_leaves_nothing(sandbox: GraphSandbox, turns: int) -> None:
     async def run() -> None:
-        first = asyncio.create_task(wait_for(graph, waba_ids=["4242"]))
+        first = asyncio.create_task(wait_for(sandbox, waba_ids=["4242"]))
         await asyncio.sleep(0.2)
-        second = asyncio.create_task(wait_for(graph, waba_ids=["4242"]))
+        second = asyncio.create_task(wait_for(sandbox, waba_ids=["4242"]))
         for _ in range(turns):
             await asyncio.sleep(0)
         first.cancel()
@@ -234,70 +237,66 @@ def test_cancelling_right_after_subscribing_leaves_nothing(graph: GraphSandbox, 
     assert nothing_left()
 
 
-def test_who_comes_when_a_reading_has_died_gets_another(graph: GraphSandbox) -> None:
-    made: list[AsyncGraphClient] = []
+def test_who_comes_when_a_reading_has_died_gets_another(sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[GraphConfig] = []
 
-    def make(config: GraphConfig) -> AsyncGraphClient:
-        if not made:
-            made.append(AsyncGraphClient(config))
+    def unusable_once(config: GraphConfig) -> AsyncGraphClient:
+        made.append(config)
+        if len(made) == 1:
             raise ValueError("unusable")
         return AsyncGraphClient(config)
 
-    async def run() -> None:
-        async def wait() -> None:
-            await until_met(config_of(graph), clients_of(graph), condition_from(), Pace(0.01), make_client=make)
+    monkeypatch.setattr(_shared_readings, "AsyncGraphClient", unusable_once)
 
-        first = asyncio.create_task(wait())
-        while not [one for by_loop in watch._WATCHES.values() for one in by_loop.values() if one.ended]:
+    async def run() -> None:
+        first = asyncio.create_task(wait_for(sandbox, Pace(0.01)))
+        shared = SharedReadings.of_running_loop()
+        while not [reading for reading in shared._readings.values() if reading.has_ended]:
             await asyncio.sleep(0)
-        await asyncio.wait_for(wait(), 5)
+        await asyncio.wait_for(wait_for(sandbox, Pace(0.01)), 5)
         with pytest.raises(ValueError, match="unusable"):
             await first
-        await made[0].aclose()
 
     asyncio.run(run())
     assert nothing_left()
 
 
-def test_an_impatient_wait_sets_the_pace(graph: GraphSandbox) -> None:
+def test_an_impatient_wait_sets_the_pace(sandbox: GraphSandbox) -> None:
     async def run() -> None:
-        patient = asyncio.create_task(wait_for(graph, Pace(1000), waba_ids=["4242"]))
+        patient = asyncio.create_task(wait_for(sandbox, Pace(1000), waba_ids=["4242"]))
         await asyncio.sleep(1)
-        await wait_for(graph, Pace(10))
+        await wait_for(sandbox, Pace(10))
         patient.cancel()
 
     _, seconds = run_virtually(run())
     assert seconds < 30
 
 
-def test_another_loop_has_its_own_readings(graph: GraphSandbox) -> None:
+def test_another_loop_has_its_own_readings(sandbox: GraphSandbox) -> None:
     for _ in range(2):
-        run_virtually(wait_for(graph))
-    assert len(graph.requests) == 2
+        run_virtually(wait_for(sandbox))
+    assert len(sandbox.requests) == 2
 
 
-def test_a_client_that_cannot_be_made_is_told(graph: GraphSandbox) -> None:
-    def broken(config: GraphConfig) -> AsyncGraphClient:
-        raise ValueError("unusable")
-
-    coroutine = until_met(config_of(graph), clients_of(graph), condition_from(), Pace(60), make_client=broken)
+def test_a_client_that_cannot_be_made_is_told(sandbox: GraphSandbox) -> None:
+    config = replace(config_of(sandbox), base_url="https://127.0.0.1:9", proxy="ftp://127.0.0.1:9")
     with pytest.raises(ValueError, match="unusable"):
-        run_virtually(coroutine)
+        run_virtually(wait_until_met(config, clients_of(sandbox), build_condition(), Pace(60)))
     assert nothing_left()
 
 
-def test_no_more_than_ten_requests_at_once(graph: GraphSandbox) -> None:
-    graph.latency = 0.02
+def test_no_more_than_ten_requests_at_once(sandbox: GraphSandbox) -> None:
+    sandbox.latency = 0.02
 
     async def run() -> None:
-        reads = [edge_read(f"{account['id']}/phone_numbers", fields="id") for account in graph.accounts[:60]]
-        waits = [until_met(config_of(graph), read, condition_from(min_count=99), Pace(0.01)) for read in reads]
+        reads = [build_edge_query(f"{account['id']}/phone_numbers", fields="id") for account in sandbox.accounts[:60]]
+        waits = [wait_until_met(config_of(sandbox), read, build_condition(min_count=99), Pace(0.01)) for read in reads]
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.gather(*waits), 1)
 
     asyncio.run(run())
-    assert len(graph.requests) > 60
-    assert graph.connections <= 10
+    assert len(sandbox.requests) > 60
+    assert sandbox.connections <= 10
     assert nothing_left()
 
 
@@ -314,9 +313,9 @@ def test_no_more_than_ten_requests_at_once(graph: GraphSandbox) -> None:
     ],
 )
 def test_pace(pace: Pace, waited: float, shortest: float) -> None:
-    assert pace.next_wait(waited, 0) == shortest
+    assert pace.next_interval(waited, 0) == shortest
     longest = pace.longest if pace.longest and pace.exponential else shortest * 1.1
-    assert pace.next_wait(waited, 1) == pytest.approx(longest)
+    assert pace.next_interval(waited, 1) == pytest.approx(longest)
 
 
 def test_many_conditions_do_not_hold_the_loop() -> None:
@@ -324,20 +323,22 @@ def test_many_conditions_do_not_hold_the_loop() -> None:
         loop = asyncio.get_running_loop()
         waiters = []
         for _ in range(500):
-            condition = condition_from(waba_ids=["4242"])
-            waiter = watch._Waiter(condition, Pace(60), 0, 0, loop.create_future())
-            waiter.tally = watch.Tally(condition)
+            condition = build_condition(waba_ids=["4242"])
+            waiter = _shared_readings._Waiter(condition, Pace(60), 0, 0, loop.create_future())
+            waiter.tally = Tally(condition)
             waiters.append(waiter)
-        telling = asyncio.create_task(watch._tell(Page([{"id": str(number)} for number in range(100)], 1), waiters))
+        telling = asyncio.create_task(
+            _shared_readings._show_page(Page([{"id": str(number)} for number in range(100)], 1), waiters)
+        )
         turns = 0
         while not telling.done():
             await asyncio.sleep(0)
             turns += 1
         return turns
 
-    assert asyncio.run(run()) >= 500 * 100 / watch._COMPARISONS_IN_A_ROW
+    assert asyncio.run(run()) >= 500 * 100 / _shared_readings._COMPARISONS_IN_A_ROW
 
 
-def test_the_example_of_a_condition_is_json(graph: GraphSandbox) -> None:
-    condition = condition_from(waba_ids=["1"], where={"owner.name": "A"})
+def test_the_example_of_a_condition_is_json(sandbox: GraphSandbox) -> None:
+    condition = build_condition(waba_ids=["1"], where={"owner.name": "A"})
     assert json.loads(json.dumps(condition.to_json())) == condition.to_json()

@@ -10,32 +10,36 @@ import pytest
 from virtual_time import run_virtually
 
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
-from airflow_provider_whatsapp.triggers import _shared_readings as watch
-from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppClientWabasTrigger
+from airflow_provider_whatsapp.triggers import _shared_readings
+from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
 
 
-def trigger_for(graph: GraphSandbox, *, timeout: float = 3600, **changes: Any) -> WhatsAppClientWabasTrigger:
+def trigger_for(sandbox: GraphSandbox, *, timeout: float = 3600, **changes: Any) -> WhatsAppWabasTrigger:
+    """A trigger on all client accounts; each change replaces the value of that name in its group."""
     now = time.time()
-    arguments: dict[str, Any] = {
-        "whatsapp_conn_id": "whatsapp_default",
-        "path": f"{graph.business_id}/client_whatsapp_business_accounts",
-        "fields": "id",
-        "params": {},
-        "page_size": 100,
-        "max_items": None,
-        "condition": {"waba_ids": None, "min_count": 1, "where": None},
-        "poke_interval": 60.0,
-        "exponential_backoff": False,
-        "max_wait": None,
-        "started": now,
-        "looked": now,
-        "deadline": now + timeout,
-        "not_before": 0.0,
+    groups: dict[str, dict[str, Any]] = {
+        "query": {
+            "path": f"{sandbox.business_id}/client_whatsapp_business_accounts",
+            "fields": "id",
+            "params": {},
+            "page_size": 100,
+            "max_items": None,
+        },
+        "pace": {"poke_interval": 60.0, "exponential_backoff": False, "max_wait": None},
+        "clock": {"started": now, "looked": now, "deadline": now + timeout, "not_before": 0.0},
     }
-    return WhatsAppClientWabasTrigger(**{**arguments, **changes})
+    condition = changes.pop("condition", None)
+    for group in groups.values():
+        group.update({name: changes.pop(name) for name in list(changes) if name in group})
+    assert not changes
+    return WhatsAppWabasTrigger(whatsapp_conn_id="whatsapp_default", condition=condition, **groups)
 
 
-def fired(trigger: WhatsAppClientWabasTrigger) -> tuple[dict[str, Any], float]:
+def nothing_left() -> bool:
+    return all(shared.is_idle for shared in _shared_readings._BY_LOOP.values())
+
+
+def fired(trigger: WhatsAppWabasTrigger) -> tuple[dict[str, Any], float]:
     async def run() -> dict[str, Any]:
         events = [event async for event in trigger.run()]
         assert len(events) == 1
@@ -45,9 +49,9 @@ def fired(trigger: WhatsAppClientWabasTrigger) -> tuple[dict[str, Any], float]:
     return run_virtually(run())
 
 
-def test_it_round_trips_through_json(graph: GraphSandbox) -> None:
+def test_it_round_trips_through_json(sandbox: GraphSandbox) -> None:
     trigger = trigger_for(
-        graph, params={"sort": "x"}, condition={"waba_ids": ["1"], "min_count": 1, "where": {"a": ["b"]}}
+        sandbox, params={"sort": "x"}, condition={"waba_ids": ["1"], "min_count": 1, "where": {"a": ["b"]}}
     )
     path, arguments = trigger.serialize()
     module, _, name = path.rpartition(".")
@@ -64,7 +68,7 @@ def test_no_secret_in_it(connected: GraphSandbox) -> None:
 def test_it_fires_one_small_event(connected: GraphSandbox) -> None:
     trigger = trigger_for(connected)
     event, seconds = fired(trigger)
-    assert event == {"status": "met", "started": trigger.started, "deadline": trigger.deadline}
+    assert event == {"status": "met", "started": trigger.clock["started"], "deadline": trigger.clock["deadline"]}
     assert 60 <= seconds < 70
 
 
@@ -72,7 +76,7 @@ def test_the_deadline_ends_it(connected: GraphSandbox) -> None:
     event, seconds = fired(trigger_for(connected, timeout=200, condition={"waba_ids": ["4242"]}))
     assert event["status"] == "timeout"
     assert 199 <= seconds <= 202
-    assert not [by_loop for by_loop in watch._WATCHES.values() if by_loop]
+    assert nothing_left()
 
 
 def test_a_restart_does_not_move_the_deadline(connected: GraphSandbox) -> None:
@@ -89,9 +93,9 @@ def test_an_error_that_waiting_cannot_mend_is_in_the_event(connected: GraphSandb
     assert "Advanced access" in event["message"]
 
 
-def test_an_unusable_connection_is_in_the_event(graph: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusable_connection_is_in_the_event(sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", '{"conn_type": "whatsapp"}')
-    event, _ = fired(trigger_for(graph))
+    event, _ = fired(trigger_for(sandbox))
     assert event["error"] == "ValueError"
     assert "password: empty" in event["message"]
 
@@ -162,10 +166,10 @@ def test_the_longest_interval(connected: GraphSandbox) -> None:
 def test_a_time_out_of_the_secrets_backend_is_not_that_of_the_sensor(
     connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def slow(self: object) -> None:
+    async def slow(hook: object) -> None:
         raise asyncio.TimeoutError
 
-    monkeypatch.setattr("airflow_provider_whatsapp.hooks.whatsapp.WhatsAppHook.aget_config", slow)
+    monkeypatch.setattr("airflow_provider_whatsapp.triggers.whatsapp.aload_connection", slow)
     with pytest.raises(asyncio.TimeoutError):
         fired(trigger_for(connected))
 
@@ -180,4 +184,4 @@ def test_a_cancelled_trigger_leaves_nothing(connected: GraphSandbox) -> None:
         assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
 
     run_virtually(run())
-    assert not [x for by_loop in (watch._WATCHES, watch._CLIENTS) for x in by_loop.values() if x]
+    assert nothing_left()

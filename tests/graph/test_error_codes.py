@@ -20,14 +20,14 @@ from airflow_provider_whatsapp.graph import (
     GraphTokenError,
     GraphTransportError,
 )
-from airflow_provider_whatsapp.graph.errors import error_from
+from airflow_provider_whatsapp.graph.error_codes import find_error
 from airflow_provider_whatsapp.graph.messages import Credentials
 
 
 def judged(
     status: int, payload: Any, *, retry_after: timedelta | None = None, token: str = "EAAtoken"
 ) -> GraphError | None:
-    return error_from(status, payload, retry_after=retry_after, redact=Credentials(token).redact)
+    return find_error(status, payload, retry_after=retry_after, redact=Credentials(token).redact)
 
 
 def envelope(code: object = 100, **more: object) -> dict[str, Any]:

@@ -1,0 +1,120 @@
+"""Checks the single values that users give: ids, times, counts and paths.
+
+Every error names the argument, shows what was wrong and gives an example of a right value.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, time, timezone
+
+_LATEST_TIME = datetime(9999, 12, 31, tzinfo=timezone.utc).timestamp()
+_TIME_EXAMPLE = "a right one looks like '2026-11-01T00:00:00Z', a datetime, or unix seconds (1793491200)"
+# Written out instead of datetime.fromisoformat, because Python 3.10 reads less of ISO 8601 than later versions do.
+_ISO_8601 = re.compile(
+    r"(\d{4})-?(\d\d)-?(\d\d)(?:[T ](\d\d):?(\d\d)(?::?(\d\d)(?:[.,]\d+)?)?\s*(Z|[+-]\d\d(?::?\d\d)?)?)?",
+    re.ASCII,
+)
+
+
+def parse_business_id(value: object) -> str:
+    """The id of a business portfolio.
+
+    :param value: digits as ``str`` or ``int``
+    :raises ValueError: if the value is anything else
+    """
+    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    if re.fullmatch(r"[0-9]{1,32}", text) is None:
+        raise ValueError(
+            f"business_id: {shown(value)} is not the id of a business portfolio, which is digits only; "
+            "Business Settings, Business Info shows it, e.g. '1906385232743451'"
+        )
+    return text
+
+
+def parse_time(name: str, value: datetime | date | str | float) -> int:
+    """A moment as unix seconds.
+
+    :param name: name of the argument, for the error
+    :param value: datetime, date, ISO 8601 string or unix seconds; UTC where no zone is given
+    :raises ValueError: if the value is no time, or outside the years 1970 to 9999
+    """
+    seconds = _unix_seconds(value)
+    if seconds is None:
+        raise ValueError(f"{name}: {shown(value)} is not a time; {_TIME_EXAMPLE}")
+    if not 0 <= seconds <= _LATEST_TIME:
+        raise ValueError(f"{name}: {shown(value)} lies outside the years 1970 to 9999 (milliseconds?); {_TIME_EXAMPLE}")
+    return int(seconds)
+
+
+def parse_count(name: str, value: object) -> int:
+    """A whole number of at least 1.
+
+    :param name: name of the argument, for the error
+    :param value: ``int``, or digits as ``str``, because templates render numbers as text
+    :raises ValueError: if the value is anything else
+    """
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value.strip()):
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}: {shown(value)} is not a whole number of at least 1; a right one is 100")
+    return value
+
+
+def parse_path(path: object) -> list[str]:
+    """The parts of a path below the version, e.g. ``["102290129340398", "phone_numbers"]``.
+
+    :raises ValueError: if the path could lead anywhere else than to a node or one of its edges
+    """
+    segments = path.strip("/").split("/") if isinstance(path, str) else [""]
+    if not all(map(is_path_segment, segments)):
+        raise ValueError(
+            f"path: {shown(path)} is not the path of a node or edge below the version; "
+            "a right one looks like '<waba id>/phone_numbers'"
+        )
+    return segments
+
+
+def is_path_segment(value: object) -> bool:
+    """Whether the value can stand between two slashes of a path without being encoded."""
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]+", value) is not None
+
+
+def shown(value: object) -> str:
+    """The value as an error message shows it, in at most 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _unix_seconds(value: object) -> float | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, (int, float)):
+        return value
+    if isinstance(value, str):
+        text = value.strip()
+        # Eight digits are a date (20261101), every other number is a time in seconds.
+        if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) and len(text) != len("20261101"):
+            return float(text)
+        value = _parse_iso_8601(text)
+    elif isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    if not isinstance(value, datetime):
+        return None
+    aware = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+    # Without microseconds, because a float of so many seconds would round them up.
+    return aware.replace(microsecond=0).timestamp()
+
+
+def _parse_iso_8601(text: str) -> datetime | None:
+    match = _ISO_8601.fullmatch(text.upper())
+    if match is None:
+        return None
+    year, month, day, hour, minute, second, zone = match.groups()
+    offset = "+0000" if zone in (None, "Z") else zone.replace(":", "").ljust(5, "0")
+    try:
+        return datetime.strptime(
+            f"{year}{month}{day}{hour or '00'}{minute or '00'}{second or '00'}{offset}", "%Y%m%d%H%M%S%z"
+        )
+    except ValueError:
+        return None

@@ -1,0 +1,193 @@
+"""Decides which error an answer of the Graph API stands for.
+
+https://developers.facebook.com/docs/graph-api/guides/error-handling
+https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes
+https://developers.facebook.com/docs/graph-api/overview/rate-limiting
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from airflow_provider_whatsapp.graph.errors import (
+    GraphApiError,
+    GraphError,
+    GraphPermissionError,
+    GraphProtocolError,
+    GraphRateLimitError,
+    GraphRequestError,
+    GraphServerError,
+    GraphTokenError,
+)
+
+#: Which class an ``error.code`` belongs to. Codes that are not listed are decided by :func:`_class_of`.
+CODES: tuple[tuple[type[GraphApiError], frozenset[int]], ...] = (
+    (GraphTokenError, frozenset({0, 102, 104, 190, 2500})),
+    (GraphPermissionError, frozenset({3, 10, 368, *range(200, 300)})),
+    (GraphRateLimitError, frozenset({4, 17, 32, 341, 613, *range(80000, 80015)})),
+    (GraphServerError, frozenset({1, 2, 131000, 131016, 131057})),
+    (GraphRequestError, frozenset({33, 100, 506, 803})),
+)
+_CLASS_BY_CODE = {code: kind for kind, codes in CODES for code in codes}
+
+_ADVICE_BY_SUBCODE = {
+    (100, 33): (
+        "Check that the id is that of a business portfolio (Business Settings, Business Info) and not of a WABA, "
+        "an app or a phone number, and that the token's system user may see it."
+    ),
+    (190, 458): "The app was removed from the business: install it again and create a new token.",
+    (190, 460): "The password changed: create a new token.",
+    (190, 463): "The token has expired: create a new one and put it in the connection's password.",
+    (190, 467): "The token was revoked: create a new one and put it in the connection's password.",
+}
+_ADVICE_BY_CODE = {
+    3: "The app lacks a capability that this call needs.",
+    10: "The app or its system user lacks a permission that this call needs.",
+    102: "The token is not valid any more: create a new one and put it in the connection's password.",
+    104: "The signature does not fit: the connection's app_secret must be that of the app the token belongs to.",
+    190: "The token is not valid: create a new system user token and put it in the connection's password.",
+    200: (
+        "The app lacks Advanced access for whatsapp_business_management, or the token lacks that permission "
+        "(whatsapp_business_messaging; business_management for the owned edge)."
+    ),
+    2500: (
+        "Either the token did not arrive, or the API does not know the path, the version or a field's syntax: "
+        "check those, then the token in the connection's password."
+    ),
+    368: "Meta has restricted this app or business: see Business Support Home before trying again.",
+}
+_ADVICE_BY_CLASS: dict[type[GraphApiError], str] = {
+    GraphTokenError: "Check the token in the connection's password.",
+    GraphPermissionError: "Check the permissions of the app and of the token's system user.",
+    GraphRateLimitError: "Wait before calling again: calls made while throttled lengthen the wait.",
+    GraphServerError: "Most often this passes by itself.",
+    GraphRequestError: "Check the id, the fields and the filters (ownership_types, created_..., filtering, sort).",
+}
+_LONGEST_TEXT = 500
+
+
+def find_error(
+    status: int,
+    payload: Any,
+    *,
+    retry_after: timedelta | None,
+    redact: Callable[[str], str],
+) -> GraphError | None:
+    """The error that an answer stands for, or None when the answer holds what was asked for.
+
+    ``error.code`` decides, also on HTTP 200; the HTTP status decides only where there is no error envelope.
+
+    :param status: HTTP status code
+    :param payload: parsed JSON body, or None when the body was not JSON
+    :param retry_after: wait that the headers named
+    :param redact: takes secrets out of a text, because servers repeat tokens in their messages
+    """
+    envelope = payload.get("error") if isinstance(payload, dict) else None
+    if isinstance(envelope, dict):
+        return _error_from_envelope(envelope, status, retry_after, redact)
+    if envelope is not None:
+        return GraphProtocolError("the answer's `error` is not an error envelope", retryable=True)
+    if 200 <= status < 300:
+        return None
+    return _error_from_status(status, retry_after)
+
+
+def _error_from_envelope(
+    envelope: dict[str, Any], status: int, retry_after: timedelta | None, redact: Callable[[str], str]
+) -> GraphApiError:
+    def text(name: str) -> str | None:
+        value = envelope.get(name)
+        if not isinstance(value, str) or not value:
+            return None
+        return "".join(c if c.isprintable() else " " for c in redact(value))[:_LONGEST_TEXT]
+
+    code, subcode = _parse_code(envelope.get("code")), _parse_code(envelope.get("error_subcode"))
+    is_transient = envelope.get("is_transient") is True
+    message = text("message") or "no message"
+    kind = _class_of(code, status, text("type"), is_transient)
+    too_much_data = code == 1 and "reduce the amount of data" in message.lower()
+    number = "no code" if code is None else f"code {code}" if subcode is None else f"code {code}/{subcode}"
+    trace = text("fbtrace_id")
+    where = f"{number}, HTTP {status}" + (f", fbtrace_id {trace}" if trace else "")
+    named_wait = _describe_wait(retry_after) if kind is GraphRateLimitError else ""
+    error = kind(
+        f"{message} [{where}]{named_wait} {_advice(kind, code, subcode, message, too_much_data=too_much_data)}",
+        code=code,
+        subcode=subcode,
+        type=text("type"),
+        http_status=status,
+        fbtrace_id=trace,
+        is_transient=is_transient,
+        user_title=text("error_user_title"),
+        user_message=text("error_user_msg"),
+        retry_after=retry_after,
+    )
+    if too_much_data and isinstance(error, GraphServerError):
+        error.too_much_data = True
+        error.retryable = False
+    return error
+
+
+def _advice(
+    kind: type[GraphApiError], code: int | None, subcode: int | None, message: str, *, too_much_data: bool
+) -> str:
+    if too_much_data:
+        return "Ask for fewer fields or a smaller page_size."
+    if code is None:
+        return _ADVICE_BY_CLASS[kind]
+    if code == 100 and "appsecret_proof" in message:
+        return "The connection's app_secret must be set, and be the secret of the app that the token belongs to."
+    if subcode is not None and (code, subcode) in _ADVICE_BY_SUBCODE:
+        return _ADVICE_BY_SUBCODE[code, subcode]
+    return _ADVICE_BY_CODE.get(code, _ADVICE_BY_CLASS[kind])
+
+
+def _class_of(code: int | None, status: int, type: str | None, is_transient: bool) -> type[GraphApiError]:
+    if code is not None and code in _CLASS_BY_CODE:
+        return _CLASS_BY_CODE[code]
+    if is_transient:
+        return GraphServerError
+    if status >= 500 or status == 429:
+        return _class_of_status(status)
+    if code is None:
+        return GraphTokenError if type == "OAuthException" else _class_of_status(status)
+    return GraphRequestError
+
+
+def _class_of_status(status: int) -> type[GraphApiError]:
+    if status == 401:
+        return GraphTokenError
+    if status == 403:
+        return GraphPermissionError
+    if status == 429:
+        return GraphRateLimitError
+    return GraphServerError if status >= 500 or status == 408 else GraphRequestError
+
+
+def _error_from_status(status: int, retry_after: timedelta | None) -> GraphError:
+    if status < 400:
+        return GraphProtocolError(
+            f"the answer is HTTP {status}, a redirect; the token is not sent on to another address. "
+            "Check the connection's host."
+        )
+    kind = _class_of_status(status)
+    named_wait = _describe_wait(retry_after) if kind is GraphRateLimitError else ""
+    return kind(
+        f"HTTP {status} without an error envelope.{named_wait} {_ADVICE_BY_CLASS[kind]}",
+        http_status=status,
+        retry_after=retry_after,
+    )
+
+
+def _describe_wait(retry_after: timedelta | None) -> str:
+    if retry_after is None:
+        return " The API named no time to wait."
+    return f" The API asks to wait {retry_after}."
+
+
+def _parse_code(value: Any) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,66 @@
+"""Logs how far a listing has come, and fails a task at once where a retry cannot help."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from airflow_provider_whatsapp._compat import AirflowFailException
+from airflow_provider_whatsapp.graph import GraphError
+from airflow_provider_whatsapp.graph.pages import Page
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class LoggedRows:
+    """The rows of all pages of a listing; a line in the task's log says from time to time how many came.
+
+    :param pages: pages of the listing
+    :param log: logger of the task
+    """
+
+    def __init__(self, pages: Iterable[Page], log: Any) -> None:
+        #: Number of pages that were read so far.
+        self.pages = 0
+        #: Whether ``max_items`` ended the listing although the API has more rows.
+        self.truncated = False
+        self._pages = pages
+        self._log = log
+        self._count = 0
+        self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Iterate over the rows, which is possible only once."""
+        page = None
+        for page in self._pages:
+            self.pages = page.number
+            self.truncated = page.truncated
+            self._count += len(page.rows)
+            if time.monotonic() >= self._next_line:
+                self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+                self._log.info("%d pages, %d accounts so far%s", page.number, self._count, _describe_usage(page))
+            yield from page.rows
+        if page is not None:
+            cut = ", cut by max_items" if page.truncated else ""
+            self._log.info("Listed %d accounts on %d pages%s%s", self._count, page.number, cut, _describe_usage(page))
+
+
+def _describe_usage(page: Page) -> str:
+    return "" if page.usage is None else f", API usage {page.usage.percent:g} %"
+
+
+@contextmanager
+def failing_fast(errors: type[Exception] | tuple[type[Exception], ...] = GraphError) -> Iterator[None]:
+    """Fail the task at once on an error that a retry cannot mend, and leave other errors to the task's ``retries``.
+
+    :param errors: which errors to look at; a retryable ``GraphError`` passes unchanged
+    :raises AirflowFailException: instead of the error, which becomes its ``__cause__``
+    """
+    try:
+        yield
+    except errors as error:
+        if getattr(error, "retryable", False):
+            raise
+        raise AirflowFailException(str(error)) from error
