@@ -146,7 +146,7 @@ def test_the_last_one_to_be_cancelled_leaves_nothing(graph: GraphSandbox) -> Non
 
 
 def test_a_failure_is_seen_by_all_who_share_the_reading(graph: GraphSandbox) -> None:
-    graph.fail_next(Fault.expired_token(times=100, after=1))
+    graph.fail_next(Fault.expired_token().after(1).times(100))
 
     async def run() -> list[Any]:
         return await asyncio.gather(*(wait_for(graph, waba_ids=["4242"]) for _ in range(3)), return_exceptions=True)
@@ -159,7 +159,7 @@ def test_a_failure_is_seen_by_all_who_share_the_reading(graph: GraphSandbox) -> 
 
 
 def test_passing_faults_do_not_end_the_wait(graph: GraphSandbox) -> None:
-    graph.fail_next(Fault.server_error(times=20))
+    graph.fail_next(Fault.server_error().times(20))
     run_virtually(wait_for(graph, min_count=250))
     assert len(graph.requests) == 20 + 3
 
@@ -199,7 +199,7 @@ def test_a_throttle_holds_for_all_listings_of_the_app(graph: GraphSandbox) -> No
 
 
 def test_a_throttle_that_names_no_time_is_not_hammered(graph: GraphSandbox) -> None:
-    graph.fail_next(Fault.too_many_requests(times=3))
+    graph.fail_next(Fault.too_many_requests().times(3))
     _, seconds = run_virtually(wait_for(graph, Pace(0)))
     assert seconds >= 3 * 60
     assert len(graph.requests) == 4
