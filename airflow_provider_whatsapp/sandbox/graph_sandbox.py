@@ -8,7 +8,6 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -22,16 +21,6 @@ from .quota import REAL_HOUR, Quota, QuotaUse, throttle_error
 from .received_requests import ReceivedRequest
 from .sample_accounts import Node
 from .simulated_api import ReadContext, SimulatedApi
-
-
-@dataclass
-class _QueuedFault:
-    """A fault in the queue, and how many requests it still lets pass and acts on."""
-
-    fault: Fault
-    to_pass: int
-    to_hit: int
-    memory: dict[str, Any] = field(default_factory=dict)
 
 
 class GraphSandbox:
@@ -99,7 +88,8 @@ class GraphSandbox:
         self._server: HttpServer | None = None
         self._accepted = 0
         self._lock = threading.RLock()
-        self._queue: deque[_QueuedFault] = deque()
+        self._faults: deque[Fault] = deque()
+        self._memory: dict[str, Any] = {}
         self._calls = 0
 
     # Running
@@ -210,12 +200,13 @@ class GraphSandbox:
         A request that the quota refuses is not one that a fault acts on or lets pass.
         """
         with self._lock:
-            self._queue.extend(_QueuedFault(fault, fault.requests_before, fault.requests_hit) for fault in faults)
+            self._faults.extend(faults)
 
     def reset(self) -> None:
         """Forget the queued faults, the received requests and the used quota. The accounts stay as they are."""
         with self._lock:
-            self._queue.clear()
+            self._faults.clear()
+            self._memory = {}
             self.requests.clear()
             self._calls = 0
             self._quota.forget_calls()
@@ -229,9 +220,8 @@ class GraphSandbox:
         with self._lock:
             self._calls += 1
             use = self._quota.count_call(self._calls)
-            queued = None if use is not None and use.refused else self._take_fault(request)
-            fault = None if queued is None else queued.fault
-            exchange = Exchange(self._api, request, request.segments, {} if queued is None else queued.memory)
+            exchange = Exchange(self._api, request, request.segments, self._memory)
+            fault = None if use is not None and use.refused else self._take_fault(request)
             self._answer(exchange, fault, use)
             status = None if fault is not None and fault.breaks_connection else exchange.answer.status
             secrets = {self.token, self.app_secret or self.token}
@@ -245,20 +235,21 @@ class GraphSandbox:
 
         return exchange.answer, send
 
-    def _take_fault(self, request: IncomingRequest) -> _QueuedFault | None:
+    def _take_fault(self, request: IncomingRequest) -> Fault | None:
         """The fault that acts on this request, if there is one."""
-        if not self._queue:
+        fault = self._faults[0] if self._faults else None
+        if fault is None or (not fault.requests_before and not fault.can_act_on(request)):
             return None
-        first = self._queue[0]
-        if first.to_pass > 0:
-            first.to_pass -= 1
+        # The first one in the queue counts down the requests that are left to it.
+        if fault.requests_before:
+            self._faults[0] = fault.after(fault.requests_before - 1)
             return None
-        if not first.fault.can_act_on(request):
-            return None
-        first.to_hit -= 1
-        if first.to_hit <= 0:
-            self._queue.popleft()
-        return first
+        if fault.requests_hit > 1:
+            self._faults[0] = fault.times(fault.requests_hit - 1)
+        else:
+            self._faults.popleft()
+            self._memory = {}
+        return fault
 
     def _answer(self, exchange: Exchange, fault: Fault | None, use: QuotaUse | None) -> None:
         """Fill in the answer and the page of an exchange."""

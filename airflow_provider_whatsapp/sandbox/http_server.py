@@ -17,7 +17,7 @@ from .http_exchange import Answer, IncomingRequest
 _LARGEST_REQUEST_BODY = 1024 * 1024
 _SECONDS_TO_STOP = 5.0
 
-#: Answers a request, and says how the answer is sent.
+#: Gives the answer to a request, and the function that sends it.
 Responder = Callable[[IncomingRequest], tuple[Answer, Callable[[Delivery], None]]]
 
 

@@ -69,12 +69,9 @@ class SimulatedApi:
         self.token = token or samples.make_token(seed)
         self.app_secret = app_secret
         self.api_version = api_version
-        self.application: Node = {
-            "id": samples.make_id(samples.random_for(seed, "app"), taken), "name": "Sandbox App",
-        }  # fmt: skip
-        self.user: Node = {
-            "id": samples.make_id(samples.random_for(seed, "user"), taken), "name": "Sandbox System User",
-        }  # fmt: skip
+        app_id, user_id = (samples.make_id(samples.random_for(seed, kind), taken) for kind in ("app", "user"))
+        self.application: Node = {"id": app_id, "name": "Sandbox App"}
+        self.user: Node = {"id": user_id, "name": "Sandbox System User"}
         self.token_info: dict[str, Any] = {}
         self.businesses = samples.make_businesses(seed, businesses, taken)
         self.lists: dict[tuple[str, str], list[Node]] = {}
