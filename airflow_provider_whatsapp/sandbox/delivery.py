@@ -4,43 +4,50 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import socket
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from email.utils import formatdate
+from functools import cached_property
 from http.client import responses
 
 from airflow_provider_whatsapp.transport import clock
 
 from .http_exchange import Answer
 
+# An Accept-Encoding that has gzip or *, unless its quality is zero.
+_GZIP = re.compile(r"(?:^|,)\s*(?:gzip|\*)\s*(?!;\s*q\s*=\s*0(?:\.0*)?\s*(?:,|$))(?:;|,|$)")
 
+
+@dataclass
 class Delivery:
     """An answer that is ready to be sent over a connection.
 
     :param accept_encoding: the client's header of that name
-    :param close_announced: whether the connection will be closed after the answer, as the client wants it
     :param wait: waits for a number of seconds, or until the sandbox stops
+    :param closed: whether the connection ends after the answer
     """
 
-    def __init__(
-        self, answer: Answer, connection: socket.socket, *,
-        accept_encoding: str, close_announced: bool, wait: Callable[[float], None],
-    ) -> None:  # fmt: skip
-        text = answer.text
+    answer: Answer
+    connection: socket.socket
+    accept_encoding: str
+    wait: Callable[[float], None]
+    closed: bool
+
+    @cached_property
+    def content(self) -> bytes:
+        """The body before it is compressed."""
+        text = self.answer.text
         if text is None:
             # The Graph API escapes slashes, as PHP does.
-            text = json.dumps(answer.payload, separators=(",", ":")).replace("/", "\\/")
-        self.content = text.encode()
-        self.wait = wait
-        self.closed = close_announced
-        self._answer = answer
-        self._connection = connection
-        self._accept_encoding = accept_encoding
+            text = json.dumps(self.answer.payload, separators=(",", ":")).replace("/", "\\/")
+        return text.encode()
 
     def body(self) -> tuple[bytes, str | None]:
         """The bytes of the body, and the name of their encoding or None."""
-        if len(self.content) > 1024 and _accepts_gzip(self._accept_encoding):
+        if len(self.content) > 1024 and _GZIP.search(self.accept_encoding.lower()):
             return gzip.compress(self.content, 5, mtime=0), "gzip"
         return self.content, None
 
@@ -52,12 +59,12 @@ class Delivery:
         headers = {
             "Content-Type": "application/json; charset=UTF-8",
             "Date": formatdate(clock.now(), usegmt=True),
-            **self._answer.headers,
+            **self.answer.headers,
             **({"Content-Encoding": encoding} if encoding else {}),
             **({"Connection": "close"} if self.closed else {}),
             **({"Transfer-Encoding": "chunked"} if length is None else {"Content-Length": str(length)}),
         }
-        lines = [f"HTTP/1.1 {self._answer.status} {responses.get(self._answer.status, '')}"]
+        lines = [f"HTTP/1.1 {self.answer.status} {responses.get(self.answer.status, '')}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
 
@@ -67,7 +74,7 @@ class Delivery:
 
     def send_raw(self, *pieces: bytes) -> None:
         """Send bytes as they are."""
-        self._connection.sendall(b"".join(pieces))
+        self.connection.sendall(b"".join(pieces))
 
     def close(self, *, reset: bool = False) -> None:
         """End the connection.
@@ -77,13 +84,5 @@ class Delivery:
         self.closed = True
         if reset:
             # Lingering for zero seconds discards unsent bytes and sends RST instead of FIN.
-            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self._connection.close()
-
-
-def _accepts_gzip(accept_encoding: str) -> bool:
-    for offer in accept_encoding.lower().split(","):
-        coding, _, quality = offer.partition(";")
-        if coding.strip() in {"gzip", "*"}:
-            return quality.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
-    return False
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()

@@ -36,16 +36,14 @@ class Exchange:
     page: RowSlice | None = None
 
     @property
-    def rows(self) -> list[Any]:
-        """The rows in the answer."""
-        rows: list[Any] = self.answer.payload["data"]
-        return rows
+    def rows(self) -> Any:
+        """The list of rows in the answer."""
+        return self.answer.payload["data"]
 
     @property
-    def paging(self) -> dict[str, Any]:
+    def paging(self) -> Any:
         """The ``paging`` object in the answer, or an empty dict when there is none."""
-        paging: dict[str, Any] = self.answer.payload.get("paging", {})
-        return paging
+        return self.answer.payload.get("paging", {})
 
     def continue_at(self, cursor: str) -> None:
         """Let the answer say that the listing continues at a cursor."""

@@ -104,13 +104,8 @@ class _Connection(BaseHTTPRequestHandler):
         request = IncomingRequest(self.command, self.path, headers, self.server.number_of(self.request))
         self._skip_body(headers)
         answer, send = self.server.respond(request)
-        delivery = Delivery(
-            answer,
-            self.connection,
-            accept_encoding=headers.get("accept-encoding", ""),
-            close_announced=self.close_connection,
-            wait=self.server.wait,
-        )
+        accept_encoding = headers.get("accept-encoding", "")
+        delivery = Delivery(answer, self.connection, accept_encoding, self.server.wait, self.close_connection)
         send(delivery)
         self.close_connection = delivery.closed
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
+import inspect
 import json
+import textwrap
 from dataclasses import FrozenInstanceError
 
 import pytest
@@ -37,6 +40,18 @@ class TestFaults:
             assert (fault.requests_hit > 1_000_000) is (fault.nature == "fatal" or name == "reduce_data")
             assert getattr(Fault, name)().after(2).times(3).requests_hit == 3
             assert getattr(Fault, name)().after(2).times(3).requests_before == 2
+
+    def test_each_has_a_description(self) -> None:
+        """A fault without options is an attribute, whose docstring is the string after it."""
+        (fault,) = ast.parse(textwrap.dedent(inspect.getsource(Fault))).body
+        assert isinstance(fault, ast.ClassDef)
+        described = set()
+        for node, after in zip(fault.body, [*fault.body[1:], None], strict=True):
+            if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):
+                described.add(node.name)
+            if isinstance(node, ast.Assign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                described |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        assert described >= set(Fault.catalogue())
 
     def test_fluent_faults_are_values(self) -> None:
         fault = Fault.server_error(status=502)
