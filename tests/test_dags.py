@@ -115,7 +115,7 @@ def test_mapped_over_businesses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def test_retried(connected: GraphSandbox, tmp_path: Path) -> None:
     # A throttle that names no wait is left to the task's own retries at once.
-    connected.fail_next(Fault.too_many_requests(after=1))
+    connected.fail_next(Fault.too_many_requests().after(1))
     finished = run_dag("retried", conf={"folder": str(tmp_path)})
     assert finished.state == "success"
     assert finished.xcom("accounts")["count"] == 250
@@ -123,7 +123,7 @@ def test_retried(connected: GraphSandbox, tmp_path: Path) -> None:
 
 
 def test_not_retried_when_that_cannot_help(connected: GraphSandbox, tmp_path: Path) -> None:
-    connected.fail_next(Fault.expired_token(times=100))
+    connected.fail_next(Fault.expired_token().times(100))
     finished = run_dag("retried", conf={"folder": str(tmp_path)})
     assert finished.state == "failed"
     assert len(connected.requests) == 1
@@ -145,7 +145,7 @@ def test_skipped(connected: GraphSandbox) -> None:
 def test_no_secret_in_the_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with GraphSandbox(accounts=5, app_secret="5ecre7" * 5) as sandbox:
         monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
-        sandbox.fail_next(Fault.echoed_token(after=1))
+        sandbox.fail_next(Fault.echoed_token().after(1))
         finished = run_dag("two_tasks", conf={"folder": str(tmp_path)})
         assert finished.states == {("first", -1): "success", ("second", -1): "failed"}
         stored = b"".join(path.read_bytes() for path in Path(os.environ["AIRFLOW_HOME"]).rglob("*") if path.is_file())
@@ -159,7 +159,7 @@ def test_every_mode_of_the_sensor_gives_the_same(monkeypatch: pytest.MonkeyPatch
     with GraphSandbox(accounts=2) as sandbox:
         monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
         # Not there at the first look, and a passing fault at the second.
-        sandbox.fail_next(Fault.unavailable(after=1), Fault.account_added(after=1))
+        sandbox.fail_next(Fault.unavailable().after(1), Fault.account_added().after(1))
         finished = run_dag(dag_id)
         assert finished.state == "success"
         assert finished.xcom("wait") == [
@@ -172,7 +172,7 @@ def test_every_mode_of_the_sensor_gives_the_same(monkeypatch: pytest.MonkeyPatch
 def test_the_deferred_sensor_writes_an_object(connected: GraphSandbox, tmp_path: Path) -> None:
     waba = connected.accounts.pop(130)
     connected.accounts.insert(0, {**waba, "id": "4242"})
-    connected.fail_next(Fault.numeric_ids(times=100))
+    connected.fail_next(Fault.numeric_ids().times(100))
     finished = run_dag("wait_for_object", conf={"ids": "4242", "folder": str(tmp_path)})
     assert finished.state == "success"
     manifest = finished.xcom("wait")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import traceback
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -82,7 +81,7 @@ def test_no_secret_shows(
     shown: list[str] = []
     with no_waits(), GraphSandbox(accounts=120, app_secret=SECRET) as sandbox:
         monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
-        fault = replace(FAULTS[name], after=1)
+        fault = FAULTS[name].after(1)
 
         path = tmp_path / "a.ndjson"
         with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)) as dag:

@@ -2,33 +2,41 @@
 
 .. code-block:: python
 
-    with GraphSandbox(accounts=2500) as graph:
-        os.environ["AIRFLOW_CONN_WHATSAPP_DEFAULT"] = graph.connection
-        graph.fail_next(Fault.throttle(minutes=1))
+    with GraphSandbox(accounts=2500) as sandbox:
+        os.environ["AIRFLOW_CONN_WHATSAPP_DEFAULT"] = sandbox.connection
+        sandbox.fail_next(Fault.throttle(minutes=1))
         ...
-        assert graph.requests[0].status == 400
+        assert sandbox.requests[0].status == 400
 
-It speaks HTTP/1.1 on loopback and simulates, after Meta's documentation: the WhatsApp Business Accounts a
-business owns and those shared with it, their phone numbers and message templates, ``me``, ``me/businesses``
-and ``debug_token``; ``fields`` with nested expansion, ``filtering``, ``sort`` and cursor paging; tokens and
-``appsecret_proof``; versions that run out; the error envelope and the usage headers. Every way to fail in
-:class:`Fault` can be switched on.
+    with GraphSandbox(accounts=50_000, calls_per_hour=200) as sandbox, no_waits() as skipped:
+        ...  # a client that is throttled here waits no real time
+        print(skipped.total)  # seconds that it would have waited
 
-It does not simulate: HTTPS, anything but ``GET``, batch requests, ``?ids=``, ``ETag``, webhooks, the sending
-of messages, the filters and orders of phone numbers and templates, or a rate limit of its own (its usage
-headers rise and mean nothing). Parameters it does not know it ignores. Where Meta's pages are silent it takes
-the choice written down beside the code, and the live API may differ.
+It serves HTTP/1.1 on loopback and simulates, as Meta's documentation describes them:
 
-Only the standard library is used, and nothing else of this package, so that a mistake there is not repeated
-here.
+- the WhatsApp Business Accounts that a business owns and those that clients share with it, their phone numbers and
+  message templates, ``me``, ``me/businesses`` and ``debug_token``
+- ``fields`` with nested expansion, ``filtering``, ``sort`` and cursor paging
+- access tokens, ``appsecret_proof`` and API versions that expire
+- the error envelope, the usage headers and a quota of calls per hour
+- every failure in :class:`Fault`
+
+It does not simulate HTTPS, methods other than ``GET``, batch requests, ``?ids=``, ``ETag``, webhooks, sending messages,
+filters and orders of phone numbers and templates, or separate quotas for each app and account. Unknown parameters are
+ignored. Where Meta's documentation is silent, a comment beside the code says what the sandbox does; the live API may
+differ. Without a quota, the usage headers rise slowly with the number of calls and limit nothing.
+
+The sandbox uses the standard library only. Apart from the clock it imports nothing else of this package, so that a
+mistake in the clients is not repeated here.
 """
 
 from __future__ import annotations
 
-from airflow_provider_whatsapp.transport.clock import no_waits
+from airflow_provider_whatsapp.transport.clock import SkippedWaits, no_waits
 
 from .command import main
 from .faults import Fault
-from .server import GraphSandbox, ReceivedRequest
+from .graph_sandbox import GraphSandbox
+from .received_requests import ReceivedRequest
 
-__all__ = ["Fault", "GraphSandbox", "ReceivedRequest", "main", "no_waits"]
+__all__ = ["Fault", "GraphSandbox", "ReceivedRequest", "SkippedWaits", "main", "no_waits"]

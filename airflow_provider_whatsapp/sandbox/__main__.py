@@ -1,4 +1,4 @@
-"""``python -m airflow_provider_whatsapp.sandbox``."""
+"""Entry point of ``python -m airflow_provider_whatsapp.sandbox``."""
 
 from __future__ import annotations
 

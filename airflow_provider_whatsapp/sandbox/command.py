@@ -1,4 +1,4 @@
-"""Serve the sandbox from a shell."""
+"""The command that serves a sandbox."""
 
 from __future__ import annotations
 
@@ -6,43 +6,61 @@ import argparse
 import shlex
 import signal
 from collections.abc import Sequence
+from datetime import timedelta
 
-from .server import GraphSandbox
+from .graph_sandbox import GraphSandbox
+from .quota import REAL_HOUR
 
-_ENDING = {signal.SIGINT, signal.SIGTERM}
+DEFAULT_PORT = 8099
+_END_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+
+
+def seconds(text: str) -> timedelta:
+    """The duration that an option gives in seconds."""
+    return timedelta(seconds=float(text))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C or SIGTERM.
+    """Serve a sandbox until Ctrl-C or SIGTERM, and return the exit status.
 
-    :param argv: The arguments, those of the process by default.
+    The port is always the same by default, so that an Airflow connection to the sandbox survives its restart.
+
+    :param argv: the arguments; None for those of the process
     """
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_whatsapp.sandbox",
         description="Serve a local Graph API to try the WhatsApp provider against.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--accounts", type=int, default=25, help="accounts shared with each business")
-    parser.add_argument("--owned-accounts", type=int, default=3, help="accounts each business owns")
-    parser.add_argument("--businesses", type=int, default=1, help="businesses the token can see")
-    parser.add_argument("--seed", type=int, default=0, help="another seed makes other accounts")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds each answer takes")
-    parser.add_argument("--app-secret", default=None, help="ask for an appsecret_proof made with this secret")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    graph = GraphSandbox(**vars(parser.parse_args(argv)))
+    parser.add_argument("--accounts", type=int, default=25, help="accounts that clients share with each business")
+    parser.add_argument("--owned-accounts", type=int, default=3, help="accounts that each business owns")
+    parser.add_argument("--businesses", type=int, default=1, help="businesses that the token can see")
+    parser.add_argument("--seed", type=int, default=0, help="another seed makes other accounts and another token")
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds that each answer takes")
+    parser.add_argument("--app-secret", help="require an appsecret_proof made with this secret")
+    parser.add_argument("--calls-per-hour", type=int, help="throttle when there are more calls than this")
+    parser.add_argument("--hour", type=seconds, default=REAL_HOUR, help="length of that hour in seconds")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to serve on; 0 takes a free one")
+    options = parser.parse_args(argv)
+    try:
+        sandbox = GraphSandbox(**vars(options))
+    except ValueError as error:
+        parser.error(str(error))
 
-    # Blocked before the first thread starts, the signals reach nobody but sigwait.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    # The signals are blocked before the first thread starts, so that only sigwait() receives them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _END_SIGNALS)
     try:
-        graph.start()
-    except OSError as error:
-        parser.error(f"argument --port: {error.strerror}; choose another one")
+        sandbox.start()
+    except (OSError, OverflowError) as error:
+        parser.error(
+            f"argument --port: cannot serve on port {options.port} ({error}); choose another port, or 0 for a free one"
+        )
     try:
-        print(f"Graph API sandbox at {graph.url}")
-        for business in graph.businesses:
+        print(f"Graph API sandbox at {sandbox.url}")
+        for business in sandbox.businesses:
             print(f"business id {business['id']}")
-        print(f"export AIRFLOW_CONN_WHATSAPP_DEFAULT={shlex.quote(graph.connection)}", flush=True)
-        signal.sigwait(_ENDING)
+        print(f"export AIRFLOW_CONN_WHATSAPP_DEFAULT={shlex.quote(sandbox.connection)}", flush=True)
+        signal.sigwait(_END_SIGNALS)
     finally:
-        graph.stop()
+        sandbox.stop()
     return 0

@@ -1,416 +1,347 @@
 """What can go wrong between a client and the Graph API, each on demand.
 
-A :class:`Fault` is data: its kind, when it acts, and options. What a kind does is in :mod:`.acts`.
+An effect of one line stands beside its fault; the others are functions of :mod:`.fault_effects`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from .messages import ACCOUNT_EDGES, Request
-
-LASTING = 1_000_000_000
+from . import fault_effects as effects
+from .delivery import Delivery
+from .fault_effects import Exchange
+from .http_exchange import ACCOUNT_EDGES, IncomingRequest
 
 Nature = Literal["harmless", "passing", "fatal"]
-_Target = Literal["any", "edge", "accounts", "next page", "limit"]
+#: Which requests a fault acts on. It waits for one of them.
+Target = Literal["any", "edge", "account edge", "later page"]
+#: When a fault acts: before the answer is made, on any answer, on an answer that is a page, or while it is sent.
+Moment = Literal["before", "answer", "page", "sending"]
 
+_FOR_EVER = 1_000_000_000
 _HTML = "<!DOCTYPE html>\n<html><head><title>Error</title></head><body>Service Unavailable</body></html>\n"
-_BREAKING = frozenset({"truncated_body", "cut_chunked", "reset", "reset_mid_reply", "closed"})
+_HTML_TYPE = {"Content-Type": "text/html"}
+
+
+class _Maker:
+    """Makes a fault that has no options: ``Fault.closed()``."""
+
+    def __init__(self, moment: Moment, effect: Callable[..., object], **properties: Any) -> None:
+        self._properties = {"moment": moment, "effect": effect, **properties}
+        self._kind = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._kind = name
+
+    def __call__(self) -> Fault:
+        """Make the fault."""
+        return Fault(self._kind, **self._properties)
+
+
+def _error(status: int, code: int, message: str, nature: Nature = "passing", **details: Any) -> _Maker:
+    options = {"status": status, "code": code, "message": message, **details}
+    return _Maker("answer", effects.refuse, nature=nature, options=options)
+
+
+def _refusal(status: int, code: int, message: str, **details: Any) -> _Maker:
+    return _error(status, code, message, "fatal", **details)
+
+
+def _headers(headers: dict[str, str]) -> _Maker:
+    return _Maker("answer", effects.add_headers, nature="harmless", options={"headers": headers})
+
+
+def _page(
+    effect: Callable[[Exchange], object], nature: Nature = "passing", acts_on: Target = "edge", requests_hit: int = 1
+) -> _Maker:
+    return _Maker("page", effect, nature=nature, acts_on=acts_on, requests_hit=requests_hit)
+
+
+def _sending(effect: Callable[[Delivery], object], *, breaks_connection: bool = False) -> _Maker:
+    return _Maker("sending", effect, breaks_connection=breaks_connection)
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One way to go wrong, made by the classmethods below.
+    """One way to go wrong, as in ``Fault.server_error(status=502)`` or ``Fault.expired_token().after(1).times(2)``.
 
-    Each takes ``times``, the number of requests it acts on, and ``after``, the number it lets pass first.
-    Faults about pages wait for a request that lists an edge.
+    A fault acts on one request unless :meth:`times` or its description says otherwise. Faults of pages and accounts
+    wait for a request that lists an edge. A fault is immutable.
 
-    :param nature: ``harmless``: the answer is odd and still right; ``passing``: the answer is unusable and
-        the same request succeeds once the fault is over; ``fatal``: asking again does not help.
+    :param kind: name of the member of this class that made it
+    :param nature: ``harmless``: the answer is unusual and still right; ``passing``: the answer is unusable, and the
+        same request succeeds once the fault is over; ``fatal``: asking again does not help
+    :param options: the arguments of the effect
+    :param breaks_connection: whether the client gets no complete HTTP answer
+    :param requests_hit: number of requests that it acts on
+    :param requests_before: number of requests that it lets pass first
+    :param above: it acts on requests for more rows than this
     """
 
     kind: str
-    times: int = 1
-    after: int = 0
-    nature: Nature = "passing"
-    acts_on: _Target = "any"
+    moment: Moment
+    effect: Callable[..., object] = field(repr=False, compare=False)
     options: dict[str, Any] = field(default_factory=dict)
-
-    def fits(self, request: Request) -> bool:
-        """Tell whether the fault can act on a request."""
-        if self.acts_on == "any":
-            return True
-        if request.edge is None:
-            return False
-        fitting: dict[str, bool] = {
-            "edge": True,
-            "accounts": request.edge in ACCOUNT_EDGES,
-            "next page": "after" in request.params,
-            "limit": request.limit > self.options.get("above", 0),
-        }
-        return fitting[self.acts_on]
-
-    @property
-    def breaks_connection(self) -> bool:
-        """Whether the client gets no complete HTTP answer."""
-        return self.kind in _BREAKING
-
-    # Throttled
-
-    @classmethod
-    def throttle(
-        cls,
-        code: int = 80008,
-        minutes: int | None = 5,
-        retry_after: int | None = None,
-        times: int = 1,
-        after: int = 0,
-    ) -> Fault:
-        """Answer that a rate limit is reached.
-
-        :param code: 4, 17, 32, 613 or one of 80000 to 80014.
-        :param minutes: ``estimated_time_to_regain_access`` in the usage header; None leaves the header out.
-        :param retry_after: Seconds for a ``Retry-After`` header, which Meta does not document.
-        """
-        return cls("throttle", times, after, options={"code": code, "minutes": minutes, "retry_after": retry_after})
-
-    @classmethod
-    def too_many_requests(cls, retry_after: int | None = None, times: int = 1, after: int = 0) -> Fault:
-        """Answer HTTP 429 without an envelope."""
-        headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-        return cls._text(429, "Too Many Requests", times, after, content_type="text/plain", headers=headers)
-
-    # The server's trouble
-
-    @classmethod
-    def server_error(cls, status: int = 503, times: int = 1, after: int = 0) -> Fault:
-        """Answer 500, 502 or 503 with a page of HTML."""
-        return cls._text(status, _HTML, times, after, content_type="text/html")
-
-    @classmethod
-    def unknown_error(cls, times: int = 1, after: int = 0) -> Fault:
-        """Answer code 1."""
-        return cls._error(500, 1, "An unknown error occurred", times, after)
-
-    @classmethod
-    def unavailable(cls, times: int = 1, after: int = 0) -> Fault:
-        """Answer code 2, temporarily down."""
-        return cls._error(500, 2, "Service temporarily unavailable", times, after)
-
-    @classmethod
-    def transient_error(cls, code: int = 1675030, times: int = 1, after: int = 0) -> Fault:
-        """Answer any code with ``is_transient``."""
-        message = "An unexpected error has occurred. Please retry your request later."
-        return cls._error(400, code, message, times, after, is_transient=True)
-
-    @classmethod
-    def reduce_data(cls, above: int = 25, times: int = LASTING, after: int = 0) -> Fault:
-        """Refuse every page of more than ``above`` rows with code 1, in the bare form seen in the wild."""
-        options = {
-            "status": 500,
-            "error": {
-                "code": 1,
-                "message": "Please reduce the amount of data you're asking for, then retry your request",
-            },
-            "bare": True,
-            "above": above,
-        }
-        return cls("error", times, after, "passing", "limit", options)
-
-    # Answers that are no Graph answers
-
-    @classmethod
-    def error_on_200(cls, times: int = 1, after: int = 0) -> Fault:
-        """Answer code 2 in an envelope on HTTP 200."""
-        return cls._error(200, 2, "Service temporarily unavailable", times, after)
-
-    @classmethod
-    def html_on_200(cls, times: int = 1, after: int = 0) -> Fault:
-        """Answer a page of HTML on HTTP 200."""
-        return cls._text(200, _HTML, times, after, content_type="text/html")
-
-    @classmethod
-    def empty_body(cls, times: int = 1, after: int = 0) -> Fault:
-        """Answer nothing on HTTP 200."""
-        return cls._text(200, "", times, after)
-
-    @classmethod
-    def half_json(cls, times: int = 1, after: int = 0) -> Fault:
-        """Send half of the JSON, with the ``Content-Length`` of that half."""
-        return cls("half_json", times, after)
-
-    @classmethod
-    def nan(cls, times: int = 1, after: int = 0) -> Fault:
-        """Put a NaN, which JSON does not have, into the answer."""
-        return cls("nan", times, after, acts_on="edge")
-
-    @classmethod
-    def deep_json(cls, levels: int = 100_000, times: int = 1, after: int = 0) -> Fault:
-        """Nest arrays in the answer ``levels`` deep."""
-        return cls._text(200, '{"data":[' + "[" * levels + "]" * levels + "]}", times, after)
-
-    @classmethod
-    def huge_body(cls, mib: int = 80, times: int = 1, after: int = 0) -> Fault:
-        """Send the right answer with ``mib`` MiB of padding in it; still valid JSON."""
-        return cls("huge_body", times, after, options={"mib": mib})
-
-    @classmethod
-    def gzip_bomb(cls, mib: int = 200, times: int = 1, after: int = 0) -> Fault:
-        """Send the right answer followed by ``mib`` MiB of white space, small on the wire."""
-        return cls("gzip_bomb", times, after, options={"mib": mib})
-
-    @classmethod
-    def unknown_encoding(cls, times: int = 1, after: int = 0) -> Fault:
-        """Send a body in a ``Content-Encoding`` nobody knows."""
-        return cls("unknown_encoding", times, after)
-
-    @classmethod
-    def odd_content_type(cls, times: int = 1, after: int = 0) -> Fault:
-        """Send the right answer as ``text/javascript``."""
-        return cls("odd_content_type", times, after, "harmless")
-
-    @classmethod
-    def redirect(cls, to: str = "https://graph.facebook.example", times: int = 1, after: int = 0) -> Fault:
-        """Answer 302 to another host."""
-        return cls("redirect", times, after, options={"to": to})
-
-    # Connections
-
-    @classmethod
-    def truncated_body(cls, times: int = 1, after: int = 0) -> Fault:
-        """Promise the whole body, send half, close."""
-        return cls("truncated_body", times, after)
-
-    @classmethod
-    def cut_chunked(cls, times: int = 1, after: int = 0) -> Fault:
-        """Close in the middle of a chunk."""
-        return cls("cut_chunked", times, after)
-
-    @classmethod
-    def cut_gzip(cls, times: int = 1, after: int = 0) -> Fault:
-        """Send half of the gzip stream, with the ``Content-Length`` of that half."""
-        return cls("cut_gzip", times, after)
-
-    @classmethod
-    def reset(cls, times: int = 1, after: int = 0) -> Fault:
-        """Reset the connection before a byte is sent."""
-        return cls("reset", times, after)
-
-    @classmethod
-    def reset_mid_reply(cls, times: int = 1, after: int = 0) -> Fault:
-        """Reset the connection after half of the body."""
-        return cls("reset_mid_reply", times, after)
-
-    @classmethod
-    def closed(cls, times: int = 1, after: int = 0) -> Fault:
-        """Close the connection without a reply."""
-        return cls("closed", times, after)
-
-    @classmethod
-    def slow_reply(cls, seconds: float = 1.0, times: int = 1, after: int = 0) -> Fault:
-        """Wait before the first byte."""
-        return cls("slow_reply", times, after, "harmless", options={"seconds": seconds})
-
-    @classmethod
-    def slow_drip(cls, pause: float = 0.02, drops: int | None = 20, times: int = 1, after: int = 0) -> Fault:
-        """Send the body byte by byte.
-
-        :param pause: Seconds before each byte.
-        :param drops: The bytes sent so, before the rest comes at once; None for all.
-        """
-        return cls("slow_drip", times, after, "harmless", options={"pause": pause, "drops": drops})
-
-    # Pages
-
-    @classmethod
-    def empty_page(cls, times: int = 1, after: int = 0) -> Fault:
-        """Answer a page without rows that has a ``next``, behind which the rows are."""
-        return cls("empty_page", times, after, "harmless", "edge")
-
-    @classmethod
-    def repeated_cursor(cls, times: int = 1, after: int = 0) -> Fault:
-        """Answer a later page with the very ``after`` that asked for it."""
-        return cls("repeated_cursor", times, after, acts_on="next page")
-
-    @classmethod
-    def cursor_cycle(cls, times: int = LASTING, after: int = 0) -> Fault:
-        """Lead a listing of two pages or more from cursor A to B and back to A, for ever."""
-        return cls("cursor_cycle", times, after, "fatal", "edge")
-
-    @classmethod
-    def next_elsewhere(cls, to: str = "https://graph.facebook.example", times: int = 1, after: int = 0) -> Fault:
-        """Put another host into ``next``; the cursors are right."""
-        return cls("next_elsewhere", times, after, "harmless", "edge", {"to": to})
-
-    @classmethod
-    def next_without_cursors(cls, times: int = 1, after: int = 0) -> Fault:
-        """Leave ``cursors`` out, so that only ``next`` says where to go on."""
-        return cls("next_without_cursors", times, after, "harmless", "edge")
-
-    @classmethod
-    def next_with_token(cls, times: int = 1, after: int = 0) -> Fault:
-        """Put the access token into ``next`` although it came in a header."""
-        return cls("next_with_token", times, after, "harmless", "edge")
-
-    @classmethod
-    def duplicated_row(cls, times: int = 1, after: int = 0) -> Fault:
-        """Begin a later page with the last row of the page before."""
-        return cls("duplicated_row", times, after, "harmless", "next page")
-
-    @classmethod
-    def account_added(cls, times: int = 1, after: int = 0) -> Fault:
-        """Put a new account at the head of the list before a page is answered."""
-        return cls("account_added", times, after, "harmless", "accounts")
-
-    @classmethod
-    def account_removed(cls, times: int = 1, after: int = 0) -> Fault:
-        """Take the first account off the list before a page is answered."""
-        return cls("account_removed", times, after, "harmless", "accounts")
-
-    # Shapes
-
-    @classmethod
-    def numeric_ids(cls, times: int = 1, after: int = 0) -> Fault:
-        """Write ids as bare JSON numbers, as older samples of Meta's do."""
-        return cls("numeric_ids", times, after, "harmless", "edge")
-
-    @classmethod
-    def unknown_values(cls, times: int = 1, after: int = 0) -> Fault:
-        """Add a field nobody asked for to each row, and values no enum has."""
-        return cls("unknown_values", times, after, "harmless", "edge")
-
-    @classmethod
-    def high_usage(cls, percent: int = 95, times: int = 1, after: int = 0) -> Fault:
-        """Say in the usage headers that the limit is near."""
-        return cls("high_usage", times, after, "harmless", options={"percent": percent})
-
-    @classmethod
-    def malformed_usage(cls, times: int = 1, after: int = 0) -> Fault:
-        """Send usage headers that cannot be read."""
-        return cls("malformed_usage", times, after, "harmless")
-
-    @classmethod
-    def version_upgrade(cls, version: str = "v99.0", times: int = 1, after: int = 0) -> Fault:
-        """Say in ``facebook-api-version`` that another version ran."""
-        return cls("version_upgrade", times, after, "harmless", options={"version": version})
-
-    @classmethod
-    def no_data(cls, times: int = 1, after: int = 0) -> Fault:
-        """Leave ``data`` out."""
-        return cls("no_data", times, after, acts_on="edge")
-
-    @classmethod
-    def data_not_a_list(cls, times: int = 1, after: int = 0) -> Fault:
-        """Make ``data`` an object."""
-        return cls("data_not_a_list", times, after, acts_on="edge")
-
-    @classmethod
-    def row_not_an_object(cls, times: int = 1, after: int = 0) -> Fault:
-        """Make the last row a string."""
-        return cls("row_not_an_object", times, after, acts_on="edge")
-
-    @classmethod
-    def paging_not_an_object(cls, times: int = 1, after: int = 0) -> Fault:
-        """Make ``paging`` a string."""
-        return cls("paging_not_an_object", times, after, acts_on="edge")
-
-    @classmethod
-    def error_not_an_object(cls, status: int = 500, times: int = 1, after: int = 0) -> Fault:
-        """Make ``error`` a string."""
-        return cls._text(status, '{"error":"Service temporarily unavailable"}', times, after)
-
-    @classmethod
-    def error_without_code(cls, status: int = 500, times: int = 1, after: int = 0) -> Fault:
-        """Answer an envelope with nothing but a message."""
-        return cls._text(status, '{"error":{"message":"Something went wrong"}}', times, after)
-
-    @classmethod
-    def error_data_text(cls, times: int = 1, after: int = 0) -> Fault:
-        """Answer code 131000 with ``error_data`` as JSON in a string."""
-        data = '{"messaging_product":"whatsapp","details":"Try again later"}'
-        return cls._error(500, 131000, "(#131000) Something went wrong", times, after, error_data=data)
-
-    # Refused for good
-
-    @classmethod
-    def expired_token(cls, times: int = 1, after: int = 0) -> Fault:
-        """Answer 190/463."""
-        message = "Error validating access token: Session has expired on Tuesday, 10-Nov-26 09:00:00 PST."
-        return cls._refusal(401, 190, message, times, after, error_subcode=463)
-
-    @classmethod
-    def revoked_token(cls, times: int = 1, after: int = 0) -> Fault:
-        """Answer 190/467."""
-        message = "Error validating access token: The session is invalid because the user logged out."
-        return cls._refusal(401, 190, message, times, after, error_subcode=467)
-
-    @classmethod
-    def echoed_token(cls, times: int = 1, after: int = 0) -> Fault:
-        """Answer 190 with the request's own token in the message."""
-        return cls._refusal(401, 190, "Malformed access token {token}", times, after)
-
-    @classmethod
-    def bad_proof(cls, times: int = 1, after: int = 0) -> Fault:
-        """Answer 104, incorrect signature."""
-        return cls._refusal(400, 104, "Incorrect signature", times, after)
-
-    @classmethod
-    def no_advanced_access(cls, times: int = 1, after: int = 0) -> Fault:
-        """Answer 200: the app lacks Advanced access."""
-        return cls._refusal(403, 200, "(#200) Requires whatsapp_business_management permission", times, after)
-
-    @classmethod
-    def no_permission(cls, times: int = 1, after: int = 0) -> Fault:
-        """Answer 10."""
-        message = "(#10) Application does not have permission for this action"
-        return cls._refusal(403, 10, message, times, after)
-
-    @classmethod
-    def no_capability(cls, times: int = 1, after: int = 0) -> Fault:
-        """Answer 3."""
-        message = "(#3) Application does not have the capability to make this API call."
-        return cls._refusal(400, 3, message, times, after)
-
-    @classmethod
-    def blocked(cls, times: int = 1, after: int = 0) -> Fault:
-        """Answer 368, blocked for a violation of policy."""
-        return cls._refusal(400, 368, "(#368) Temporarily blocked for policies violations", times, after)
-
-    @classmethod
-    def wrong_business(cls, times: int = 1, after: int = 0) -> Fault:
-        """Answer 100/33: no such id, or no access to it."""
-        message = (
-            "Unsupported get request. Object with ID '1' does not exist, cannot be loaded due to missing"
-            " permissions, or does not support this operation."
-        )
-        return cls._refusal(400, 100, message, times, after, type="GraphMethodException", error_subcode=33)
-
-    @classmethod
-    def nonexisting_field(cls, name: str = "hologram", times: int = 1, after: int = 0) -> Fault:
-        """Answer 100: the node has no such field."""
-        message = f"(#100) Tried accessing nonexisting field ({name}) on node type (WhatsAppBusinessAccount)"
-        return cls._refusal(400, 100, message, times, after)
+    nature: Nature = "passing"
+    acts_on: Target = "any"
+    breaks_connection: bool = False
+    requests_hit: int = 1
+    requests_before: int = 0
+    above: int = -1
+
+    def after(self, requests: int) -> Fault:
+        """The same fault, which lets this number of requests pass before it acts."""
+        if requests < 0:
+            raise ValueError(f"after() needs a number of requests of at least 0, not {requests}")
+        return replace(self, requests_before=requests)
+
+    def times(self, requests: int) -> Fault:
+        """The same fault, which acts on this number of requests."""
+        if requests < 1:
+            raise ValueError(f"times() needs a number of requests of at least 1, not {requests}")
+        return replace(self, requests_hit=requests)
 
     @classmethod
     def catalogue(cls) -> dict[str, Fault]:
-        """Give every fault once, by name, as it would be met: what is fatal lasts, the others act once."""
-        made = {
-            name: getattr(cls, name)()
-            for name, member in vars(cls).items()
-            if isinstance(member, classmethod) and not name.startswith("_") and name != "catalogue"
+        """Every fault once, by name, with its default options. Those that are fatal act on all requests."""
+        makers = [name for name, member in vars(cls).items() if isinstance(member, (staticmethod, _Maker))]
+        faults: dict[str, Fault] = {name: getattr(cls, name)() for name in makers}
+        return {name: one.times(_FOR_EVER) if one.nature == "fatal" else one for name, one in faults.items()}
+
+    def can_act_on(self, request: IncomingRequest) -> bool:
+        """Whether the fault can act on a request."""
+        fits = {
+            "any": True,
+            "edge": request.edge is not None,
+            "account edge": request.edge in ACCOUNT_EDGES,
+            "later page": request.edge is not None and "after" in request.params,
         }
-        return {name: replace(one, times=LASTING) if one.nature == "fatal" else one for name, one in made.items()}
+        return fits[self.acts_on] and request.limit > self.above
 
-    @classmethod
-    def _error(cls, status: int, code: int, message: str, times: int, after: int, **more: Any) -> Fault:
-        error = {"message": message, "type": "OAuthException", "code": code, **more}
-        return cls("error", times, after, options={"status": status, "error": error})
+    # Rate limits
 
-    @classmethod
-    def _refusal(cls, status: int, code: int, message: str, times: int, after: int, **more: Any) -> Fault:
-        return replace(cls._error(status, code, message, times, after, **more), nature="fatal")
+    @staticmethod
+    def throttle(code: int = 80008, minutes: int | None = 5, retry_after: int | None = None) -> Fault:
+        """Answer that a rate limit is reached.
 
-    @classmethod
-    def _text(cls, status: int, text: str, times: int, after: int, **more: Any) -> Fault:
-        return cls("text", times, after, options={"status": status, "text": text, **more})
+        :param code: 4, 17, 32, 613 or one of 80000 to 80014
+        :param minutes: ``estimated_time_to_regain_access`` in the usage header; None leaves the header out
+        :param retry_after: seconds for a ``Retry-After`` header, which Meta does not document; None leaves it out
+        """
+        options = {"code": code, "minutes": minutes, "retry_after": retry_after}
+        return Fault("throttle", "answer", effects.throttle, options)
+
+    @staticmethod
+    def too_many_requests(retry_after: int | None = None) -> Fault:
+        """Answer HTTP 429 without an envelope, and optionally with ``Retry-After`` in seconds."""
+        headers = {"Content-Type": "text/plain"}
+        if retry_after is not None:
+            headers["Retry-After"] = str(retry_after)
+        options = {"status": 429, "text": "Too Many Requests", "headers": headers}
+        return Fault("too_many_requests", "answer", effects.answer, options)
+
+    # Errors of the server
+
+    @staticmethod
+    def server_error(status: int = 503) -> Fault:
+        """Answer an HTML page with status 500, 502 or 503."""
+        options = {"status": status, "text": _HTML, "headers": _HTML_TYPE}
+        return Fault("server_error", "answer", effects.answer, options)
+
+    unknown_error = _error(500, 1, "An unknown error occurred")
+    """Answer code 1, an unknown error."""
+    unavailable = _error(500, 2, "Service temporarily unavailable")
+    """Answer code 2, the service is temporarily unavailable."""
+    error_data_text = _error(
+        500, 131000, "(#131000) Something went wrong",
+        error_data='{"messaging_product":"whatsapp","details":"Try again later"}',
+    )  # fmt: skip
+    """Answer code 131000 with ``error_data`` as JSON within a string."""
+
+    @staticmethod
+    def transient_error(code: int = 1675030) -> Fault:
+        """Answer any code with ``is_transient``."""
+        message = "An unexpected error has occurred. Please retry your request later."
+        options = {"status": 400, "code": code, "message": message, "is_transient": True}
+        return Fault("transient_error", "answer", effects.refuse, options)
+
+    @staticmethod
+    def reduce_data(above: int = 25) -> Fault:
+        """Refuse all pages of more than ``above`` rows with code 1. The envelope has no type, as seen in the wild."""
+        message = "Please reduce the amount of data you're asking for, then retry your request"
+        options = {"status": 500, "payload": {"error": {"code": 1, "message": message}}}
+        return Fault(
+            "reduce_data", "answer", effects.answer, options, acts_on="edge", requests_hit=_FOR_EVER, above=above
+        )
+
+    # Answers that are not Graph answers
+
+    error_on_200 = _error(200, 2, "Service temporarily unavailable")
+    """Answer an envelope with code 2 on HTTP 200."""
+    html_on_200 = _Maker("answer", effects.answer, options={"status": 200, "text": _HTML, "headers": _HTML_TYPE})
+    """Answer an HTML page on HTTP 200."""
+    empty_body = _Maker("answer", effects.answer, options={"status": 200, "text": ""})
+    """Answer an empty body on HTTP 200."""
+
+    @staticmethod
+    def error_not_an_object(status: int = 500) -> Fault:
+        """Answer an ``error`` that is a string."""
+        options = {"status": status, "payload": {"error": "Service temporarily unavailable"}}
+        return Fault("error_not_an_object", "answer", effects.answer, options)
+
+    @staticmethod
+    def error_without_code(status: int = 500) -> Fault:
+        """Answer an envelope that has only a message."""
+        options = {"status": status, "payload": {"error": {"message": "Something went wrong"}}}
+        return Fault("error_without_code", "answer", effects.answer, options)
+
+    @staticmethod
+    def redirect(to: str = "https://graph.facebook.example") -> Fault:
+        """Redirect to another host with HTTP 302."""
+        return Fault("redirect", "answer", effects.redirect, {"to": to})
+
+    @staticmethod
+    def deep_json(levels: int = 100_000) -> Fault:
+        """Answer arrays that are nested ``levels`` deep."""
+        options = {"status": 200, "text": '{"data":[' + "[" * levels + "]" * levels + "]}"}
+        return Fault("deep_json", "answer", effects.answer, options)
+
+    # Bodies and connections
+
+    half_json = _sending(lambda it: it.send(it.content[: len(it.content) // 2]))
+    """Send half of the JSON, with the ``Content-Length`` of that half."""
+    cut_gzip = _sending(effects.cut_gzip)
+    """Send half of the gzip stream, with the ``Content-Length`` of that half."""
+    unknown_encoding = _sending(lambda it: it.send(bytes(byte ^ 0x55 for byte in it.content), "x-hologram"))
+    """Send a body in a ``Content-Encoding`` that nobody knows."""
+    truncated_body = _sending(effects.truncated_body, breaks_connection=True)
+    """Announce the whole body, send half of it and close the connection."""
+    cut_chunked = _sending(effects.cut_chunked, breaks_connection=True)
+    """Close the connection in the middle of a chunk."""
+    reset = _sending(lambda it: it.close(reset=True), breaks_connection=True)
+    """Reset the connection before anything is sent."""
+    reset_mid_reply = _sending(lambda it: effects.truncated_body(it, reset=True), breaks_connection=True)
+    """Reset the connection after half of the body."""
+    closed = _sending(lambda it: it.close(), breaks_connection=True)
+    """Close the connection without an answer."""
+
+    @staticmethod
+    def huge_body(mib: int = 80) -> Fault:
+        """Send the right answer with ``mib`` MiB of padding in it; it is still valid JSON."""
+        return Fault("huge_body", "sending", effects.huge_body, {"mib": mib})
+
+    @staticmethod
+    def gzip_bomb(mib: int = 200) -> Fault:
+        """Send the right answer followed by ``mib`` MiB of white space, which gzip makes small."""
+        return Fault("gzip_bomb", "sending", effects.gzip_bomb, {"mib": mib})
+
+    @staticmethod
+    def slow_reply(seconds: float = 1.0) -> Fault:
+        """Wait for some seconds before the first byte."""
+        return Fault("slow_reply", "sending", effects.slow_reply, {"seconds": seconds}, "harmless")
+
+    @staticmethod
+    def slow_drip(pause: float = 0.02, drops: int | None = 20) -> Fault:
+        """Send the first ``drops`` bytes of the body, or all with None, with a ``pause`` in seconds before each."""
+        return Fault("slow_drip", "sending", effects.slow_drip, {"pause": pause, "drops": drops}, "harmless")
+
+    # Pages
+
+    empty_page = _page(effects.empty_page, "harmless")
+    """Answer a page without rows that has a ``next``; the rows are on the pages after it."""
+    repeated_cursor = _page(lambda it: it.continue_at(it.request.params["after"]), acts_on="later page")
+    """Answer a later page with the same ``after`` that asked for it."""
+    cursor_cycle = _page(effects.cursor_cycle, "fatal", requests_hit=_FOR_EVER)
+    """Lead every listing of two pages or more from cursor A to B and back to A."""
+    next_without_cursors = _page(lambda it: it.paging.pop("cursors", None), "harmless")
+    """Leave ``cursors`` out, so that only ``next`` says where the listing continues."""
+    next_with_token = _page(effects.next_with_token, "harmless")
+    """Put the access token into ``next``, although the request had it in a header."""
+    duplicated_row = _page(effects.duplicated_row, "harmless", "later page")
+    """Begin a later page with the last row of the page before it."""
+
+    @staticmethod
+    def next_elsewhere(to: str = "https://graph.facebook.example") -> Fault:
+        """Let ``next`` name another host; the cursors are right."""
+        return Fault("next_elsewhere", "page", effects.next_elsewhere, {"to": to}, "harmless", "edge")
+
+    account_added = _Maker(
+        "before", lambda it: it.accounts().insert(0, it.api.new_account(it.path[0])), nature="harmless",
+        acts_on="account edge",
+    )  # fmt: skip
+    """Add a new account at the beginning of the list before a page is answered."""
+    account_removed = _Maker("before", effects.account_removed, nature="harmless", acts_on="account edge")
+    """Remove the first account from the list before a page is answered."""
+
+    # Values, shapes and headers
+
+    numeric_ids = _page(effects.numeric_ids, "harmless")
+    """Write ids as JSON numbers, as older examples of Meta do."""
+    unknown_values = _page(effects.unknown_values, "harmless")
+    """Add a field that was not asked for to each row, and use values that no enum has."""
+    nan = _page(effects.nan)
+    """Put NaN, which JSON does not have, into the last row."""
+    no_data = _page(lambda it: it.answer.payload.pop("data"))
+    """Leave ``data`` out."""
+    data_not_a_list = _page(lambda it: it.answer.payload.update(data={"rows": it.rows}))
+    """Answer ``data`` as an object."""
+    row_not_an_object = _page(lambda it: it.answer.payload.update(data=[*it.rows[:-1], "not an object"]))
+    """Answer a string as the last row."""
+    paging_not_an_object = _page(lambda it: it.answer.payload.update(paging="next"))
+    """Answer ``paging`` as a string."""
+    odd_content_type = _headers({"Content-Type": "text/javascript; charset=UTF-8"})
+    """Send the right answer as ``text/javascript``."""
+    malformed_usage = _headers(
+        {"x-app-usage": '{"call_count": lots', "x-business-use-case-usage": '[[{"1": "none"}], 7]'}
+    )
+    """Send usage headers that cannot be parsed."""
+
+    @staticmethod
+    def high_usage(percent: int = 95) -> Fault:
+        """Say in the usage headers that ``percent`` of the rate limit is used."""
+        return Fault("high_usage", "answer", effects.high_usage, {"percent": percent}, "harmless")
+
+    @staticmethod
+    def version_upgrade(version: str = "v99.0") -> Fault:
+        """Say in ``facebook-api-version`` that the request ran on another version."""
+        options = {"headers": {"facebook-api-version": version}}
+        return Fault("version_upgrade", "answer", effects.add_headers, options, "harmless")
+
+    # Refusals that last until someone changes something
+
+    expired_token = _refusal(
+        401, 190, "Error validating access token: Session has expired on Tuesday, 10-Nov-26 09:00:00 PST.",
+        error_subcode=463,
+    )  # fmt: skip
+    """Refuse the token with code 190/463, it has expired."""
+    revoked_token = _refusal(
+        401, 190, "Error validating access token: The session is invalid because the user logged out.",
+        error_subcode=467,
+    )  # fmt: skip
+    """Refuse the token with code 190/467, it was revoked."""
+    echoed_token = _refusal(401, 190, "Malformed access token {token}")
+    """Refuse the token with code 190, and quote it in the message."""
+    bad_proof = _refusal(400, 104, "Incorrect signature")
+    """Refuse the proof with code 104."""
+    no_advanced_access = _refusal(403, 200, "(#200) Requires whatsapp_business_management permission")
+    """Refuse with code 200, the app lacks Advanced access."""
+    no_permission = _refusal(403, 10, "(#10) Application does not have permission for this action")
+    """Refuse with code 10, the app lacks a permission."""
+    no_capability = _refusal(400, 3, "(#3) Application does not have the capability to make this API call.")
+    """Refuse with code 3, the app lacks a capability."""
+    blocked = _refusal(400, 368, "(#368) Temporarily blocked for policies violations")
+    """Refuse with code 368, the account is blocked for a violation of policies."""
+    wrong_business = _refusal(
+        400, 100, "Unsupported get request. Object with ID '1' does not exist, cannot be loaded due to missing"
+        " permissions, or does not support this operation.", type="GraphMethodException", error_subcode=33,
+    )  # fmt: skip
+    """Refuse with code 100/33, the id does not exist or the token has no access to it."""
+
+    @staticmethod
+    def nonexisting_field(name: str = "hologram") -> Fault:
+        """Refuse with code 100, the accounts have no field ``name``."""
+        message = f"(#100) Tried accessing nonexisting field ({name}) on node type (WhatsAppBusinessAccount)"
+        options = {"status": 400, "code": 100, "message": message}
+        return Fault("nonexisting_field", "answer", effects.refuse, options, "fatal")

@@ -125,7 +125,7 @@ def test_no_business(tested: Tested) -> None:
 
 
 def test_no_advanced_access(guarded: GraphSandbox, tested: Tested) -> None:
-    guarded.fail_next(Fault.no_advanced_access(after=2))
+    guarded.fail_next(Fault.no_advanced_access().after(2))
     ok, message = tested()
     assert not ok
     assert "PROBLEM: Client accounts: cannot be listed." in message
@@ -160,13 +160,13 @@ def test_a_version_whose_end_is_known(tested: Tested) -> None:
 
 
 def test_an_old_version_that_still_answers(guarded: GraphSandbox, tested: Tested) -> None:
-    guarded.fail_next(Fault.version_upgrade(version="v19.0", times=9))
+    guarded.fail_next(Fault.version_upgrade(version="v19.0").times(9))
     ok, message = tested(api_version="v19.0")
     assert ok
     assert "WARNING: API version: v19.0 ended on 2026-05-21" in message
 
 
-@pytest.mark.parametrize("fault", [Fault.closed(times=99), Fault.html_on_200(times=99), Fault.throttle(times=99)])
+@pytest.mark.parametrize("fault", [Fault.closed().times(99), Fault.html_on_200().times(99), Fault.throttle().times(99)])
 def test_it_never_raises(guarded: GraphSandbox, tested: Tested, fault: Fault) -> None:
     guarded.fail_next(fault)
     ok, message = tested()

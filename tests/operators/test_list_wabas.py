@@ -180,7 +180,7 @@ def test_an_unusable_connection_fails_at_once(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_a_retry_cannot_mend_fails_at_once(connected: GraphSandbox, tmp_path: Path) -> None:
-    connected.fail_next(Fault.no_advanced_access(after=1))
+    connected.fail_next(Fault.no_advanced_access().after(1))
     path = tmp_path / "a.ndjson"
     path.write_text("before")
     with pytest.raises(AirflowFailException, match="lacks Advanced access") as caught:
@@ -191,7 +191,7 @@ def test_what_a_retry_cannot_mend_fails_at_once(connected: GraphSandbox, tmp_pat
 
 
 def test_what_may_pass_is_left_to_the_retries_of_the_task(connected: GraphSandbox, tmp_path: Path) -> None:
-    connected.fail_next(Fault.throttle(minutes=5, after=2))
+    connected.fail_next(Fault.throttle(minutes=5).after(2))
     with pytest.raises(GraphRateLimitError, match="asks to wait 0:05:00"):
         run(output_path=str(tmp_path / "a.ndjson"))
     assert os.listdir(tmp_path) == []

@@ -97,7 +97,7 @@ class TestPoke:
         assert path.read_text() == "before"
         assert [p.name for p in tmp_path.iterdir()] == ["a.ndjson"]
 
-    @pytest.mark.parametrize("fault", [Fault.throttle(minutes=5), Fault.too_many_requests(), Fault.closed(times=6)])
+    @pytest.mark.parametrize("fault", [Fault.throttle(minutes=5), Fault.too_many_requests(), Fault.closed().times(6)])
     def test_passing_faults_do_not_end_the_wait(self, connected: GraphSandbox, fault: Fault) -> None:
         connected.fail_next(fault)
         operator = sensor()
@@ -106,7 +106,7 @@ class TestPoke:
         assert operator.poke({})
 
     def test_what_waiting_cannot_mend_fails_at_once(self, connected: GraphSandbox) -> None:
-        connected.fail_next(Fault.no_advanced_access(times=9))
+        connected.fail_next(Fault.no_advanced_access().times(9))
         with pytest.raises(AirflowFailException) as caught:
             sensor().poke({})
         assert isinstance(caught.value.__cause__, GraphPermissionError)
@@ -233,7 +233,7 @@ class TestDeferrable:
 
     @pytest.mark.parametrize("option", ["soft_fail", "never_fail"])
     def test_failing_softly(self, connected: GraphSandbox, option: str) -> None:
-        connected.fail_next(Fault.no_advanced_access(times=9))
+        connected.fail_next(Fault.no_advanced_access().times(9))
         for deferrable in (True, False):
             with pytest.raises(AirflowSkipException):
                 sensor(deferrable=deferrable, **{option: True}).execute({})

@@ -217,7 +217,7 @@ def test_each_fault_ends_in_the_whole_list_or_an_error(
         config = config_of(sandbox)
         driver = driver_class(config)
         before = [account["id"] for account in sandbox.accounts]
-        sandbox.fail_next(replace(FAULTS[name], after=1))
+        sandbox.fail_next(FAULTS[name].after(1))
         shown = ""
         if name in FATAL:
             with pytest.raises(FATAL[name]) as caught:
@@ -248,7 +248,7 @@ def test_a_throttle_says_how_long(sandbox: GraphSandbox, driver: Driver) -> None
 
 
 def test_a_short_throttle_is_waited_out(sandbox: GraphSandbox, driver: Driver) -> None:
-    sandbox.fail_next(Fault.throttle(minutes=1, after=1), Fault.too_many_requests(retry_after=3, after=1))
+    sandbox.fail_next(Fault.throttle(minutes=1).after(1), Fault.too_many_requests(retry_after=3).after(1))
     assert len(ids(driver.pages(clients_of(sandbox)))) == 250
     assert len(driver.waits) == 2
     assert 60 <= driver.waits[0] <= 61
@@ -262,13 +262,13 @@ def test_reduce_the_amount_of_data(sandbox: GraphSandbox, driver: Driver) -> Non
 
 
 def test_several_faults_on_one_page(sandbox: GraphSandbox, driver: Driver) -> None:
-    sandbox.fail_next(Fault.reset(after=1), Fault.server_error(), Fault.half_json(), Fault.error_on_200())
+    sandbox.fail_next(Fault.reset().after(1), Fault.server_error(), Fault.half_json(), Fault.error_on_200())
     assert len(ids(driver.pages(clients_of(sandbox)))) == 250
     assert len(driver.waits) == 4
 
 
 def test_six_attempts_and_no_more(sandbox: GraphSandbox, driver: Driver) -> None:
-    sandbox.fail_next(Fault.closed(times=100))
+    sandbox.fail_next(Fault.closed().times(100))
     with pytest.raises(GraphTransportError, match=r"\(after 6 attempts\)"):
         driver.pages(clients_of(sandbox))
     assert len(sandbox.requests) == 6
@@ -311,7 +311,7 @@ def test_nobody_there(driver_class: Callable[[GraphConfig], Driver]) -> None:
 
 def test_the_token_goes_to_no_other_host(sandbox: GraphSandbox, driver: Driver) -> None:
     with GraphSandbox(accounts=1) as elsewhere:
-        sandbox.fail_next(Fault.next_elsewhere(to=elsewhere.url), Fault.redirect(to=elsewhere.url, after=1))
+        sandbox.fail_next(Fault.next_elsewhere(to=elsewhere.url), Fault.redirect(to=elsewhere.url).after(1))
         with pytest.raises(GraphProtocolError, match="redirect"):
             driver.pages(clients_of(sandbox))
         assert elsewhere.connections == 0
@@ -354,7 +354,7 @@ def test_both_clients_send_the_same_requests(sandbox: GraphSandbox) -> None:
     sent = []
     for driver_class in (SyncDriver, AsyncDriver):
         sandbox.reset()
-        sandbox.fail_next(Fault.reset(after=1), Fault.reduce_data(above=60, times=1))
+        sandbox.fail_next(Fault.reset().after(1), Fault.reduce_data(above=60).times(1))
         driver_class(config_of(sandbox)).pages(clients_of(sandbox, fields="id,phone_numbers.limit(3){id}"))
         sent.append([(request.method, request.path, request.params) for request in sandbox.requests])
     assert sent[0] == sent[1]
@@ -363,7 +363,7 @@ def test_both_clients_send_the_same_requests(sandbox: GraphSandbox) -> None:
 def test_a_server_that_upgrades_the_version_is_reported_once(
     sandbox: GraphSandbox, driver: Driver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sandbox.fail_next(Fault.version_upgrade(version="v27.0", times=3))
+    sandbox.fail_next(Fault.version_upgrade(version="v27.0").times(3))
     driver.pages(clients_of(sandbox))
     assert [record.getMessage()[:49] for record in caplog.records] == [
         "Graph API v26.0 was asked for but v27.0 answered:"

@@ -150,7 +150,7 @@ def test_the_last_one_to_be_cancelled_leaves_nothing(sandbox: GraphSandbox) -> N
 
 
 def test_a_failure_is_seen_by_all_who_share_the_reading(sandbox: GraphSandbox) -> None:
-    sandbox.fail_next(Fault.expired_token(times=100, after=1))
+    sandbox.fail_next(Fault.expired_token().after(1).times(100))
 
     async def run() -> list[Any]:
         return await asyncio.gather(*(wait_for(sandbox, waba_ids=["4242"]) for _ in range(3)), return_exceptions=True)
@@ -163,7 +163,7 @@ def test_a_failure_is_seen_by_all_who_share_the_reading(sandbox: GraphSandbox) -
 
 
 def test_passing_faults_do_not_end_the_wait(sandbox: GraphSandbox) -> None:
-    sandbox.fail_next(Fault.server_error(times=20))
+    sandbox.fail_next(Fault.server_error().times(20))
     run_virtually(wait_for(sandbox, min_count=250))
     assert len(sandbox.requests) == 20 + 3
 
@@ -203,7 +203,7 @@ def test_a_throttle_holds_for_all_listings_of_the_app(sandbox: GraphSandbox) -> 
 
 
 def test_a_throttle_that_names_no_time_is_not_hammered(sandbox: GraphSandbox) -> None:
-    sandbox.fail_next(Fault.too_many_requests(times=3))
+    sandbox.fail_next(Fault.too_many_requests().times(3))
     _, seconds = run_virtually(wait_for(sandbox, Pace(0)))
     assert seconds >= 3 * 60
     assert len(sandbox.requests) == 4

@@ -87,7 +87,7 @@ def test_a_restart_does_not_move_the_deadline(connected: GraphSandbox) -> None:
 
 
 def test_an_error_that_waiting_cannot_mend_is_in_the_event(connected: GraphSandbox) -> None:
-    connected.fail_next(Fault.no_advanced_access(times=100))
+    connected.fail_next(Fault.no_advanced_access().times(100))
     event, _ = fired(trigger_for(connected))
     assert (event["status"], event["error"]) == ("error", "GraphPermissionError")
     assert "Advanced access" in event["message"]
@@ -101,7 +101,7 @@ def test_an_unusable_connection_is_in_the_event(sandbox: GraphSandbox, monkeypat
 
 
 def test_a_token_that_expires_during_the_wait(connected: GraphSandbox) -> None:
-    connected.fail_next(Fault.expired_token(times=100, after=9))
+    connected.fail_next(Fault.expired_token().after(9).times(100))
     event, seconds = fired(trigger_for(connected, condition={"waba_ids": ["4242"]}))
     assert (event["status"], event["error"]) == ("error", "GraphTokenError")
     assert "The token has expired" in event["message"]

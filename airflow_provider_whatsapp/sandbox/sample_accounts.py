@@ -1,8 +1,8 @@
-"""Businesses, WhatsApp Business Accounts and what hangs on them, the same for the same seed.
+"""Made-up businesses and WhatsApp Business Accounts with phone numbers and templates, the same for the same seed.
 
-Accounts are drawn from one random stream per business and edge, so the first hundred of a sandbox with a
-hundred thousand are those of a sandbox with a hundred. Phone numbers, templates and health are derived from
-an account's id when asked for, which keeps a large sandbox small.
+Each edge of a business draws its accounts from a random generator of its own, so the first hundred accounts of a
+sandbox with a hundred thousand are those of a sandbox with a hundred. Phone numbers, templates and health are derived
+from the id of an account on request, so that a large sandbox stays small.
 """
 
 from __future__ import annotations
@@ -27,26 +27,14 @@ _MARKETS = (
     ("Jakarta", "ID", "IDR", "66"), ("القاهرة", "EG", "EGP", "53"), ("İstanbul", "TR", "TRY", "134"),
     ("Lagos", "NG", "NGN", "102"), ("東京", "JP", "JPY", "81"), ("Bogotá", "CO", "COP", "43"),
 )  # fmt: skip
-_TASKS = (
-    "DEVELOP",
-    "MANAGE",
-    "MANAGE_TEMPLATES",
-    "MESSAGING",
-    "VIEW_COST",
-    "VIEW_PHONE_ASSETS",
-    "VIEW_TEMPLATES",
-)
+_TASKS = ("DEVELOP", "MANAGE", "MANAGE_TEMPLATES", "MESSAGING", "VIEW_COST", "VIEW_PHONE_ASSETS", "VIEW_TEMPLATES")
 _REVIEW = ("APPROVED",) * 17 + ("PENDING", "PENDING", "REJECTED")
 _VERIFICATION = ("verified",) * 12 + ("not_verified",) * 5 + ("pending", "failed", "expired")
 _MARKETING = (
-    "ONBOARDED",
-    "ELIGIBLE",
-    "ELIGIBLE",
-    "PENDING_VALID_PAYMENT_METHOD",
-    "INELIGIBLE_COUNTRY_NOT_SUPPORTED",
-)
+    "ONBOARDED", "ELIGIBLE", "ELIGIBLE", "PENDING_VALID_PAYMENT_METHOD", "INELIGIBLE_COUNTRY_NOT_SUPPORTED",
+)  # fmt: skip
 _TIERS = ("TIER_250", "TIER_2K", "TIER_10K", "TIER_100K", "TIER_UNLIMITED")
-# Accounts were made on any day from September 2019 to October 2026.
+# Accounts were created on any day from September 2019 to October 2026.
 _FIRST_DAY = 1_569_783_261
 _SECONDS_SINCE = 223_000_000
 _OFTEN_MISSING = (
@@ -54,27 +42,25 @@ _OFTEN_MISSING = (
     "business_verification_status", "is_enabled_for_insights", "owner_business_info", "creation_time", "name",
 )  # fmt: skip
 _TEMPLATES = (
-    "order_update",
-    "appointment_reminder",
-    "welcome_back",
-    "one_time_code",
-    "delivery_notice",
-    "spring_sale",
-)
+    "order_update", "appointment_reminder", "welcome_back", "one_time_code", "delivery_notice", "spring_sale",
+)  # fmt: skip
 
 
-def stream(*parts: object) -> random.Random:
-    """Give the random stream that belongs to these parts, the same in every run."""
-    return random.Random("/".join(map(str, parts)))  # noqa: S311 - sample data must be repeatable, not secret
+def random_for(*parts: object) -> random.Random:
+    """The random generator that belongs to these parts. It gives the same numbers in every run."""
+    return random.Random("/".join(map(str, parts)))  # noqa: S311 - sample data must be repeatable
 
 
 def make_token(seed: int) -> str:
-    """Make an access token that looks like one of a system user."""
-    return "EAA" + "".join(stream(seed, "token").choices(string.ascii_letters + string.digits, k=180))
+    """An access token that looks like the token of a system user."""
+    return "EAA" + "".join(random_for(seed, "token").choices(string.ascii_letters + string.digits, k=180))
 
 
 def make_id(rng: random.Random, taken: set[str]) -> str:
-    """Draw an unused id of 15 to 17 digits, many of them beyond what a float holds exactly."""
+    """An unused id of 15 to 17 digits. A float cannot hold many of these exactly.
+
+    :param taken: the ids in use; the new one is added
+    """
     while (node_id := str(10**14 + rng.getrandbits(rng.choice((49, 52, 56))))) in taken:
         pass
     taken.add(node_id)
@@ -82,8 +68,8 @@ def make_id(rng: random.Random, taken: set[str]) -> str:
 
 
 def make_businesses(seed: int, count: int, taken: set[str]) -> list[Node]:
-    """Make the business portfolios the token can see."""
-    rng = stream(seed, "businesses")
+    """The business portfolios that the token can see."""
+    rng = random_for(seed, "businesses")
     return [
         {
             "id": make_id(rng, taken),
@@ -97,11 +83,12 @@ def make_businesses(seed: int, count: int, taken: set[str]) -> list[Node]:
 
 
 def make_accounts(seed: int, business: Node, count: int, taken: set[str], *, owned: bool) -> list[Node]:
-    """Make the WhatsApp Business Accounts of one edge of a business.
+    """The WhatsApp Business Accounts of one edge of a business.
 
-    :param owned: The business's own accounts rather than those shared with it.
+    :param taken: the ids in use; those of the accounts are added
+    :param owned: whether the business owns the accounts, rather than having access to accounts of its clients
     """
-    rng = stream(seed, business["id"], "owned" if owned else "client")
+    rng = random_for(seed, business["id"], "owned" if owned else "client")
     roll, bits = rng.random, rng.getrandbits
     accounts = []
     for _ in range(count):
@@ -135,7 +122,7 @@ def make_accounts(seed: int, business: Node, count: int, taken: set[str], *, own
             account["owner_business_info"] = {"id": make_id(rng, taken), "name": company}
             account["permitted_tasks"] = list(_TASKS[int(roll() * 4) :])
         if ownership == "ON_BEHALF_OF":
-            # Live samples of this object have no id.
+            # Real answers have no id in this object.
             account["on_behalf_of_business_info"] = {"name": company, "status": "APPROVED", "type": ownership}
         if roll() < 0.2:
             del account[_OFTEN_MISSING[int(roll() * len(_OFTEN_MISSING))]]
@@ -144,8 +131,8 @@ def make_accounts(seed: int, business: Node, count: int, taken: set[str], *, own
 
 
 def make_phone_numbers(seed: int, account: Node) -> list[Node]:
-    """Make an account's phone numbers: mostly a few, sometimes none, now and then more than a page."""
-    rng = stream(seed, account["id"], "phone_numbers")
+    """The phone numbers of an account: usually a few, sometimes none, and sometimes more than fit on a page."""
+    rng = random_for(seed, account["id"], "phone_numbers")
     share = rng.random()
     count = 0 if share < 0.15 else rng.randint(1, 4) if share < 0.95 else rng.randint(26, 40)
     return [
@@ -168,11 +155,11 @@ def make_phone_numbers(seed: int, account: Node) -> list[Node]:
 
 
 def make_templates(seed: int, account: Node) -> list[Node]:
-    """Make an account's message templates."""
-    rng = stream(seed, account["id"], "message_templates")
+    """The message templates of an account."""
+    rng = random_for(seed, account["id"], "message_templates")
     return [
         {
-            # Phone numbers end in 00 to 49 and templates in 50 to 99, so both lead back to their account.
+            # Phone numbers end in 00 to 49 and templates in 50 to 99, so that each id leads back to its account.
             "id": f"{account['id']}{50 + number}",
             "name": f"{rng.choice(_TEMPLATES)}_{number}",
             "language": rng.choice(("en_US", "pt_BR", "es_MX", "hi", "ar")),
@@ -185,7 +172,7 @@ def make_templates(seed: int, account: Node) -> list[Node]:
 
 
 def make_health(account: Node) -> Node:
-    """Tell whether an account can send messages, and what speaks against it."""
+    """The ``health_status`` of an account: whether it and its owner can send messages."""
     verdict = "AVAILABLE" if account.get("status", "ACTIVE") == "ACTIVE" else "BLOCKED"
     entities = [{"entity_type": "WABA", "id": account["id"], "can_send_message": verdict}]
     if owner := account.get("owner_business_info", {}).get("id"):

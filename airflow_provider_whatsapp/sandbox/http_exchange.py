@@ -1,4 +1,4 @@
-"""What passes between the parts of the sandbox: a request, an answer, an error envelope."""
+"""One HTTP exchange as the parts of the sandbox see it: the request, the answer and the refusal."""
 
 from __future__ import annotations
 
@@ -12,35 +12,37 @@ CLIENT_EDGE = "client_whatsapp_business_accounts"
 OWNED_EDGE = "owned_whatsapp_business_accounts"
 ACCOUNT_EDGES = frozenset({CLIENT_EDGE, OWNED_EDGE})
 EDGES = ACCOUNT_EDGES | {"phone_numbers", "message_templates", "businesses"}
-
-_HOST = re.compile(r"^https?://[^/]*")
-
+#: Rows of a page when the request has no ``limit``, and the most that a page can have.
 DEFAULT_LIMIT = 25
 MAX_LIMIT = 100
 
+_HOST = re.compile(r"^https?://[^/]*")
+
 
 class ApiError(Exception):
-    """A request the Graph API refuses, raised wherever the reason is found."""
+    """A request that the Graph API refuses. It is raised wherever the reason is found.
+
+    :param code: the envelope's ``error.code``
+    :param status: HTTP status of the answer
+    :param details: further members of the envelope, such as ``error_subcode``
+    """
 
     def __init__(
-        self,
-        code: int,
-        message: str,
-        *,
-        status: int = 400,
-        type: str = "OAuthException",
-        subcode: int | None = None,
+        self, code: int, message: str, *, status: int = 400, type: str = "OAuthException", **details: Any
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.error: dict[str, Any] = {"message": message, "type": type, "code": code}
-        if subcode is not None:
-            self.error["error_subcode"] = subcode
+        self.error: dict[str, Any] = {"message": message, "type": type, "code": code, **details}
 
 
 @dataclass(frozen=True)
-class Request:
-    """One HTTP request as it came in, its secrets still in place."""
+class IncomingRequest:
+    """One HTTP request as it was received, with its secrets.
+
+    :param target: what follows the method on the request line
+    :param headers: header values by lower-case name
+    :param connection: number of the TCP connection that it came on, from 0
+    """
 
     method: str
     target: str
@@ -54,52 +56,56 @@ class Request:
 
     @cached_property
     def params(self) -> dict[str, str]:
-        """The query parameters; of a repeated one the last."""
+        """The query parameters. The last one counts when a name is repeated."""
         return dict(parse_qsl(self.target.partition("?")[2], keep_blank_values=True))
 
     @cached_property
     def segments(self) -> list[str]:
-        """The path's parts; a trailing slash makes none."""
+        """The parts of the path between slashes, without empty ones."""
         return [unquote(part) for part in self.path.split("/") if part]
 
     @property
     def edge(self) -> str | None:
-        """The edge that is listed, or None when the path is not one of an edge."""
+        """Name of the edge that the path lists, or None when the path names a node."""
         return self.segments[-1] if len(self.segments) > 1 and self.segments[-1] in EDGES else None
 
     @property
     def limit(self) -> int:
-        """How many rows are asked for, 0 when that is not a number."""
+        """Number of rows that the request asks for, 0 when ``limit`` is not a number."""
         text = self.params.get("limit", str(DEFAULT_LIMIT))
         return int(text) if text.isdecimal() and len(text) < 10 else 0
 
     @property
     def header_token(self) -> str | None:
-        """The token of the ``Authorization`` header, in either of the two schemes Graph takes."""
+        """The token of the ``Authorization`` header. The Graph API accepts the schemes Bearer and OAuth."""
         scheme, _, token = self.headers.get("authorization", "").partition(" ")
         return token.strip() or None if scheme.lower() in {"bearer", "oauth"} else None
 
     @property
     def token(self) -> str | None:
-        """The token, wherever it travelled."""
+        """The token of the header or else of the query."""
         return self.header_token or self.params.get("access_token") or None
 
 
 @dataclass
 class Answer:
-    """What goes back: a JSON payload, or literal ``text`` in its place."""
+    """An HTTP answer.
+
+    :param payload: what is sent as JSON, unless ``text`` is given
+    :param text: body that is sent as it is
+    :param headers: further headers, or another ``Content-Type`` than that of JSON
+    """
 
     status: int
     payload: Any = None
     text: str | None = None
-    content_type: str = "application/json; charset=UTF-8"
     headers: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_error(cls, status: int, error: dict[str, Any]) -> Answer:
-        """Wrap an error in the documented envelope, with the header Graph sends beside it."""
+        """The documented error envelope, with the ``WWW-Authenticate`` header that the Graph API adds to it."""
         kind = "invalid_token" if error.get("code") in {102, 104, 190, 2500} else "invalid_request"
-        # The message may quote what the client sent, and a header must not be split by it.
+        # The message may quote what the client sent, which could otherwise break out of the header.
         message = re.sub('[^ -~]|"', "?", error.get("message", ""))
         challenge = f'OAuth "Facebook Platform" "{kind}" "{message}"'
         return cls(status, {"error": error}, headers={"WWW-Authenticate": challenge})

@@ -1,0 +1,205 @@
+"""How an edge is listed: which rows a filter keeps, how they are sorted, and which of them a cursor leads to.
+
+Where Meta's documentation leaves a choice open, the sandbox decides: a ``limit`` above 100 is treated as 100, all
+filter objects must match, and ``sort`` can be combined with ``filtering`` on both account edges.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .http_exchange import ACCOUNT_EDGES, CLIENT_EDGE, DEFAULT_LIMIT, MAX_LIMIT, OWNED_EDGE, ApiError
+from .sample_accounts import Node
+
+_SECONDS = re.compile(r"\d{1,12}")
+_SORTS = {"creation_time_ascending": False, "creation_time_descending": True}
+_Match = Callable[[Any], bool]
+
+
+def select_rows(rows: list[Node], edge: str, filtering: str | None, sort: str | None) -> list[Node]:
+    """The rows of an edge that match the filters, in the requested order.
+
+    Without filters and order this is the list that was passed in, not a copy, so a page costs the same however long
+    the list is.
+
+    :param filtering: the request's ``filtering`` parameter
+    :param sort: the request's ``sort`` parameter
+    :raises ApiError: 100, the edge does not have such a filter or order
+    """
+    matches = _parse_filters(edge, filtering) if filtering is not None else []
+    if matches:
+        rows = [
+            row for row in list(rows) if all(row.get(name) is not None and match(row[name]) for name, match in matches)
+        ]
+    if sort is not None:
+        if sort not in _SORTS or edge not in ACCOUNT_EDGES:
+            raise ApiError(100, f"(#100) Param sort must be one of {{{', '.join(_SORTS).upper()}}}")
+        rows = sorted(rows, key=lambda row: row.get("creation_time") or 0, reverse=_SORTS[sort])
+    return rows
+
+
+def _parse_filters(edge: str, text: str) -> list[tuple[str, _Match]]:
+    try:
+        filters = _parse_json(text)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        filters = None
+    if not isinstance(filters, list):
+        raise ApiError(100, "(#100) Param filtering must be an array.")
+    return [_parse_filter(edge, f"(#100) Param filtering[{number}]", item) for number, item in enumerate(filters)]
+
+
+def _parse_json(text: str) -> Any:
+    """Parse JSON, or the variant with single quotes that Meta's own examples show."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return ast.literal_eval(text)
+
+
+def _parse_filter(edge: str, where: str, item: Any) -> tuple[str, _Match]:
+    if not isinstance(item, dict) or not {"field", "operator", "value"} <= item.keys():
+        raise ApiError(100, f"{where} must be an object with field, operator and value.")
+    name, operator = item["field"], item["operator"]
+    edges, operators, compare = _FILTERS.get(name if isinstance(name, str) else "", _NO_FILTER)
+    if edge not in edges:
+        raise ApiError(100, f"{where}[field]: {name} cannot be filtered on {edge}.")
+    if operator not in operators:
+        raise ApiError(100, f"{where}[operator] must be one of {{{', '.join(operators)}}}.")
+    try:
+        return name, compare(operator, item["value"])
+    except (ValueError, TypeError):
+        raise ApiError(100, f"{where}[value] does not suit {name} {operator}.") from None
+
+
+def _seconds(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, str)) or not _SECONDS.fullmatch(str(value)):
+        raise ValueError(value)
+    return int(value)
+
+
+def _compare_times(operator: str, value: Any) -> _Match:
+    if operator == "IN_RANGE":
+        if not isinstance(value, list):
+            raise TypeError(value)
+        first, last = map(_seconds, value)
+        return lambda found: bool(first <= found <= last)
+    bound = _seconds(value)
+    return lambda found: bool(found > bound if operator == "GREATER_THAN" else found < bound)
+
+
+def _compare_words(pattern: str) -> Callable[[str, Any], _Match]:
+    """A comparison with one word or a list of words, each of which must match the pattern."""
+
+    def compare(operator: str, value: Any) -> _Match:
+        words = [value] if operator == "EQUAL" else value
+        if not isinstance(words, list) or not words:
+            raise TypeError(value)
+        if not all(re.fullmatch(pattern, word) for word in words):
+            raise ValueError(value)
+        return lambda found: found in words
+
+    return compare
+
+
+_Filter = tuple[frozenset[str], tuple[str, ...], Callable[[str, Any], _Match]]
+# The edges that have the filter, its operators, and how a value is compared.
+_FILTERS: dict[str, _Filter] = {
+    "creation_time": (ACCOUNT_EDGES, ("GREATER_THAN", "LESS_THAN", "IN_RANGE"), _compare_times),
+    "ownership_type": (ACCOUNT_EDGES, ("EQUAL", "IN"), _compare_words("SELF|CLIENT_OWNED|ON_BEHALF_OF")),
+    "country": (frozenset({OWNED_EDGE}), ("EQUAL", "IN"), _compare_words("[A-Z]{2}")),
+    "marketing_messages_onboarding_status": (frozenset({CLIENT_EDGE}), ("IN",), _compare_words("[A-Z_]+")),
+}
+_NO_FILTER: _Filter = (frozenset(), (), _compare_times)
+
+
+def _parse_limit(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_LIMIT
+    if not text.isdecimal() or not text.strip("0"):
+        raise ApiError(100, "(#100) Param limit must be a number greater than or equal to 1")
+    return MAX_LIMIT if len(text) > 9 else min(int(text), MAX_LIMIT)
+
+
+def _make_cursor(position: int, node_id: str, salt: int = 0) -> str:
+    # The position finds the row at once. The id finds it after other rows were added or removed.
+    return base64.urlsafe_b64encode(f"at {position}.{salt}.{node_id}".encode()).decode()
+
+
+def _locate(rows: list[Node], cursor: str) -> tuple[int, bool]:
+    """The position of a cursor's row and True, or the position at which it was and False when it is gone."""
+    try:
+        text = base64.b64decode(cursor.encode(), b"-_", validate=True).decode()
+        position, salt, node_id = text.removeprefix("at ").split(".", 2)
+        at = int(position)
+        if at < -1 or _make_cursor(at, node_id, int(salt)) != cursor:
+            raise ValueError(cursor)
+    except (ValueError, binascii.Error):
+        raise ApiError(100, "(#100) Invalid cursors values") from None
+    if at == -1 or (at < len(rows) and str(rows[at].get("id")) == node_id):
+        return at, True
+    moved = next((place for place, row in enumerate(rows) if str(row.get("id")) == node_id), None)
+    return (min(at, len(rows)), False) if moved is None else (moved, True)
+
+
+@dataclass(frozen=True)
+class RowSlice:
+    """The rows of one page of an edge.
+
+    :param rows: all rows of the edge; the page has those from ``start`` up to and without ``end``
+    :param render: makes the object that is sent for a row
+    :param link: makes the URL of another page from ``after`` or ``before`` and a cursor
+    """
+
+    rows: list[Node]
+    start: int
+    end: int
+    render: Callable[[Node], Node]
+    link: Callable[[str, str], str]
+
+    def payload(self) -> dict[str, Any]:
+        """The body of the page: its rows and, unless it is empty, where the listing continues."""
+        data = [self.render(row) for row in self.rows[self.start : self.end]]
+        if not data:
+            return {"data": []}
+        before, after = self.cursor(self.start), self.cursor(self.end - 1)
+        paging: dict[str, Any] = {"cursors": {"before": before, "after": after}}
+        if self.end < len(self.rows):
+            paging["next"] = self.link("after", after)
+        if self.start > 0:
+            paging["previous"] = self.link("before", before)
+        return {"data": data, "paging": paging}
+
+    def cursor(self, position: int, salt: int = 0) -> str:
+        """The cursor of a row.
+
+        :param position: position of the row on the edge, or -1 for the place before the first row
+        :param salt: another number gives another cursor of the same row
+        """
+        return _make_cursor(position, self.rows[position]["id"] if position >= 0 else "", salt)
+
+
+def slice_rows(
+    rows: list[Node], params: dict[str, str], render: Callable[[Node], Node], link: Callable[[str, str], str]
+) -> RowSlice:
+    """The page that ``limit``, ``after`` and ``before`` ask for.
+
+    :raises ApiError: 100, the limit or the cursor is not valid
+    """
+    limit = _parse_limit(params.get("limit"))
+    if after := params.get("after"):
+        position, is_there = _locate(rows, after)
+        start = position + is_there
+        end = min(start + limit, len(rows))
+    elif before := params.get("before"):
+        end = max(_locate(rows, before)[0], 0)
+        start = max(end - limit, 0)
+    else:
+        start, end = 0, min(limit, len(rows))
+    return RowSlice(rows, start, end, render, link)

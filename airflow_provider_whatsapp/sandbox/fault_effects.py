@@ -1,0 +1,239 @@
+"""What faults do that takes more than a line; :mod:`.faults` says which fault does what."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from .delivery import Delivery
+from .edges import RowSlice
+from .http_exchange import ACCOUNT_EDGES, Answer, IncomingRequest
+from .quota import throttle_error, usage_headers
+from .sample_accounts import Node
+from .simulated_api import SimulatedApi
+
+_MIB = 1024 * 1024
+_ENUM_FIELDS = ("account_review_status", "business_verification_status", "ownership_type", "status")
+
+
+@dataclass
+class Exchange:
+    """A request and its answer, which a fault can change.
+
+    :param path: the segments of the request's path without the version
+    :param memory: what the fault keeps from one request that it acts on to the next
+    :param page: the page that is answered, or None for any other answer
+    """
+
+    api: SimulatedApi
+    request: IncomingRequest
+    path: list[str]
+    memory: dict[str, Any]
+    answer: Answer = field(default_factory=lambda: Answer(200))
+    page: RowSlice | None = None
+
+    @property
+    def rows(self) -> Any:
+        """The list of rows in the answer."""
+        return self.answer.payload["data"]
+
+    @property
+    def paging(self) -> Any:
+        """The ``paging`` object in the answer, or an empty dict when there is none."""
+        return self.answer.payload.get("paging", {})
+
+    def continue_at(self, cursor: str) -> None:
+        """Let the answer say that the listing continues at a cursor."""
+        if self.page is not None:
+            paging = self.answer.payload.setdefault("paging", {"cursors": {"before": cursor}})
+            paging["cursors"]["after"] = cursor
+            paging["next"] = self.page.link("after", cursor)
+
+    def accounts(self) -> list[Node]:
+        """The accounts of the edge that the path names, to be changed. Without such an edge, a list of no effect."""
+        if len(self.path) == 2 and self.path[1] in ACCOUNT_EDGES:
+            return self.api.lists.get((self.path[0], self.path[1]), [])
+        return []
+
+
+# Errors and other answers
+
+
+def refuse(exchange: Exchange, status: int, code: int, message: str, **details: Any) -> None:
+    """Answer an error envelope. ``{token}`` in the message stands for the token of the request."""
+    message = message.replace("{token}", exchange.request.token or "")
+    error = {"message": message, "type": "OAuthException", "code": code, **details}
+    exchange.answer = Answer.of_error(status, error)
+
+
+def answer(
+    exchange: Exchange, status: int, payload: Any = None, text: str | None = None, headers: dict[str, str] | None = None
+) -> None:
+    """Answer a JSON payload or a text."""
+    exchange.answer = Answer(status, payload, text, dict(headers or {}))
+
+
+def throttle(exchange: Exchange, code: int, minutes: int | None, retry_after: int | None) -> None:
+    """Answer that a rate limit is reached."""
+    error = throttle_error(code)
+    exchange.answer = Answer.of_error(error.status, error.error)
+    if minutes is not None:
+        exchange.answer.headers |= usage_headers(exchange.api.businesses, 100, minutes)
+    if retry_after is not None:
+        exchange.answer.headers["Retry-After"] = str(retry_after)
+
+
+def redirect(exchange: Exchange, to: str) -> None:
+    """Redirect to another host."""
+    headers = {"Content-Type": "text/html", "Location": to + exchange.request.target}
+    exchange.answer = Answer(302, text="", headers=headers)
+
+
+def add_headers(exchange: Exchange, headers: dict[str, str]) -> None:
+    """Add headers to the answer, or replace those of the same name."""
+    exchange.answer.headers |= headers
+
+
+def high_usage(exchange: Exchange, percent: int) -> None:
+    """Send usage headers with a percentage."""
+    exchange.answer.headers |= usage_headers(exchange.api.businesses, percent)
+
+
+# Pages
+
+
+def empty_page(exchange: Exchange) -> None:
+    """Replace the page by an empty one after which the listing continues at the same place."""
+    if exchange.page is not None:
+        # The salt makes another cursor for the same place, since a cursor that comes back would be a loop.
+        exchange.memory["salt"] = exchange.memory.get("salt", 0) + 1
+        cursor = exchange.page.cursor(exchange.page.start - 1, exchange.memory["salt"])
+        exchange.answer.payload = {"data": [], "paging": {"cursors": {"before": cursor}}}
+        exchange.continue_at(cursor)
+
+
+def cursor_cycle(exchange: Exchange) -> None:
+    """Let every page after the first lead to one of the same two cursors."""
+    page, cursor = exchange.page, exchange.request.params.get("after")
+    if page is not None and cursor is not None:
+        first = exchange.memory.setdefault(exchange.request.path, cursor)
+        if cursor != first:
+            exchange.continue_at(first)
+        elif page.end > page.start:
+            exchange.continue_at(page.cursor(page.end - 1))
+
+
+def next_elsewhere(exchange: Exchange, to: str) -> None:
+    """Replace the host in ``next``."""
+    if "next" in exchange.paging:
+        link = urlsplit(exchange.paging["next"])
+        exchange.paging["next"] = f"{to}{link.path}?{link.query}"
+
+
+def next_with_token(exchange: Exchange) -> None:
+    """Add the access token to ``next`` unless it is there."""
+    if "next" in exchange.paging and "access_token=" not in exchange.paging["next"]:
+        exchange.paging["next"] += f"&access_token={exchange.request.token}"
+
+
+def duplicated_row(exchange: Exchange) -> None:
+    """Insert the last row of the page before at the beginning."""
+    page = exchange.page
+    if page is not None and page.start > 0:
+        exchange.rows.insert(0, page.render(page.rows[page.start - 1]))
+
+
+def numeric_ids(exchange: Exchange) -> None:
+    """Turn ids into numbers, at any depth."""
+
+    def convert(name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return [convert("", item) for item in value]
+        if isinstance(value, dict):
+            return {name: convert(name, item) for name, item in value.items()}
+        return int(value) if name == "id" and str(value).isdecimal() else value
+
+    exchange.answer.payload["data"] = convert("", exchange.rows)
+
+
+def unknown_values(exchange: Exchange) -> None:
+    """Add a field to each row, and replace the values of enums."""
+    for row in exchange.rows:
+        row["hologram_tier"] = {"level": "NEW", "since": [2027]}
+        row.update(dict.fromkeys(row.keys() & _ENUM_FIELDS, "NEVER_SEEN_BEFORE"))
+
+
+def nan(exchange: Exchange) -> None:
+    """Put NaN into the last row."""
+    (exchange.rows or [exchange.answer.payload])[-1]["creation_time"] = float("nan")
+
+
+def account_removed(exchange: Exchange) -> None:
+    """Remove the first account of the edge that is listed."""
+    accounts = exchange.accounts()
+    del accounts[:1]
+
+
+# Sending
+
+
+def huge_body(delivery: Delivery, mib: int) -> None:
+    """Send the answer with padding, in blocks, so that the sandbox never holds all of it in memory."""
+    begin, end = delivery.content.rstrip().removesuffix(b"}") + b',"padding":"', b'"}'
+    block = b"x" * (_MIB // 4)
+    delivery.send_raw(delivery.head(len(begin) + mib * _MIB + len(end)), begin)
+    for _ in range(4 * mib):
+        delivery.send_raw(block)
+    delivery.send_raw(end)
+
+
+def gzip_bomb(delivery: Delivery, mib: int) -> None:
+    """Send the answer followed by white space, as gzip."""
+    packer = zlib.compressobj(9, wbits=31)
+    block = b" " * _MIB
+    parts = [packer.compress(delivery.content), *(packer.compress(block) for _ in range(mib)), packer.flush()]
+    delivery.send(b"".join(parts), "gzip")
+
+
+def cut_gzip(delivery: Delivery) -> None:
+    """Send half of a gzip stream."""
+    packed = gzip.compress(delivery.content, 5)
+    delivery.send(packed[: len(packed) // 2], "gzip")
+
+
+def truncated_body(delivery: Delivery, *, reset: bool = False) -> None:
+    """Send half of the announced body, and end the connection."""
+    body, encoding = delivery.body()
+    delivery.send_raw(delivery.head(len(body), encoding), body[: len(body) // 2])
+    if reset:
+        # A reset discards what the client has not read yet, so give it time to read the half.
+        delivery.wait(0.05)
+    delivery.close(reset=reset)
+
+
+def cut_chunked(delivery: Delivery) -> None:
+    """Send a chunk with half of the body and the beginning of the next one, and close."""
+    body, encoding = delivery.body()
+    half = body[: len(body) // 2]
+    delivery.send_raw(delivery.head(None, encoding), b"%x\r\n%b\r\n%x\r\n{" % (len(half), half, 4096))
+    delivery.close()
+
+
+def slow_reply(delivery: Delivery, seconds: float) -> None:
+    """Wait, then send the answer."""
+    delivery.wait(seconds)
+    delivery.send(*delivery.body())
+
+
+def slow_drip(delivery: Delivery, pause: float, drops: int | None) -> None:
+    """Send the first bytes one by one."""
+    body, encoding = delivery.body()
+    slow = len(body) if drops is None else min(drops, len(body))
+    delivery.send_raw(delivery.head(len(body), encoding))
+    for at in range(slow):
+        delivery.wait(pause)
+        delivery.send_raw(body[at : at + 1])
+    delivery.send_raw(body[slow:])

@@ -1,0 +1,293 @@
+"""The sandbox as its users see it: a server in front of the simulated API, with faults and a quota in between."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections import deque
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from .delivery import Delivery
+from .edges import RowSlice
+from .fault_effects import Exchange
+from .faults import Fault
+from .http_exchange import CLIENT_EDGE, OWNED_EDGE, Answer, ApiError, IncomingRequest
+from .http_server import HttpServer
+from .quota import REAL_HOUR, Quota, QuotaUse, throttle_error
+from .received_requests import ReceivedRequest
+from .sample_accounts import Node
+from .simulated_api import ReadContext, SimulatedApi
+
+
+class GraphSandbox:
+    """A local Graph API on a free port of this machine.
+
+    .. code-block:: python
+
+        with GraphSandbox(accounts=2500) as sandbox:
+            os.environ["AIRFLOW_CONN_WHATSAPP_DEFAULT"] = sandbox.connection
+            sandbox.fail_next(Fault.throttle(minutes=1), Fault.reset().after(3).times(2))
+
+    ``accounts``, ``owned_accounts``, ``businesses``, ``token_info`` and ``latency`` can be changed at any time. The
+    next request sees the change.
+
+    With ``calls_per_hour``, more calls than that within a rolling hour are refused as Meta refuses them: with code
+    80008, and with the minutes until a call is let through, rounded up, in the usage headers. Refused calls count too.
+    The hour can be shortened for tests; the waits that :func:`no_waits` skips move it on.
+
+    :param accounts: number of WhatsApp Business Accounts that clients share with each business
+    :param owned_accounts: number of accounts that each business owns
+    :param businesses: number of businesses that the token can see
+    :param seed: another seed makes other businesses and accounts, and another token
+    :param token: access token to accept; None for a made-up one
+    :param app_secret: when given, every request must have an ``appsecret_proof`` made with it
+    :param latency: seconds that each answer takes
+    :param host: address to listen on
+    :param port: port to listen on; 0 for a free one
+    :param api_version: version of calls without one, as in ``v26.0``; also the newest version if later than v26.0
+    :param calls_per_hour: number of calls that are let through within an hour; None for no quota
+    :param hour: real time that the hour of the quota takes
+    :raises ValueError: an argument is not valid
+    """
+
+    def __init__(
+        self,
+        *,
+        accounts: int = 25,
+        owned_accounts: int = 3,
+        businesses: int = 1,
+        seed: int = 0,
+        token: str | None = None,
+        app_secret: str | None = None,
+        latency: float = 0.0,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_version: str = "v26.0",
+        calls_per_hour: int | None = None,
+        hour: timedelta = REAL_HOUR,
+    ) -> None:
+        if businesses < 1:
+            raise ValueError("businesses must be at least 1")
+        if not re.fullmatch(r"v\d{1,2}\.0", api_version):
+            raise ValueError(f"api_version must look like v26.0, not {api_version!r}")
+        self.latency = latency
+        self.requests: list[ReceivedRequest] = []
+        self._quota = Quota(calls_per_hour, hour)
+        self._api = SimulatedApi(
+            accounts=accounts, owned_accounts=owned_accounts, businesses=businesses, seed=seed,
+            token=token, app_secret=app_secret, api_version=api_version,
+        )  # fmt: skip
+        self.business_id: str = self._api.businesses[0]["id"]
+        self._address = (host, port)
+        self._url: str | None = None
+        self._server: HttpServer | None = None
+        self._accepted = 0
+        self._lock = threading.RLock()
+        self._faults: deque[Fault] = deque()
+        self._memory: dict[str, Any] = {}
+        self._calls = 0
+
+    # Running
+
+    def start(self) -> GraphSandbox:
+        """Start to serve, and return the sandbox.
+
+        :raises RuntimeError: it is already started
+        :raises OSError: the port is taken
+        """
+        if self._server is not None:
+            raise RuntimeError("the sandbox is already started")
+        self._server = HttpServer(self._address, self._respond, self._accepted)
+        self._url = "http://{}:{}".format(*self._server.server_address[:2])
+        return self
+
+    def stop(self) -> None:
+        """Close every connection, idle or not, and free the port. Stopping twice does no harm."""
+        if self._server is not None:
+            self._server.stop()
+            self._accepted = self._server.accepted
+            self._server = None
+
+    def __enter__(self) -> GraphSandbox:
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    # What users read and change
+
+    @property
+    def url(self) -> str:
+        """The base URL, as in ``http://127.0.0.1:8099``.
+
+        :raises RuntimeError: the sandbox was not started yet
+        """
+        if self._url is None:
+            raise RuntimeError("the sandbox is not started")
+        return self._url
+
+    @property
+    def token(self) -> str:
+        """The access token that is accepted."""
+        return self._api.token
+
+    @property
+    def app_secret(self) -> str | None:
+        """The app secret that proofs must be made with, or None when no proof is required."""
+        return self._api.app_secret
+
+    @property
+    def connection(self) -> str:
+        """The Airflow connection to this sandbox, as JSON for ``AIRFLOW_CONN_WHATSAPP_DEFAULT``."""
+        extra = {"business_id": self.business_id, "api_version": self._api.api_version}
+        if self.app_secret is not None:
+            extra["app_secret"] = self.app_secret
+        return json.dumps({"conn_type": "whatsapp", "host": self.url, "password": self.token, "extra": extra})
+
+    @property
+    def businesses(self) -> list[Node]:
+        """The businesses that the token can see. The first one is that of ``business_id``."""
+        return self._api.businesses
+
+    @property
+    def accounts(self) -> list[Node]:
+        """The accounts that clients share with the first business."""
+        return self.client_accounts_of(self.business_id)
+
+    @accounts.setter
+    def accounts(self, accounts: list[Node]) -> None:
+        self._api.lists[self.business_id, CLIENT_EDGE] = accounts
+
+    @property
+    def owned_accounts(self) -> list[Node]:
+        """The accounts that the first business owns."""
+        return self.owned_accounts_of(self.business_id)
+
+    @owned_accounts.setter
+    def owned_accounts(self, accounts: list[Node]) -> None:
+        self._api.lists[self.business_id, OWNED_EDGE] = accounts
+
+    def client_accounts_of(self, business_id: str) -> list[Node]:
+        """The accounts that clients share with a business, to read or to change."""
+        return self._api.lists.setdefault((business_id, CLIENT_EDGE), [])
+
+    def owned_accounts_of(self, business_id: str) -> list[Node]:
+        """The accounts that a business owns, to read or to change."""
+        return self._api.lists.setdefault((business_id, OWNED_EDGE), [])
+
+    @property
+    def token_info(self) -> dict[str, Any]:
+        """What ``debug_token`` answers differently than usual, as in ``{"expires_at": 1790000000}``."""
+        return self._api.token_info
+
+    @token_info.setter
+    def token_info(self, info: dict[str, Any]) -> None:
+        self._api.token_info = info
+
+    @property
+    def connections(self) -> int:
+        """Number of TCP connections that were accepted so far."""
+        return self._accepted if self._server is None else self._server.accepted
+
+    def fail_next(self, *faults: Fault) -> None:
+        """Queue faults. One fault acts at a time; the next one waits until it is done.
+
+        A request that the quota refuses is not one that a fault acts on or lets pass.
+        """
+        with self._lock:
+            self._faults.extend(faults)
+
+    def reset(self) -> None:
+        """Forget the queued faults, the received requests and the used quota. The accounts stay as they are."""
+        with self._lock:
+            self._faults.clear()
+            self._memory = {}
+            self.requests.clear()
+            self._calls = 0
+            self._quota.forget_calls()
+
+    # Answering
+
+    def _respond(self, request: IncomingRequest) -> tuple[Answer, Callable[[Delivery], None]]:
+        """The answer to a request, and the function that sends it."""
+        if self._server is not None:
+            self._server.wait(self.latency)
+        with self._lock:
+            self._calls += 1
+            use = self._quota.count_call(self._calls)
+            exchange = Exchange(self._api, request, request.segments, self._memory)
+            fault = None if use is not None and use.refused else self._take_fault(request)
+            self._answer(exchange, fault, use)
+            status = None if fault is not None and fault.breaks_connection else exchange.answer.status
+            secrets = {self.token, self.app_secret or self.token}
+            self.requests.append(ReceivedRequest.masked(request, status, secrets))
+
+        def send(delivery: Delivery) -> None:
+            if fault is not None and fault.moment == "sending":
+                fault.effect(delivery, **fault.options)
+            else:
+                delivery.send(*delivery.body())
+
+        return exchange.answer, send
+
+    def _take_fault(self, request: IncomingRequest) -> Fault | None:
+        """The fault that acts on this request, if there is one."""
+        fault = self._faults[0] if self._faults else None
+        if fault is None or (not fault.requests_before and not fault.can_act_on(request)):
+            return None
+        # The first one in the queue counts down the requests that are left to it.
+        if fault.requests_before:
+            self._faults[0] = fault.after(fault.requests_before - 1)
+            return None
+        if fault.requests_hit > 1:
+            self._faults[0] = fault.times(fault.requests_hit - 1)
+        else:
+            self._faults.popleft()
+            self._memory = {}
+        return fault
+
+    def _answer(self, exchange: Exchange, fault: Fault | None, use: QuotaUse | None) -> None:
+        """Fill in the answer and the page of an exchange."""
+        request, version = exchange.request, self._api.api_version
+
+        def act(moment: str) -> None:
+            if fault is not None and fault.moment == moment:
+                fault.effect(exchange, **fault.options)
+
+        try:
+            if use is not None and use.refused:
+                raise throttle_error(80008)
+            version, exchange.path = self._api.version_of(request)
+            act("before")
+            url_token = None if request.header_token else request.params.get("access_token")
+            found = self._api.read(request, exchange.path, ReadContext(version, self.url, url_token))
+            exchange.page = found if isinstance(found, RowSlice) else None
+            exchange.answer.payload = found.payload() if isinstance(found, RowSlice) else found
+        except ApiError as refusal:
+            exchange.page = None
+            exchange.answer = Answer.of_error(refusal.status, refusal.error)
+        act("answer")
+        if exchange.page is not None:
+            act("page")
+        answer = exchange.answer
+        answer.headers = {**self._headers(version, use), **answer.headers}
+        error = answer.payload.get("error") if isinstance(answer.payload, dict) else None
+        if isinstance(error, dict) and "type" in error:
+            error["fbtrace_id"] = self._trace_id("fb")
+
+    def _headers(self, version: str, use: QuotaUse | None) -> dict[str, str]:
+        headers = {
+            "facebook-api-version": version,
+            "x-fb-trace-id": self._trace_id("trace"),
+            "x-fb-request-id": self._trace_id("request"),
+        }
+        if use is not None:
+            headers |= use.headers(self.businesses)
+        return headers
+
+    def _trace_id(self, kind: str) -> str:
+        return "A" + hashlib.sha256(f"{kind}/{self._api.seed}/{self._calls}".encode()).hexdigest()[:22]

@@ -1,0 +1,52 @@
+"""What a user can see of the requests that a sandbox received."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .http_exchange import IncomingRequest
+
+_SECRET_PARAMS = frozenset({"access_token", "appsecret_proof", "input_token"})
+_TOKEN = re.compile(r"EAA[A-Za-z0-9]{20,}")
+
+
+@dataclass(frozen=True)
+class ReceivedRequest:
+    """A request that the sandbox received, with ``***`` in place of every secret.
+
+    :param params: query parameters by name
+    :param headers: header values by lower-case name
+    :param connection: number of the TCP connection that it came on, from 0
+    :param status: HTTP status of the answer, or None when the connection was broken instead
+    """
+
+    method: str
+    path: str
+    params: dict[str, str]
+    headers: dict[str, str]
+    connection: int
+    status: int | None
+
+    @classmethod
+    def masked(cls, request: IncomingRequest, status: int | None, secrets: Iterable[str]) -> ReceivedRequest:
+        """The record of a request.
+
+        :param secrets: the texts to mask wherever they appear; whatever looks like a token is masked anyway
+        """
+        secrets = set(secrets)
+        # A wrong token is masked too. Masking a very short one could make the record unreadable.
+        if request.token and len(request.token) >= 16:
+            secrets.add(request.token)
+
+        def mask(text: str) -> str:
+            for secret in secrets:
+                text = text.replace(secret, "***")
+            return _TOKEN.sub("***", text)
+
+        headers = {name: mask(value) for name, value in request.headers.items()}
+        if "authorization" in headers:
+            headers["authorization"] = headers["authorization"].partition(" ")[0] + " ***"
+        params = {name: "***" if name in _SECRET_PARAMS else mask(value) for name, value in request.params.items()}
+        return cls(request.method, mask(request.path), params, headers, request.connection, status)

@@ -1,0 +1,291 @@
+"""The simulated Graph API: which node or edge a path names and what is answered, without sockets and faults."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from airflow_provider_whatsapp.transport import clock
+
+from . import sample_accounts as samples
+from .edges import RowSlice, select_rows, slice_rows
+from .http_exchange import ACCOUNT_EDGES, CLIENT_EDGE, EDGES, OWNED_EDGE, ApiError, IncomingRequest
+from .node_types import (
+    ACCOUNT,
+    APPLICATION,
+    BUSINESS,
+    PHONE_NUMBER,
+    SYSTEM_USER,
+    NodeType,
+    SelectedField,
+    pick,
+)
+from .sample_accounts import Node
+
+OLDEST_VERSION = 21
+#: Seconds for which a proof with an ``appsecret_time`` is valid.
+PROOF_LIFETIME = 300
+SCOPES = ("whatsapp_business_management", "whatsapp_business_messaging", "business_management", "public_profile")
+# Parameters that do not belong into a link to another page, which adds its own cursor.
+_NOT_IN_LINKS = frozenset({"access_token", "appsecret_proof", "appsecret_time", "after", "before"})
+
+
+@dataclass(frozen=True)
+class ReadContext:
+    """What holds for everything that one request reads.
+
+    :param version: the API version that it runs on, as in ``v26.0``
+    :param base: how links in the answer begin
+    :param token: the token to put into links, or None when the request did not have it in its URL
+    """
+
+    version: str
+    base: str
+    token: str | None
+
+    @property
+    def major(self) -> int:
+        """The major version, which decides what fields there are."""
+        return int(self.version[1:].partition(".")[0])
+
+    def url(self, path: str, params: dict[str, str]) -> str:
+        """An absolute URL for a link."""
+        token = {"access_token": self.token} if self.token else {}
+        return f"{self.base}/{self.version}/{path}?{urlencode({**token, **params})}"
+
+
+class SimulatedApi:
+    """The businesses with their accounts, the token that can read them, and the rules of reading."""
+
+    def __init__(
+        self, *, accounts: int, owned_accounts: int, businesses: int, seed: int,
+        token: str | None, app_secret: str | None, api_version: str,
+    ) -> None:  # fmt: skip
+        taken: set[str] = set()
+        self.seed = seed
+        self.token = token or samples.make_token(seed)
+        self.app_secret = app_secret
+        self.api_version = api_version
+        app_id, user_id = (samples.make_id(samples.random_for(seed, kind), taken) for kind in ("app", "user"))
+        self.application: Node = {"id": app_id, "name": "Sandbox App"}
+        self.user: Node = {"id": user_id, "name": "Sandbox System User"}
+        self.token_info: dict[str, Any] = {}
+        self.businesses = samples.make_businesses(seed, businesses, taken)
+        self.lists: dict[tuple[str, str], list[Node]] = {}
+        for business in self.businesses:
+            for edge, count in ((CLIENT_EDGE, accounts), (OWNED_EDGE, owned_accounts)):
+                made = samples.make_accounts(seed, business, count, taken, owned=edge == OWNED_EDGE)
+                self.lists[business["id"], edge] = made
+        self._taken = taken
+        self._places: dict[str, tuple[tuple[str, str], int]] = {}
+
+    def version_of(self, request: IncomingRequest) -> tuple[str, list[str]]:
+        """The version that a request runs on, and the segments of its path without the version.
+
+        A version that has expired runs on the oldest one that is left, and a call without version on that of the app.
+
+        :raises ApiError: 2500, there is no such version
+        """
+        segments = request.segments
+        major, dot, minor = segments[0][1:].partition(".") if segments and segments[0][:1] == "v" else ("", "", "")
+        if not (dot and major.isdecimal() and minor.isdecimal() and len(major + minor) < 5):
+            return self.api_version, segments
+        newest = int(self.api_version[1:].partition(".")[0])
+        if int(major) > max(newest, 26) or (int(major) >= OLDEST_VERSION and int(minor)):
+            raise _unknown_path(segments)
+        return (segments[0] if int(major) >= OLDEST_VERSION else f"v{OLDEST_VERSION}.0"), segments[1:]
+
+    def read(self, request: IncomingRequest, segments: list[str], context: ReadContext) -> dict[str, Any] | RowSlice:
+        """The node or the page that a request asks for.
+
+        :param segments: the segments of its path without the version
+        :raises ApiError: the Graph API would refuse the request
+        """
+        if request.method != "GET":
+            raise _unsupported(request.method.lower())
+        self._authenticate(request, segments)
+        if segments == ["debug_token"]:
+            return {"data": self._inspect(request.params.get("input_token"))}
+        if not segments:
+            raise _unsupported()
+        if len(segments) > 2:
+            raise _unknown_path(segments[2:])
+        kind, node = self._find(segments[0])
+        if len(segments) == 1:
+            selection = kind.selection(request.params.get("fields"))
+            kind.check(selection, context.major, _own_names([node], kind))
+            return self._render(node, selection, kind, context)
+        edge = segments[1]
+        if edge in kind.edges:
+            return self._list(node, "/".join(segments), kind.edges[edge], request.params, context)
+        # An edge that other types of node have is refused like a field that this type lacks.
+        raise kind.nonexisting(edge) if edge in EDGES else _unknown_path([edge])
+
+    # Access
+
+    def _authenticate(self, request: IncomingRequest, segments: list[str]) -> None:
+        token = request.token
+        if token is None:
+            if segments[:1] == ["me"]:
+                raise ApiError(2500, "An active access token must be used to query information about the current user.")
+            raise ApiError(104, "An access token is required to request this resource.")
+        if not self._accepts(token, app_token=segments == ["debug_token"]):
+            raise ApiError(190, "Invalid OAuth access token - Cannot parse access token", status=401)
+        if self.app_secret is not None:
+            self._check_proof(self.app_secret, token, request.params)
+
+    def _accepts(self, token: str, *, app_token: bool = False) -> bool:
+        known = [self.token]
+        if app_token and self.app_secret is not None:
+            known.append(f"{self.application['id']}|{self.app_secret}")
+        return any(hmac.compare_digest(token.encode(), one.encode()) for one in known)
+
+    def _check_proof(self, secret: str, token: str, params: dict[str, str]) -> None:
+        proof, made_at = params.get("appsecret_proof"), params.get("appsecret_time")
+        if not proof:
+            message = "API calls from the server require an appsecret_proof argument"
+            raise ApiError(100, message, type="GraphMethodException")
+        signed = token if made_at is None else f"{token}|{made_at}"
+        expected = hmac.digest(secret.encode(), signed.encode(), "sha256").hex()
+        is_right = hmac.compare_digest(expected.encode(), proof.encode())
+        if made_at is not None:
+            is_time = made_at.isdecimal() and len(made_at) < 12
+            is_right = is_right and is_time and clock.now() - int(made_at) <= PROOF_LIFETIME
+        if not is_right:
+            raise ApiError(100, "Invalid appsecret_proof provided in the API argument", type="GraphMethodException")
+
+    def _inspect(self, input_token: str | None) -> dict[str, Any]:
+        """What ``debug_token`` says about a token."""
+        if not input_token:
+            raise ApiError(100, "(#100) The parameter input_token is required")
+        if not self._accepts(input_token):
+            error = {"code": 190, "message": "Invalid OAuth access token - Cannot parse access token"}
+            return {"error": error, "is_valid": False, "scopes": []}
+        return {
+            "app_id": self.application["id"],
+            "application": self.application["name"],
+            "type": "SYSTEM_USER",
+            "is_valid": True,
+            "expires_at": 0,
+            "data_access_expires_at": 0,
+            "issued_at": 1_769_000_000,
+            "scopes": list(SCOPES),
+            # A scope without target_ids covers every business.
+            "granular_scopes": [{"scope": scope} for scope in SCOPES[:3]],
+            "user_id": self.user["id"],
+            **self.token_info,
+        }
+
+    # Nodes and edges
+
+    def _find(self, node_id: str) -> tuple[NodeType, Node]:
+        if node_id in {"me", self.user["id"]}:
+            return SYSTEM_USER, self.user
+        if node_id in {"app", self.application["id"]}:
+            return APPLICATION, self.application
+        if business := _with_id(self.businesses, node_id):
+            return BUSINESS, business
+        if account := self._find_account(node_id):
+            return ACCOUNT, account
+        # The generated numbers and templates have the id of their account and two digits more.
+        if parent := self._find_account(node_id[:-2]):
+            for edge, kind in ACCOUNT.edges.items():
+                if node := _with_id(self._rows(parent, edge), node_id):
+                    return kind, node
+        # A user may have put numbers with ids of their own on any account.
+        for rows in self.lists.values():
+            for account in list(rows):
+                if node := _with_id(account.get("phone_numbers") or [], node_id):
+                    return PHONE_NUMBER, node
+        raise _unsupported("get", node_id)
+
+    def _find_account(self, node_id: str) -> Node | None:
+        """The account with this id. It is looked for where it was last seen, since users may change the lists."""
+        if (account := self._account_at_its_place(node_id)) is not None:
+            return account
+        self._places = {
+            str(row["id"]): (key, position)
+            for key, rows in self.lists.items()
+            for position, row in enumerate(list(rows))
+        }
+        return self._account_at_its_place(node_id)
+
+    def _account_at_its_place(self, node_id: str) -> Node | None:
+        key, position = self._places.get(node_id, (("", ""), 0))
+        rows = self.lists.get(key, [])
+        return rows[position] if position < len(rows) and str(rows[position].get("id")) == node_id else None
+
+    def _rows(self, node: Node, edge: str) -> list[Node]:
+        if edge in ACCOUNT_EDGES:
+            return self.lists.setdefault((node["id"], edge), [])
+        if edge == "businesses":
+            return self.businesses
+        if edge in node:
+            return list(node[edge])
+        return (samples.make_phone_numbers if edge == "phone_numbers" else samples.make_templates)(self.seed, node)
+
+    def new_account(self, business_id: str) -> Node:
+        """One more account that is shared with a business; it is not on any list yet."""
+        seed = len(self._taken)
+        return samples.make_accounts(seed, {"id": business_id, "name": ""}, 1, self._taken, owned=False)[0]
+
+    # Rendering
+
+    def _list(self, node: Node, path: str, kind: NodeType, params: dict[str, str], context: ReadContext) -> RowSlice:
+        edge = path.rpartition("/")[2]
+        selection = kind.selection(params.get("fields"))
+        rows = select_rows(self._rows(node, edge), edge, params.get("filtering"), params.get("sort"))
+        kept = {name: value for name, value in params.items() if name not in _NOT_IN_LINKS}
+        page = slice_rows(
+            rows,
+            params,
+            render=lambda row: self._render(row, selection, kind, context),
+            link=lambda direction, cursor: context.url(path, {**kept, direction: cursor}),
+        )
+        kind.check(selection, context.major, _own_names(page.rows[page.start : page.end], kind))
+        return page
+
+    def _render(self, node: Node, selection: tuple[SelectedField, ...], kind: NodeType, context: ReadContext) -> Node:
+        shown: Node = {}
+        for item in selection:
+            if item.name in kind.edges:
+                params = {name: value for name, value in item.modifiers.items() if name != "as"}
+                if item.text:
+                    params["fields"] = item.text
+                inner = self._list(node, f"{node['id']}/{item.name}", kind.edges[item.name], params, context)
+                shown[item.key] = inner.payload()
+            elif item.name == "health_status" and item.name not in node and "message_templates" in kind.edges:
+                shown[item.key] = pick(samples.make_health(node), item.fields)
+            elif (value := node.get(item.name)) is not None:
+                shown[item.key] = pick(value, item.fields)
+        shown.setdefault("id", node["id"])
+        return shown
+
+
+def _own_names(nodes: Iterable[Node], kind: NodeType) -> set[str]:
+    """The names that a user put on nodes and that their type does not have."""
+    # The tasks are stored with a shared account, although only the client edge shows them and the node does not.
+    return {name for node in nodes for name in node} - kind.fields.keys() - {"permitted_tasks"}
+
+
+def _with_id(nodes: list[Node], node_id: str) -> Node | None:
+    return next((node for node in nodes if str(node.get("id")) == node_id), None)
+
+
+def _unknown_path(segments: list[str]) -> ApiError:
+    return ApiError(2500, f"Unknown path components: /{'/'.join(segments)}")
+
+
+def _unsupported(method: str = "get", node_id: str | None = None) -> ApiError:
+    reason = (
+        f" Object with ID '{node_id}' does not exist, cannot be loaded due to missing permissions, or does not support"
+        " this operation."
+    )
+    message = (
+        f"Unsupported {method} request.{reason if node_id else ''} Please read the Graph API documentation at"
+        " https://developers.facebook.com/docs/graph-api"
+    )
+    return ApiError(100, message, type="GraphMethodException", error_subcode=33)

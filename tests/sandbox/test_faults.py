@@ -1,0 +1,201 @@
+"""The queue of faults, and the errors and odd answers that they give."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import inspect
+import json
+import textwrap
+from dataclasses import FrozenInstanceError
+
+import pytest
+from sandbox_http import CLIENT, client, get, on_the_wire_briefly
+
+from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
+
+
+class TestFaults:
+    def test_queue(self, sandbox: GraphSandbox) -> None:
+        sandbox.fail_next(Fault.server_error(502).after(1).times(2), Fault.unavailable())
+        statuses = [client(sandbox).status for _ in range(5)]
+        assert statuses == [200, 502, 502, 500, 200]
+        assert [request.status for request in sandbox.requests] == statuses
+        sandbox.fail_next(Fault.unavailable())
+        sandbox.reset()
+        assert client(sandbox).status == 200
+
+    def test_page_faults_wait_for_a_page(self, sandbox: GraphSandbox) -> None:
+        sandbox.fail_next(Fault.no_data())
+        assert get(sandbox, "me").status == 200
+        assert "data" not in client(sandbox).json
+
+    def test_catalogue(self) -> None:
+        catalogue = Fault.catalogue()
+        assert len(catalogue) >= 55
+        assert {fault.nature for fault in catalogue.values()} == {"harmless", "passing", "fatal"}
+        for name, fault in catalogue.items():
+            assert fault.kind == name
+            assert fault.requests_before == 0
+            assert (fault.requests_hit > 1_000_000) is (fault.nature == "fatal" or name == "reduce_data")
+            assert getattr(Fault, name)().after(2).times(3).requests_hit == 3
+            assert getattr(Fault, name)().after(2).times(3).requests_before == 2
+
+    def test_each_has_a_description(self) -> None:
+        """A fault without options is an attribute, whose docstring is the string after it."""
+        (fault,) = ast.parse(textwrap.dedent(inspect.getsource(Fault))).body
+        assert isinstance(fault, ast.ClassDef)
+        described = set()
+        for node, after in zip(fault.body, [*fault.body[1:], None], strict=True):
+            if isinstance(node, ast.FunctionDef) and ast.get_docstring(node):
+                described.add(node.name)
+            if isinstance(node, ast.Assign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                described |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        assert described >= set(Fault.catalogue())
+
+    def test_fluent_faults_are_values(self) -> None:
+        fault = Fault.server_error(status=502)
+        later = fault.after(1).times(2)
+        assert (fault.requests_before, fault.requests_hit) == (0, 1)
+        assert later == Fault.server_error(status=502).times(2).after(1) != fault
+        assert later.after(0).times(1) == fault != Fault.server_error(status=500)
+        with pytest.raises(FrozenInstanceError):
+            fault.kind = "other"  # type: ignore[misc]
+        with pytest.raises(ValueError, match="at least 0"):
+            fault.after(-1)
+        with pytest.raises(ValueError, match="at least 1"):
+            fault.times(0)
+
+    def test_after_and_times_count_requests(self, sandbox: GraphSandbox) -> None:
+        sandbox.fail_next(Fault.expired_token().after(1).times(2))
+        assert [client(sandbox).status for _ in range(4)] == [200, 401, 401, 200]
+
+    @pytest.mark.parametrize("name", sorted(Fault.catalogue()))
+    def test_each_lets_the_server_live(self, sandbox: GraphSandbox, name: str) -> None:
+        sandbox.fail_next(Fault.catalogue()[name])
+        on_the_wire_briefly(sandbox)
+        sandbox.reset()
+        assert client(sandbox).status == 200
+
+    @pytest.mark.parametrize(
+        ("fault", "status", "code", "subcode"),
+        [
+            (Fault.throttle(), 400, 80008, None),
+            (Fault.throttle(4), 403, 4, None),
+            (Fault.throttle(17), 400, 17, None),
+            (Fault.throttle(32), 400, 32, None),
+            (Fault.throttle(613), 400, 613, None),
+            (Fault.unknown_error(), 500, 1, None),
+            (Fault.unavailable(), 500, 2, None),
+            (Fault.error_on_200(), 200, 2, None),
+            (Fault.error_data_text(), 500, 131000, None),
+            (Fault.expired_token(), 401, 190, 463),
+            (Fault.revoked_token(), 401, 190, 467),
+            (Fault.echoed_token(), 401, 190, None),
+            (Fault.bad_proof(), 400, 104, None),
+            (Fault.no_advanced_access(), 403, 200, None),
+            (Fault.no_permission(), 403, 10, None),
+            (Fault.no_capability(), 400, 3, None),
+            (Fault.blocked(), 400, 368, None),
+            (Fault.wrong_business(), 400, 100, 33),
+            (Fault.nonexisting_field(), 400, 100, None),
+        ],
+    )
+    def test_envelopes(self, sandbox: GraphSandbox, fault: Fault, status: int, code: int, subcode: int | None) -> None:
+        sandbox.fail_next(fault)
+        reply = client(sandbox)
+        assert (reply.status, reply.error) == (status, (code, subcode))
+        assert reply.json["error"]["fbtrace_id"]
+        assert reply.headers["WWW-Authenticate"]
+        assert client(sandbox).status == 200
+
+    def test_throttle_tells_when(self, sandbox: GraphSandbox) -> None:
+        sandbox.fail_next(Fault.throttle(minutes=7, retry_after=9), Fault.throttle(minutes=None))
+        reply = client(sandbox)
+        (usage,) = json.loads(reply.headers["x-business-use-case-usage"])[sandbox.business_id]
+        assert usage["estimated_time_to_regain_access"] == 7
+        assert reply.headers["Retry-After"] == "9"
+        silent = client(sandbox).headers
+        assert silent["x-business-use-case-usage"] is None
+        assert silent["Retry-After"] is None
+
+    def test_details_of_errors(self, sandbox: GraphSandbox) -> None:
+        sandbox.fail_next(Fault.echoed_token(), Fault.transient_error(), Fault.error_data_text())
+        assert client(sandbox).json["error"]["message"] == f"Malformed access token {sandbox.token}"
+        assert client(sandbox).json["error"]["is_transient"] is True
+        assert json.loads(client(sandbox).json["error"]["error_data"])["messaging_product"] == "whatsapp"
+
+    def test_reduce_data(self, sandbox: GraphSandbox) -> None:
+        sandbox.fail_next(Fault.reduce_data(above=10))
+        for _ in range(3):
+            reply = client(sandbox, limit=11)
+            assert reply.status == 500
+            assert set(reply.json["error"]) == {"code", "message"}
+        assert client(sandbox).status == 500
+        assert client(sandbox, limit=10).status == 200
+        assert get(sandbox, "me").status == 200
+
+    @pytest.mark.parametrize(
+        ("fault", "status", "content"),
+        [
+            (Fault.too_many_requests(retry_after=3), 429, b"Too Many Requests"),
+            (Fault.server_error(500), 500, b"<html>"),
+            (Fault.server_error(502), 502, b"<html>"),
+            (Fault.server_error(), 503, b"<html>"),
+            (Fault.html_on_200(), 200, b"<html>"),
+            (Fault.empty_body(), 200, b""),
+            (Fault.error_not_an_object(), 500, b'{"error":"Service'),
+            (Fault.error_without_code(), 500, b'{"error":{"message":"Something went wrong"}}'),
+            (Fault.deep_json(1000), 200, b"[" * 1000 + b"]" * 1000),
+        ],
+    )
+    def test_no_graph_answers(self, sandbox: GraphSandbox, fault: Fault, status: int, content: bytes) -> None:
+        sandbox.fail_next(fault)
+        reply = client(sandbox)
+        assert reply.status == status
+        assert content in reply.raw
+        assert bool(reply.raw) is bool(content)
+        assert reply.headers["Retry-After"] == ("3" if status == 429 else None)
+
+    def test_half_json(self, sandbox: GraphSandbox) -> None:
+        whole = client(sandbox).raw
+        sandbox.fail_next(Fault.half_json())
+        assert client(sandbox).raw == whole[: len(whole) // 2]
+
+    def test_unreadable_encodings(self, sandbox: GraphSandbox) -> None:
+        sandbox.fail_next(Fault.cut_gzip(), Fault.unknown_encoding(), Fault.odd_content_type())
+        cut = client(sandbox)
+        assert cut.headers["Content-Encoding"] == "gzip"
+        with pytest.raises(EOFError):
+            gzip.decompress(cut.raw)
+        unknown = client(sandbox)
+        assert unknown.headers["Content-Encoding"] not in {None, "gzip", "deflate", "br", "zstd"}
+        assert b"data" not in unknown.raw
+        odd = client(sandbox)
+        assert odd.headers["Content-Type"].startswith("text/javascript")
+        assert len(odd.json["data"]) == 25
+
+    def test_huge_body(self, sandbox: GraphSandbox) -> None:
+        expected = client(sandbox).json
+        sandbox.fail_next(Fault.huge_body(3))
+        reply = client(sandbox)
+        assert len(reply.raw) > 3 * 1024 * 1024
+        assert {**reply.json, "padding": ""} == {**expected, "padding": ""}
+
+    def test_huge_body_is_dropped_by_a_client_that_leaves(self, sandbox: GraphSandbox) -> None:
+        sandbox.fail_next(Fault.huge_body())
+        on_the_wire_briefly(sandbox)
+        assert client(sandbox).status == 200
+
+    def test_gzip_bomb(self, sandbox: GraphSandbox) -> None:
+        sandbox.fail_next(Fault.gzip_bomb(20))
+        reply = client(sandbox)
+        assert len(reply.raw) < 100_000
+        assert len(gzip.decompress(reply.raw)) > 20 * 1024 * 1024
+        assert len(reply.json["data"]) == 25
+
+    def test_redirect(self, sandbox: GraphSandbox) -> None:
+        sandbox.fail_next(Fault.redirect("http://127.0.0.1:9"))
+        reply = client(sandbox)
+        assert reply.status == 302
+        assert reply.headers["Location"].startswith(f"http://127.0.0.1:9/v26.0/{sandbox.business_id}/{CLIENT}")

@@ -1,0 +1,120 @@
+"""Nodes, edges and API versions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from sandbox_http import CLIENT, OWNED, client, get, ids, send
+
+from airflow_provider_whatsapp.sandbox import GraphSandbox
+
+
+class TestNodes:
+    def test_single_nodes(self, sandbox: GraphSandbox) -> None:
+        account = next(a for a in sandbox.accounts if get(sandbox, f"{a['id']}/phone_numbers").json["data"])
+        number = get(sandbox, f"{account['id']}/phone_numbers").json["data"][0]
+        assert set(number) == {"id", "display_phone_number", "verified_name", "quality_rating"}
+        assert get(sandbox, number["id"]).json == number
+        assert get(sandbox, sandbox.business_id).json == {
+            "id": sandbox.business_id,
+            "name": sandbox.businesses[0]["name"],
+        }
+        assert get(sandbox, account["id"], {"fields": "status"}).json == {
+            "status": account["status"], "id": account["id"],
+        }  # fmt: skip
+        assert get(sandbox, "app").json == get(sandbox, get(sandbox, "app").json["id"]).json
+        assert get(sandbox, "me").json == get(sandbox, get(sandbox, "me").json["id"]).json
+
+    def test_templates(self, sandbox: GraphSandbox) -> None:
+        found = [ids(get(sandbox, f"{a['id']}/message_templates?limit=100")) for a in sandbox.accounts]
+        template = next(rows[0] for rows in found if rows)
+        assert get(sandbox, template).json["language"]
+        assert max(map(len, found)) > 25
+
+    def test_phone_numbers_vary(self) -> None:
+        with GraphSandbox(accounts=200) as sandbox:
+            fields = "phone_numbers.limit(100){id}"
+            rows = [row for reply in (client(sandbox, limit=100, fields=fields),) for row in reply.json["data"]]
+            counts = {len(row["phone_numbers"]["data"]) for row in rows}
+            assert min(counts) == 0
+            assert max(counts) > 25
+            assert ids(get(sandbox, f"{rows[0]['id']}/phone_numbers", {"limit": 100})) == [
+                row["id"] for row in rows[0]["phone_numbers"]["data"]
+            ]
+
+    def test_removed_and_replaced_accounts(self, sandbox: GraphSandbox) -> None:
+        gone = sandbox.accounts[5]["id"]
+        assert get(sandbox, gone).status == 200
+        del sandbox.accounts[5]
+        assert get(sandbox, gone).error == (100, 33)
+        assert get(sandbox, sandbox.accounts[7]["id"]).status == 200
+        sandbox.accounts = [{"id": "77", "name": "x"}]
+        sandbox.owned_accounts = []
+        assert get(sandbox, "77").json == {"id": "77", "name": "x"}
+        assert get(sandbox, f"{sandbox.business_id}/{OWNED}").json == {"data": []}
+
+    def test_businesses(self) -> None:
+        with GraphSandbox(accounts=4, businesses=30) as sandbox:
+            assert walk_businesses(sandbox) == [business["id"] for business in sandbox.businesses]
+            other = sandbox.businesses[7]["id"]
+            listed = ids(get(sandbox, f"{other}/{CLIENT}"))
+            assert listed == [row["id"] for row in sandbox.client_accounts_of(other)]
+            assert not set(listed) & {row["id"] for row in sandbox.accounts}
+            assert len(sandbox.owned_accounts_of(other)) == 3
+            sandbox.businesses.append({"id": "5", "name": "Ours"})
+            assert get(sandbox, f"5/{CLIENT}").json == {"data": []}
+            sandbox.client_accounts_of("5").append({"id": "55"})
+            assert ids(get(sandbox, f"5/{CLIENT}")) == ["55"]
+
+    def test_what_is_not_there(self, sandbox: GraphSandbox) -> None:
+        missing = get(sandbox, f"123456/{CLIENT}")
+        assert (missing.status, missing.error) == (400, (100, 33))
+        assert "Object with ID '123456' does not exist" in missing.json["error"]["message"]
+        assert get(sandbox, "123456").error == (100, 33)
+        assert get(sandbox, f"{sandbox.business_id}/hologram").error[0] == 2500
+        assert get(sandbox, f"{sandbox.business_id}/{CLIENT}/x").error[0] == 2500
+        assert get(sandbox, f"me/{CLIENT}").error[0] == 100
+        on_account = get(sandbox, f"{sandbox.accounts[0]['id']}/{CLIENT}")
+        assert "on node type (WhatsAppBusinessAccount)" in on_account.json["error"]["message"]
+        assert get(sandbox, "/").error == (100, 33)
+
+    @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+    def test_only_get(self, sandbox: GraphSandbox, method: str) -> None:
+        reply = send(sandbox, f"/v26.0/{sandbox.business_id}/{CLIENT}", method=method, body="a=b")
+        assert (reply.status, reply.error[0]) == (400, 100)
+
+
+def walk_businesses(sandbox: GraphSandbox) -> list[str]:
+    first = get(sandbox, "me/businesses")
+    return ids(first) + ids(get(sandbox, "me/businesses", {"after": first.json["paging"]["cursors"]["after"]}))
+
+
+class TestVersions:
+    @pytest.mark.parametrize(
+        ("path", "ran"),
+        [
+            ("/v26.0/me", "v26.0"),
+            ("/v21.0/me", "v21.0"),
+            ("/v20.0/me", "v21.0"),
+            ("/v2.11/me", "v21.0"),
+            ("/me", "v26.0"),
+        ],
+    )
+    def test_version_that_ran(self, sandbox: GraphSandbox, path: str, ran: str) -> None:
+        assert get(sandbox, path).headers["facebook-api-version"] == ran
+
+    @pytest.mark.parametrize("path", ["/v99.0/me", "/v25.1/me"])
+    def test_version_that_never_was(self, sandbox: GraphSandbox, path: str) -> None:
+        assert get(sandbox, path).error[0] == 2500
+
+    def test_newer_version(self) -> None:
+        with GraphSandbox(api_version="v30.0") as sandbox:
+            assert get(sandbox, "/me").headers["facebook-api-version"] == "v30.0"
+            assert json.loads(sandbox.connection)["extra"]["api_version"] == "v30.0"
+
+    @pytest.mark.parametrize("bad", [{"api_version": "26"}, {"businesses": 0}])
+    def test_bad_arguments(self, bad: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match="must"):
+            GraphSandbox(**bad)

@@ -1,0 +1,113 @@
+"""Plain HTTP requests to a sandbox, as its tests make them."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import socket
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from airflow_provider_whatsapp.sandbox import GraphSandbox
+
+CLIENT = "client_whatsapp_business_accounts"
+OWNED = "owned_whatsapp_business_accounts"
+
+
+@dataclass
+class Reply:
+    """An answer as it lay on the wire, unpacked when it was packed."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    raw: bytes
+
+    @property
+    def json(self) -> Any:
+        packed = self.headers["Content-Encoding"] == "gzip"
+        return json.loads(gzip.decompress(self.raw) if packed else self.raw)
+
+    @property
+    def error(self) -> tuple[int, int | None]:
+        return self.json["error"]["code"], self.json["error"].get("error_subcode")
+
+
+def address(sandbox: GraphSandbox) -> tuple[str, int]:
+    parts = urlsplit(sandbox.url)
+    assert parts.hostname
+    assert parts.port
+    return parts.hostname, parts.port
+
+
+def send(sandbox: GraphSandbox, path: str, *, method: str = "GET", body: str | None = None, **headers: str) -> Reply:
+    connection = http.client.HTTPConnection(*address(sandbox), timeout=5)
+    try:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, named)
+        answer = connection.getresponse()
+        return Reply(answer.status, answer.headers, answer.read())
+    finally:
+        connection.close()
+
+
+def get(sandbox: GraphSandbox, path: str, params: dict[str, Any] | None = None, **headers: str) -> Reply:
+    """Read with the right token, from v26.0 unless the path says otherwise."""
+    headers.setdefault("Authorization", f"Bearer {sandbox.token}")
+    versioned = path if path.startswith("/") else f"/v26.0/{path}"
+    return send(sandbox, versioned + (f"?{urlencode(params)}" if params else ""), **headers)
+
+
+def client(sandbox: GraphSandbox, **params: Any) -> Reply:
+    return get(sandbox, f"{sandbox.business_id}/{CLIENT}", params)
+
+
+def ids(reply: Reply) -> list[str]:
+    assert reply.status == 200, reply.raw
+    return [row["id"] for row in reply.json["data"]]
+
+
+def walk(sandbox: GraphSandbox, *, edge: str = CLIENT, pages: int = 100, **params: Any) -> list[str]:
+    """Walk a listing as documented: until there is no ``next``, by ``cursors.after``."""
+    found = []
+    for _ in range(pages):
+        reply = get(sandbox, f"{sandbox.business_id}/{edge}", params)
+        found += ids(reply)
+        paging = reply.json.get("paging", {})
+        if "next" not in paging:
+            return found
+        params["after"] = paging["cursors"]["after"]
+    raise AssertionError("no end of pages")
+
+
+def on_the_wire(sandbox: GraphSandbox, **params: Any) -> tuple[bytes, bool]:
+    """Give every byte that comes, and whether a reset ended it."""
+    query = urlencode({"access_token": sandbox.token, **params})
+    received = b""
+    with socket.create_connection(address(sandbox), timeout=5) as wire:
+        wire.sendall(f"GET /v26.0/{sandbox.business_id}/{CLIENT}?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        try:
+            while piece := wire.recv(65536):
+                received += piece
+        except ConnectionResetError:
+            return received, True
+    return received, False
+
+
+def on_the_wire_briefly(sandbox: GraphSandbox) -> None:
+    """Ask, read a little, leave."""
+    with socket.create_connection(address(sandbox), timeout=5) as wire:
+        query = f"access_token={sandbox.token}&limit=50"
+        wire.sendall(f"GET /v26.0/{sandbox.business_id}/{CLIENT}?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        try:
+            wire.recv(100)
+        except ConnectionResetError:
+            return
+
+
+def parted(received: bytes) -> tuple[dict[str, str], bytes]:
+    head, _, body = received.partition(b"\r\n\r\n")
+    lines = head.decode("latin-1").split("\r\n")
+    assert lines[0] == "HTTP/1.1 200 OK"
+    return dict(line.split(": ", 1) for line in lines[1:]), body
