@@ -1,6 +1,7 @@
-"""The main job in a real Airflow on a throw-away SQLite database: client accounts into an object in storage.
+"""Runs the example DAG ``export_wabas`` in a real Airflow with a temporary SQLite database, and shows the result.
 
-Lists the business of the connection ``whatsapp_default`` when the environment has one, else that of a local sandbox.
+The DAG lists the business of the connection ``whatsapp_default`` if the environment defines one, otherwise a made-up
+business on a local sandbox.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ COLUMNS = ("id", "name", "country", "ownership_type", "account_review_status")
 
 
 def main() -> None:
-    """Run the export DAG and show what a user gets."""
+    """Run the DAG and show what it exported."""
     with tempfile.TemporaryDirectory(prefix="airflow-whatsapp-demo-") as home, connection():
         # Airflow reads its settings when it is first imported.
         os.environ.update(
@@ -38,7 +39,7 @@ def main() -> None:
             AIRFLOW__LOGGING__LOGGING_LEVEL="WARNING",
             AIRFLOW__LOGGING__NAMESPACE_LEVELS="airflow.task.operators.airflow_provider_whatsapp=INFO",
         )
-        print("Making Airflow's database ...", flush=True)
+        print("Creating Airflow's database ...", flush=True)
         subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, stdout=subprocess.DEVNULL)
         manifest = run_export()
     show(manifest)
@@ -46,7 +47,7 @@ def main() -> None:
 
 @contextmanager
 def connection() -> Iterator[None]:
-    """Let ``whatsapp_default`` lead to the sandbox unless it leads somewhere already."""
+    """Point ``whatsapp_default`` to a sandbox within the block, unless the environment defines it already."""
     if os.environ.get(CONNECTION):
         print("Listing the business of the connection whatsapp_default.", flush=True)
         yield
@@ -60,34 +61,34 @@ def connection() -> Iterator[None]:
 
 
 def run_export() -> dict[str, Any]:
-    """Run the example DAG in this process and return what it left in XCom."""
-    # What Airflow's own libraries find deprecated in each other is not what this shows.
+    """Run the DAG in this process and return the manifest that its task gave to XCom."""
+    # Airflow's dependencies warn about each other's deprecated functions, which would hide the output of the demo.
     warnings.simplefilter("ignore")
-    from example_dags.export_client_wabas import export_client_wabas
+    from example_dags.export_wabas import export_wabas
 
-    run = export_client_wabas().test(run_conf={"lake": f"file://{OUTPUT}"})
+    run = export_wabas().test(run_conf={"lake": f"file://{OUTPUT}"})
     export = run.get_task_instance("export")
     if run.state != "success" or export is None:
-        sys.exit("The run failed; the lines above say why.")
+        sys.exit("The run failed. The log lines above say why.")
     manifest: dict[str, Any] = export.xcom_pull(task_ids="export")
     return manifest
 
 
 def show(manifest: dict[str, Any]) -> None:
-    """Print the first accounts as a table, how many there are, the manifest and where the object lies."""
+    """Print the first accounts as a table, the number of accounts, the manifest and the path of the object."""
     path = manifest["uri"].removeprefix("file://")
     with gzip.open(path, "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in islice(file, SHOWN_ROWS)]
     print()
     print_table(rows)
-    print(f"\n{manifest['count']:,} accounts in all, {manifest['count'] - len(rows):,} of them not shown.\n")
-    print("The manifest, as downstream tasks find it in XCom:")
+    print(f"\n{manifest['count']:,} accounts in all; these are the first {len(rows)}.\n")
+    print("Downstream tasks get this manifest from XCom:")
     print(json.dumps(manifest, indent=2))
-    print(f"\nThe object is still there:\n  {path}")
+    print(f"\nThe accounts are in this file:\n  {path}")
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    """Print the rows in columns as wide as their widest cell."""
+    """Print the rows in columns, each as wide as its widest cell."""
     lines = [COLUMNS, *([shorten(str(row.get(column, ""))) for column in COLUMNS] for row in rows)]
     widths = [max(width(line[i]) for line in lines) for i in range(len(COLUMNS))]
     for line in lines:
@@ -101,7 +102,7 @@ def shorten(text: str) -> str:
 
 
 def width(text: str) -> int:
-    """How many columns of a terminal the text takes; Chinese characters take two, accents none."""
+    """The number of terminal columns that the text takes: Chinese characters take two, combining accents none."""
     return sum(
         0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
     )

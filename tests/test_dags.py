@@ -45,9 +45,9 @@ def run_dag(dag_id: str, *, conf: dict[str, Any] | None = None) -> Finished:
     return Finished(dag.test(run_conf=conf, logical_date=NOON))
 
 
-def test_example_list_client_wabas(connected: GraphSandbox) -> None:
+def test_example_list_wabas(connected: GraphSandbox) -> None:
     del connected.accounts[4:]
-    finished = run_dag("list_client_wabas")
+    finished = run_dag("list_wabas")
     assert finished.state == "success"
     accounts = finished.xcom("accounts")
     wanted = [account["id"] for account in connected.accounts if account["ownership_type"] == "CLIENT_OWNED"]
@@ -59,11 +59,11 @@ def test_example_list_client_wabas(connected: GraphSandbox) -> None:
     assert asked.count("phone_numbers") == len(wanted)
 
 
-def test_example_export_client_wabas(connected: GraphSandbox, tmp_path: Path) -> None:
-    finished = run_dag("export_client_wabas", conf={"lake": tmp_path.as_uri()})
+def test_example_export_wabas(connected: GraphSandbox, tmp_path: Path) -> None:
+    finished = run_dag("export_wabas", conf={"lake": tmp_path.as_uri()})
     assert finished.state == "success"
     manifest = finished.xcom("export")
-    (path,) = (tmp_path / "client_wabas").iterdir()
+    (path,) = (tmp_path / "wabas").iterdir()
     assert manifest["uri"] == path.as_uri()
     assert path.name.endswith(".ndjson.gz")
     rows = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
@@ -189,8 +189,8 @@ def test_a_wait_in_vain_ends_the_same_in_every_mode(connected: GraphSandbox) -> 
         assert in_vain.states[mode, -1] == "failed"
 
 
-def test_example_wait_for_client_waba(connected: GraphSandbox) -> None:
+def test_example_wait_for_waba(connected: GraphSandbox) -> None:
     connected.accounts[7].update(account_review_status="APPROVED", name="Acme")
-    finished = run_dag("wait_for_client_waba", conf={"waba_id": connected.accounts[7]["id"]})
+    finished = run_dag("wait_for_waba", conf={"waba_id": connected.accounts[7]["id"]})
     assert finished.state == "success"
     assert finished.xcom("welcome") == "Welcome, Acme!"

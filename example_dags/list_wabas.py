@@ -1,4 +1,4 @@
-"""Lists the accounts that clients share with your business, and reads the phone numbers of each."""
+"""Lists the accounts that clients share with your business, and reads the phone numbers of each in a mapped task."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperat
     schedule="@daily",
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
-    max_active_tasks=8,  # the API counts calls for the whole app
+    # All tasks share the rate limit of one app, so more tasks at once would be throttled sooner.
+    max_active_tasks=8,
     default_args={"retries": 3},
     tags=["whatsapp"],
 )
-def list_client_wabas() -> None:
+def list_wabas() -> None:
     accounts = WhatsAppListWabasOperator(
         task_id="accounts",
         fields=["id", "name", "account_review_status"],
@@ -34,4 +35,4 @@ def list_client_wabas() -> None:
     phone_numbers.expand(account=accounts.output)
 
 
-list_client_wabas()
+list_wabas()

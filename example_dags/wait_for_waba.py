@@ -1,4 +1,4 @@
-"""Waits until a client has shared its account with your business, then processes it."""
+"""Waits until a client has shared its account with your business and Meta has approved it, then uses the account."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 @dag(
     schedule=None,
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
-    params={"waba_id": Param("", type="string", description="the account that the client is about to share")},
+    params={"waba_id": Param("", type="string", description="id of the account that the client is about to share")},
     tags=["whatsapp"],
 )
-def wait_for_client_waba() -> None:
+def wait_for_waba() -> None:
     shared = WhatsAppWabasSensor(
         task_id="shared",
         waba_ids="{{ params.waba_id }}",
         fields=["id", "name", "account_review_status"],
         where={"account_review_status": "APPROVED"},
-        deferrable=True,  # no worker slot is held, however long the client takes
+        # Clients may take days. A deferred sensor holds no worker slot meanwhile.
+        deferrable=True,
         poke_interval=timedelta(minutes=5),
         timeout=timedelta(days=7),
     )
@@ -35,4 +36,4 @@ def wait_for_client_waba() -> None:
     welcome(shared.output)
 
 
-wait_for_client_waba()
+wait_for_waba()
