@@ -1,4 +1,4 @@
-"""Exports the accounts that clients share with your business to object storage, and announces each export as an asset."""
+"""Exports the accounts that clients share with your business to object storage, and announces each export."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class TestOperator:
 
     def test_query_arguments(self) -> None:
         parameters = keywords(build_edge_query)
-        assert QUERY == [name for name in parameters if name != "path"]
+        assert [name for name in parameters if name != "path"] == QUERY
         (table,) = tables(section("## Query arguments", "operators.md"))
         check_defaults([row if row[2] != "see below" else [*row[:2], ""] for row in table], parameters)
 
@@ -127,7 +127,7 @@ class TestHook:
 
     def test_arguments(self) -> None:
         documented = names_in_first_column(tables(PAGES["hook.md"])[0])
-        assert documented == [name for name in inspect.signature(WhatsAppHook).parameters]
+        assert documented == list(inspect.signature(WhatsAppHook).parameters)
 
 
 class TestErrors:

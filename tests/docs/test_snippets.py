@@ -69,7 +69,7 @@ def test_operator(connected: GraphSandbox) -> None:
 def test_mapped_operator() -> None:
     from airflow.sdk import DAG
 
-    with DAG("mapped"):
+    with DAG("mapped", schedule=None):
         mapped = value_of("mapped", "operators.md")
     assert mapped.partial_kwargs["output_path"].endswith("{{ task.business_id }}.ndjson")
     assert len(mapped.expand_input.value["business_id"]) == 2
