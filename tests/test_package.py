@@ -49,13 +49,43 @@ def test_the_sandbox_needs_the_standard_library_only() -> None:
     assert not [module for module in modules if module.startswith("airflow_provider_whatsapp.graph")]
 
 
-def test_a_dag_file_loads_no_http_library() -> None:
+# What Airflow loads by itself on this version does not count.
+AIRFLOW = "import airflow.sdk, airflow.sdk.log, airflow.triggers.base"
+LIBRARIES = {"requests", "urllib3", "httpx", "httpcore", "pyarrow", "fsspec"}
+
+
+def test_a_dag_file_loads_no_library() -> None:
     modules = loaded_by(
-        "import airflow_provider_whatsapp.operators.whatsapp, airflow_provider_whatsapp.sensors.whatsapp",
-        after="import airflow.sdk, airflow.sdk.log, airflow.triggers.base",
+        "import airflow_provider_whatsapp.operators.whatsapp, airflow_provider_whatsapp.sensors.whatsapp, "
+        "airflow_provider_whatsapp.triggers.whatsapp",
+        after=AIRFLOW,
     )
     assert roots(modules) <= {"airflow_provider_whatsapp", "airflow", *sys.stdlib_module_names}
     assert not [module for module in modules if module.startswith("airflow_provider_whatsapp.transport.")]
+
+
+def test_reading_a_connection_loads_no_http_library() -> None:
+    code = """
+from airflow_provider_whatsapp.hooks._connection import parse_connection
+from airflow.sdk import Connection
+parse_connection(Connection(conn_id="x", conn_type="whatsapp", password="EAAx"))
+"""
+    assert not LIBRARIES & roots(loaded_by(code, after=f"{AIRFLOW}\nfrom airflow.sdk import Connection"))
+
+
+def test_a_task_loads_one_http_library(tmp_path: Path) -> None:
+    code = f"""
+import os
+from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
+from airflow_provider_whatsapp.sandbox import GraphSandbox
+with GraphSandbox(accounts=3) as sandbox:
+    os.environ["AIRFLOW_CONN_WHATSAPP_DEFAULT"] = sandbox.connection
+    os.environ["AIRFLOW_HOME"] = {str(tmp_path)!r}
+    assert len(WhatsAppHook().list_wabas()) == 3
+"""
+    loaded = LIBRARIES & roots(loaded_by(code, after=AIRFLOW))
+    assert "requests" in loaded
+    assert not loaded & {"httpx", "httpcore", "pyarrow", "fsspec"}
 
 
 def test_imports_go_one_way() -> None:

@@ -202,6 +202,22 @@ def test_a_throttle_holds_for_all_listings_of_the_app(sandbox: GraphSandbox) -> 
     assert seconds >= 60 + 7 * 60
 
 
+def test_a_throttle_is_forgotten_when_it_has_passed(sandbox: GraphSandbox) -> None:
+    # What is kept of it holds the token, which must not stay in memory after it was rotated.
+    sandbox.fail_next(Fault.throttle(minutes=7))
+
+    async def run() -> tuple[int, int]:
+        first = asyncio.create_task(wait_for(sandbox, waba_ids=["4242"]))
+        await asyncio.sleep(100)
+        first.cancel()
+        shared = SharedReadings.of_running_loop()
+        before = len(shared._throttled_until)
+        await asyncio.sleep(7 * 60)
+        return before, len(shared._throttled_until)
+
+    assert run_virtually(run())[0] == (1, 0)
+
+
 def test_a_throttle_that_names_no_time_is_not_hammered(sandbox: GraphSandbox) -> None:
     sandbox.fail_next(Fault.too_many_requests().times(3))
     _, seconds = run_virtually(wait_for(sandbox, Pace(0)))
