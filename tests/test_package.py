@@ -150,7 +150,7 @@ def test_airflow_finds_the_provider() -> None:
     manager = ProvidersManager()
     assert manager.providers["airflow-provider-whatsapp"].version == airflow_provider_whatsapp.__version__
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecated since 3.2, alone since before
+        warnings.simplefilter("ignore")  # deprecated in 3.2, but the only way in 3.1
         hook: Any = manager.hooks["whatsapp"]
     assert hook.hook_class_name == "airflow_provider_whatsapp.hooks.whatsapp.WhatsAppHook"
     assert hook.connection_testable
@@ -194,7 +194,7 @@ def test_the_form_of_airflow_3_1_is_that_of_the_declaration() -> None:
 
 
 def test_airflow_shows_the_form() -> None:
-    # In a fresh process, as the API server is: Airflow 3.1 looks at hooks with stand-ins for the form's library.
+    # In a process of its own, because Airflow 3.1 replaces wtforms by stand-ins in a process that has loaded the hooks.
     shown = run_python(
         "from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService as S\n"
         "form = next(meta for meta in S.hook_meta_data() if meta.connection_type == 'whatsapp')\n"

@@ -38,7 +38,7 @@ def flow(patience: Patience | None = None, answered_versions: set[str] | None = 
 
 
 class Played:
-    """What a flow did with the answers it was given."""
+    """Runs a flow with the given answers and records what it did."""
 
     def __init__(self, steps: Any, answer: Callable[[Request], Answer]) -> None:
         self.requests: list[Request] = []

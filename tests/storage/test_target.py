@@ -171,7 +171,7 @@ Target({str(path)!r}).write([{{"id": "1"}}], ["id"])
         assert path.read_text() == "before"
         (leftover,) = set(os.listdir(tmp_path)) - {"a.ndjson"}
         Target(str(path)).write(ROWS, COLUMNS)
-        assert leftover in os.listdir(tmp_path)  # it may be another worker's, still at it
+        assert leftover in os.listdir(tmp_path)  # it may belong to a worker that is still writing it
         os.utime(tmp_path / leftover, (0, 0))
         Target(str(path)).write(ROWS, COLUMNS)
         assert os.listdir(tmp_path) == ["a.ndjson"]
@@ -197,7 +197,7 @@ Target({str(path)!r}).write([{{"id": "1"}}], ["id"])
 
 
 class Store(MemoryFileSystem):
-    """A store in memory whose uploads can be made to break."""
+    """A store in memory whose uploads and moves can be made to fail."""
 
     store: ClassVar[dict[str, Any]] = {}
     pseudo_dirs: ClassVar[list[str]] = [""]

@@ -1,4 +1,4 @@
-"""Many waits on one loop, in virtual time, against the sandbox."""
+"""Many waits on one event loop whose clock skips all waits, against the sandbox."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def test_it_looks_again_until_it_is_met(sandbox: GraphSandbox) -> None:
 def test_a_hundred_waits_cost_as_much_as_one(sandbox: GraphSandbox) -> None:
     async def one_after_another() -> None:
         async def wait(number: int) -> None:
-            await asyncio.sleep(number * 0.7)  # each begins at another time
+            await asyncio.sleep(number * 0.7)  # so that no two begin at the same time
             await wait_for(sandbox, waba_ids=["4242"])
 
         await asyncio.gather(*(wait(number) for number in range(100)), later(500, lambda: sandbox.accounts.append(NEW)))
 
     run_virtually(one_after_another())
-    # One reading of three pages a minute, for nine minutes.
+    # One reading of three pages a minute, for up to ten minutes.
     assert len(sandbox.requests) <= 10 * 3
     assert sandbox.connections <= 2
     assert nothing_left()
