@@ -11,7 +11,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# Airflow reads its settings when it is first imported, so they stand before everything else.
+# Airflow reads its settings when it is first imported, so they are set before any other import.
 _HOME = tempfile.mkdtemp(prefix="airflow-whatsapp-tests-")
 for _name in [
     name for name in os.environ if name.upper().startswith(("AIRFLOW_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"))
@@ -26,7 +26,7 @@ os.environ.update(
 
 from airflow_provider_whatsapp.sandbox import GraphSandbox  # noqa: E402
 
-# Two shared cores are no place for deadlines.
+# On a busy machine a single example can take long, so hypothesis must not fail it for its time.
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
 
@@ -46,14 +46,14 @@ def sandbox() -> Iterator[GraphSandbox]:
 
 @pytest.fixture
 def connected(sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> GraphSandbox:
-    """The same sandbox, behind the connection whatsapp_default."""
+    """The same sandbox, reached through the Airflow connection ``whatsapp_default``."""
     monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
     return sandbox
 
 
 @pytest.fixture(scope="session")
 def airflow_db() -> None:
-    """Airflow's database and DAG folder, made once for all tests that run a DAG."""
+    """Airflow's database and DAG folder, created once for all tests that run a DAG."""
     for name, folder in (("examples", PROJECT / "example_dags"), ("tests", PROJECT / "tests" / "dags")):
         shutil.copytree(folder, Path(_HOME, "dags", name))
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)

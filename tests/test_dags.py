@@ -1,4 +1,4 @@
-"""The operator in a real Airflow: every DAG here runs through dag.test() on SQLite."""
+"""Operator and sensor in a real Airflow: each test runs a DAG through ``dag.test()`` on SQLite."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOON = pendulum.datetime(2026, 11, 22, 12, tz="UTC")
 
 
 class Finished:
-    """What a run left behind."""
+    """The states and XComs of a DAG run that has ended."""
 
     def __init__(self, run: Any) -> None:
         self.state = str(run.state)
@@ -114,7 +114,7 @@ def test_mapped_over_businesses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def test_retried(connected: GraphSandbox, tmp_path: Path) -> None:
-    # A throttle that names no wait is left to the task's own retries at once.
+    # The operator does not wait for a rate limit that names no time: Airflow retries the task.
     connected.fail_next(Fault.too_many_requests().after(1))
     finished = run_dag("retried", conf={"folder": str(tmp_path)})
     assert finished.state == "success"
@@ -158,7 +158,7 @@ def test_no_secret_in_the_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_every_mode_of_the_sensor_gives_the_same(monkeypatch: pytest.MonkeyPatch, dag_id: str) -> None:
     with GraphSandbox(accounts=2) as sandbox:
         monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
-        # Not there at the first look, and a passing fault at the second.
+        # The third account is missing at the first look, and the second look meets a fault that passes.
         sandbox.fail_next(Fault.unavailable().after(1), Fault.account_added().after(1))
         finished = run_dag(dag_id)
         assert finished.state == "success"

@@ -49,13 +49,43 @@ def test_the_sandbox_needs_the_standard_library_only() -> None:
     assert not [module for module in modules if module.startswith("airflow_provider_whatsapp.graph")]
 
 
-def test_a_dag_file_loads_no_http_library() -> None:
+# What Airflow loads by itself on this version does not count.
+AIRFLOW = "import airflow.sdk, airflow.sdk.log, airflow.triggers.base"
+LIBRARIES = {"requests", "urllib3", "httpx", "httpcore", "pyarrow", "fsspec"}
+
+
+def test_a_dag_file_loads_no_library() -> None:
     modules = loaded_by(
-        "import airflow_provider_whatsapp.operators.whatsapp, airflow_provider_whatsapp.sensors.whatsapp",
-        after="import airflow.sdk, airflow.sdk.log, airflow.triggers.base",
+        "import airflow_provider_whatsapp.operators.whatsapp, airflow_provider_whatsapp.sensors.whatsapp, "
+        "airflow_provider_whatsapp.triggers.whatsapp",
+        after=AIRFLOW,
     )
     assert roots(modules) <= {"airflow_provider_whatsapp", "airflow", *sys.stdlib_module_names}
     assert not [module for module in modules if module.startswith("airflow_provider_whatsapp.transport.")]
+
+
+def test_reading_a_connection_loads_no_http_library() -> None:
+    code = """
+from airflow_provider_whatsapp.hooks._connection import parse_connection
+from airflow.sdk import Connection
+parse_connection(Connection(conn_id="x", conn_type="whatsapp", password="EAAx"))
+"""
+    assert not LIBRARIES & roots(loaded_by(code, after=f"{AIRFLOW}\nfrom airflow.sdk import Connection"))
+
+
+def test_a_task_loads_one_http_library(tmp_path: Path) -> None:
+    code = f"""
+import os
+from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
+from airflow_provider_whatsapp.sandbox import GraphSandbox
+with GraphSandbox(accounts=3) as sandbox:
+    os.environ["AIRFLOW_CONN_WHATSAPP_DEFAULT"] = sandbox.connection
+    os.environ["AIRFLOW_HOME"] = {str(tmp_path)!r}
+    assert len(WhatsAppHook().list_wabas()) == 3
+"""
+    loaded = LIBRARIES & roots(loaded_by(code, after=AIRFLOW))
+    assert "requests" in loaded
+    assert not loaded & {"httpx", "httpcore", "pyarrow", "fsspec"}
 
 
 def test_imports_go_one_way() -> None:
@@ -120,7 +150,7 @@ def test_airflow_finds_the_provider() -> None:
     manager = ProvidersManager()
     assert manager.providers["airflow-provider-whatsapp"].version == airflow_provider_whatsapp.__version__
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecated since 3.2, alone since before
+        warnings.simplefilter("ignore")  # deprecated in 3.2, but the only way in 3.1
         hook: Any = manager.hooks["whatsapp"]
     assert hook.hook_class_name == "airflow_provider_whatsapp.hooks.whatsapp.WhatsAppHook"
     assert hook.connection_testable
@@ -164,7 +194,7 @@ def test_the_form_of_airflow_3_1_is_that_of_the_declaration() -> None:
 
 
 def test_airflow_shows_the_form() -> None:
-    # In a fresh process, as the API server is: Airflow 3.1 looks at hooks with stand-ins for the form's library.
+    # In a process of its own, because Airflow 3.1 replaces wtforms by stand-ins in a process that has loaded the hooks.
     shown = run_python(
         "from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService as S\n"
         "form = next(meta for meta in S.hook_meta_data() if meta.connection_type == 'whatsapp')\n"

@@ -1,4 +1,4 @@
-"""Every fault, with every logger at its lowest level and Airflow's masking off: no secret shows anywhere."""
+"""No secret is shown anywhere, in any fault, with all loggers at their lowest level and Airflow's masking off."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ except ImportError:  # Airflow 3.1
     from airflow.exceptions import TaskDeferred  # type: ignore[attr-defined,no-redef]
 
 SECRET = "5ecre7" * 5
-# Beyond the limit, but not by more than it takes.
+# A little larger than the limit, because the default sizes would only take longer.
 FAULTS = {**Fault.catalogue(), "huge_body": Fault.huge_body(mib=20), "gzip_bomb": Fault.gzip_bomb(mib=20)}
 
 
 @pytest.fixture
 def proofs(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Every proof that was sent."""
+    """Fills up with every proof that is sent."""
     sent: set[str] = set()
     sign = Credentials.sign
 
@@ -138,7 +138,7 @@ def _serialized(dag: DAG) -> str:
 def test_the_filter_is_what_keeps_library_logs_clean(
     proofs: set[str], everything_logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The test above would see a leak: without the filter there is one."""
+    """Shows that the test above can fail: without the filter, a proof is logged."""
     for name in log_filter._LIBRARY_LOGGERS:
         monkeypatch.setattr(logging.getLogger(name), "filters", [])
     monkeypatch.setattr(log_filter._SecretsFilter, "add_credentials", lambda self, credentials: None)

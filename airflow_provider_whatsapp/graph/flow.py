@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 
 from airflow_provider_whatsapp.graph.arguments import is_path_segment
@@ -51,7 +52,8 @@ class GraphFlow:
     :param credentials: secrets that are taken out of every answer
     :param version: version of the Graph API that is asked for
     :param patience: how often and how long to try again
-    :param random: gives numbers from 0 to 1
+    :param random: gives random numbers from 0 to 1
+    :param now: gives the time in unix seconds
     :param answered_versions: other versions that have answered this client; each is warned about once
     """
 
@@ -62,12 +64,14 @@ class GraphFlow:
         version: str,
         patience: Patience,
         random: Callable[[], float],
+        now: Callable[[], float],
         answered_versions: set[str],
     ) -> None:
         self._credentials = credentials
         self._version = version
         self._patience = patience
         self._random = random
+        self._now = now
         self._answered_versions = answered_versions
         self._waited = 0.0
 
@@ -165,14 +169,14 @@ class GraphFlow:
         unreadable = None
         try:
             body = decompress(response)
-            payload = parse_json(body, mask=self._credentials.mask_for(body))
+            payload = parse_json(body, mask=self._credentials.mask_for(body, now=self._now()))
         except GraphError as error:
             payload, unreadable = None, error
         reported = find_error(
             response.status,
             payload,
             retry_after=parse_retry_after(response.headers),
-            redact=self._credentials.redact,
+            redact=partial(self._credentials.redact, now=self._now()),
         )
         # Errors by status come first: the body of an error page is seldom JSON, and "not JSON" would hide the reason.
         if reported is not None:

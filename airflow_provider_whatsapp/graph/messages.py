@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -18,6 +19,9 @@ from airflow_provider_whatsapp.graph.errors import GraphProtocolError, GraphTran
 MAX_BODY_BYTES = 16 * 1024 * 1024
 
 _MASK = "***"
+# Meta accepts a timed proof for five minutes. One proof is made a minute, so that there are few to be masked.
+_PROOF_PERIOD = 60
+_PERIODS_TO_MASK = 10
 # A shorter secret is not masked in rows, because it would be found in places where it is none.
 _SHORTEST_SECRET = 8
 # JSON can spell an ASCII letter as an escape, and a body can be UTF-16: a search for the secret's own bytes then
@@ -72,17 +76,25 @@ class Credentials:
     token: str = field(repr=False)
     app_secret: str | None = field(default=None, repr=False)
     timed_proof: bool = True
-    #: Everything that must not be shown, both as it is and percent-encoded.
-    secrets: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        # Computed once, because every line that an HTTP library logs is searched for these texts.
-        proof = self._proof_of(self.token) if self.app_secret else None
-        plain = [secret for secret in (self.token, self.app_secret, proof) if secret]
-        encoded = [quote(secret, safe="") for secret in plain]
-        object.__setattr__(self, "secrets", tuple(dict.fromkeys([*plain, *encoded])))
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Everything that must never be shown, both as it is and percent-encoded, but without timed proofs."""
+        return _spell_out((self.token, self.app_secret or "", self._proof_of(self.token)))
 
-    def sign(self, request: Request, *, now: int) -> tuple[dict[str, str], dict[str, str]]:
+    def secrets_at(self, now: float) -> tuple[str, ...]:
+        """Everything that must not be shown at a time: :attr:`secrets`, and the timed proofs that are or were valid.
+
+        :param now: the time in unix seconds
+        """
+        if self.app_secret is None or not self.timed_proof:
+            return self.secrets
+        latest = self._period(now)
+        # The next period too, because another thread may have signed a request since the time was read.
+        periods = range(latest - _PERIODS_TO_MASK * _PROOF_PERIOD, latest + 2 * _PROOF_PERIOD, _PROOF_PERIOD)
+        return (*self.secrets, *(self._timed_proof(begin) for begin in periods))
+
+    def sign(self, request: Request, *, now: float) -> tuple[dict[str, str], dict[str, str]]:
         """The query parameters and headers to send, with the token and its proof among them.
 
         :param request: what is sent
@@ -90,37 +102,68 @@ class Credentials:
         """
         params = dict(request.params)
         if self.app_secret is not None and self.timed_proof:
-            params["appsecret_time"] = str(now)
-            params["appsecret_proof"] = self._proof_of(f"{self.token}|{now}")
+            begin = self._period(now)
+            params["appsecret_time"] = str(begin)
+            params["appsecret_proof"] = self._timed_proof(begin)
         elif self.app_secret is not None:
             params["appsecret_proof"] = self._proof_of(self.token)
         if request.inspects_own_token:
             params["input_token"] = self.token
         return params, {"Authorization": f"Bearer {self.token}"}
 
-    def redact(self, text: str) -> str:
-        """The text without these secrets and without anything else that looks like a token."""
-        for secret in self.secrets:
+    def redact(self, text: str, *, now: float) -> str:
+        """The text without these secrets and without anything else that looks like a token.
+
+        :param now: the time in unix seconds
+        """
+        for secret in self.secrets_at(now):
             text = text.replace(secret, _MASK)
         return redact(text)
 
-    def mask_for(self, body: bytes) -> Callable[[str], str] | None:
+    def mask_for(self, body: bytes, *, now: float) -> Callable[[str], str] | None:
         """A function that masks these secrets in the texts of an answer, or None if the answer has none of them.
 
         A server can repeat the token in a row, and rows are stored in XCom and in objects.
 
         :param body: the decompressed answer
+        :param now: the time in unix seconds
         """
-        secrets = [secret for secret in self.secrets if len(secret) >= _SHORTEST_SECRET]
+        secrets = [secret for secret in self.secrets_at(now) if len(secret) >= _SHORTEST_SECRET]
         plain = body.replace(b"\\/", b"/")
         spellings = (spelling for secret in secrets for spelling in (secret, json.dumps(secret)[1:-1]))
         if not _OTHER_SPELLINGS.search(body) and not any(spelling.encode() in plain for spelling in spellings):
             return None
-        pattern = re.compile("|".join(map(re.escape, secrets)) or "(?!)")
-        return lambda text: pattern.sub(_MASK, text)
+
+        def mask(text: str) -> str:
+            # One replacement after the other: a regular expression of all secrets takes seconds for a long text.
+            for secret in secrets:
+                text = text.replace(secret, _MASK)
+            return text
+
+        return mask
+
+    def _timed_proof(self, begin: int) -> str:
+        return self._proof_of(f"{self.token}|{begin}")
 
     def _proof_of(self, message: str) -> str:
-        return hmac.new((self.app_secret or "").encode(), message.encode(), hashlib.sha256).hexdigest()
+        return "" if self.app_secret is None else _hmac(self.app_secret, message)
+
+    @staticmethod
+    def _period(now: float) -> int:
+        return int(now) // _PROOF_PERIOD * _PROOF_PERIOD
+
+
+# Cached, because every line that an HTTP library logs is searched for these texts.
+@lru_cache(maxsize=1024)
+def _hmac(secret: str, message: str) -> str:
+    return hmac.new(secret.encode(), message.encode(), hashlib.sha256).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _spell_out(secrets: tuple[str, ...]) -> tuple[str, ...]:
+    """The secrets that are not empty, each as it is and percent-encoded."""
+    plain = [secret for secret in secrets if secret]
+    return tuple(dict.fromkeys([*plain, *(quote(secret, safe="") for secret in plain)]))
 
 
 def redact(text: str) -> str:

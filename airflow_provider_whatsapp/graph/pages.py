@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,8 +21,14 @@ from airflow_provider_whatsapp.graph.usage import Usage
 
 #: How many pages without a new row may follow each other. Single empty pages are normal, also with a ``next``.
 MAX_BARREN_PAGES = 1000
+#: How many values one answer may hold, all nested ones included. A page of 100 accounts has some 3,000.
+MAX_VALUES = 500_000
 # A longer cursor would not fit into the address of the next request.
 _LONGEST_CURSOR = 8192
+# Longer than an address with the longest cursor, percent-encoded, and a long query.
+_LONGEST_ADDRESS = 64 * 1024
+# No number of the Graph API has more digits. Python takes quadratic time for the digits of an integer.
+_LONGEST_NUMBER = 400
 # Real answers are nested a few levels deep. Without a limit, an answer could exhaust the interpreter's stack.
 _MAX_DEPTH = 100
 # After a page had to be made smaller, a larger one is tried again after this many pages.
@@ -63,10 +70,22 @@ def parse_json(body: bytes, *, mask: Callable[[str], str] | None = None) -> Any:
 
     :param body: the decompressed answer
     :param mask: takes secrets out of a text, or None where there are none
-    :raises GraphProtocolError: if the body is not JSON
+    :raises GraphProtocolError: if the body is not JSON, has too many values or uses a key twice where that could lose
+        rows
     """
+    # Counted before parsing, because a value takes up to fifty times its bytes in memory, and the parser holds the
+    # whole process while it works. Commas and brackets within texts count too, so the number is an upper bound.
+    if sum(map(body.count, (b",", b":", b"[", b"{"))) > MAX_VALUES:
+        raise GraphProtocolError("the answer has too many values; ask for fewer fields or a smaller page_size")
     try:
-        value = json.loads(body, parse_constant=_reject_number, parse_float=_parse_float)
+        value = json.loads(
+            body,
+            parse_constant=_reject_number,
+            parse_float=_parse_float,
+            parse_int=_parse_int,
+            object_pairs_hook=_build_object,
+        )
+        _check_repeated_keys(value)
         return _normalize(value, mask)
     except ValueError:
         # Retryable, because a gateway cut the answer short or answered with an error page of its own.
@@ -99,7 +118,7 @@ def parse_page(payload: Any) -> RawPage:
         # Only the absence of `next` ends a listing: a page without rows can be followed by others, and the last page
         # has a `cursors.after` too.
         return RawPage(rows, None)
-    if not isinstance(following, str):
+    if not isinstance(following, str) or len(following) > _LONGEST_ADDRESS:
         raise GraphProtocolError("the answer's `paging.next` is not an address")
     return RawPage(rows, _find_cursor(paging, following))
 
@@ -141,6 +160,7 @@ class Listing:
         #: Whether there is another page to ask for.
         self.more = True
         self._query = query
+        self._asks_for_ids = any(field.key == "id" for field in query.fields)
         self._after: str | None = None
         self._cursors = _SeenCursors()
         self._ids = _SeenIds()
@@ -189,7 +209,7 @@ class Listing:
         id_ = row.get("id")
         if isinstance(id_, str) and id_:
             return self._ids.add(id_)
-        if id_ is not None or any(field.key == "id" for field in self._query.fields):
+        if id_ is not None or self._asks_for_ids:
             raise GraphProtocolError("a row of the answer has no usable `id`, so it cannot be told from others")
         return True
 
@@ -229,17 +249,17 @@ class _SeenCursors:
 
 
 class _SeenIds:
-    """Remembers the ids of a listing exactly, in some ten bytes an id.
+    """Remembers the ids of a listing exactly, in some twenty bytes an id.
 
-    A set of texts takes ten times as much, which would be most of a worker's memory after a million accounts. Meta's
-    ids are numbers below 2^64 and are kept as such; any other text is kept as it is.
+    A set of texts takes five times as much, which would be most of a worker's memory after a million accounts. Meta's
+    ids are numbers below 2^64, which are kept as such in many small arrays; any other text is kept as it is.
     """
 
-    # A prime number, because the ids of one app tend to have the same last digits.
-    _BUCKETS = 16381
+    _IDS_PER_ARRAY = 32
 
     def __init__(self) -> None:
-        self._buckets: dict[int, array[int]] = {}
+        self._arrays: list[array[int]] = [array("Q")]
+        self._count = 0
         self._others: set[str] = set()
 
     def add(self, id_: str) -> bool:
@@ -249,16 +269,57 @@ class _SeenIds:
             new = id_ not in self._others
             self._others.add(id_)
             return new
-        bucket = self._buckets.setdefault(number % self._BUCKETS, array("Q"))
-        if number in bucket:
+        ids = self._array_of(id_)
+        if number in ids:
             return False
-        bucket.append(number)
+        ids.append(number)
+        self._count += 1
+        if self._count > self._IDS_PER_ARRAY * len(self._arrays):
+            self._double()
         return True
+
+    def _array_of(self, id_: str) -> array[int]:
+        # By the hash of the text, which Python seeds anew in each process: a server could choose ids that all go to the
+        # same array if it knew to which array a number goes, and each search would then go through all of them.
+        return self._arrays[hash(id_) & (len(self._arrays) - 1)]
+
+    def _double(self) -> None:
+        before = self._arrays
+        self._arrays = [array("Q") for _ in range(2 * len(before))]
+        for ids in before:
+            for number in ids:
+                self._array_of(str(number)).append(number)
+
+
+class _ObjectWithRepeatedKey(dict[str, Any]):
+    """A JSON object in which a key occurs more than once; it has the last value of each key."""
+
+
+def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    return value if len(value) == len(pairs) else _ObjectWithRepeatedKey(value)
+
+
+def _check_repeated_keys(answer: Any) -> None:
+    """Make sure that no key occurs twice in the answer itself, in its ``paging`` or in a row.
+
+    JSON parsers keep the last of two values: ``{"data": [...], "data": []}`` would be a listing without rows.
+    """
+    if not isinstance(answer, dict):
+        return
+    rows = answer.get("data")
+    checked = [answer, answer.get("paging"), *(rows if isinstance(rows, list) else [])]
+    if any(isinstance(value, _ObjectWithRepeatedKey) for value in checked):
+        raise GraphProtocolError("a key occurs twice in the answer, so a part of it would be lost")
 
 
 def _normalize(value: Any, mask: Callable[[str], str] | None, key: str = "", depth: int = 0) -> Any:
     if isinstance(value, str):
-        return _normalize_text(value, mask)
+        text = _normalize_text(value, mask)
+        if key == "id" and text != value:
+            # Two ids that differ only in what was replaced would be taken for the same row.
+            raise GraphProtocolError("an `id` in the answer has characters or a secret that no id has")
+        return text
     if isinstance(value, dict):
         if depth >= _MAX_DEPTH:
             raise RecursionError
@@ -272,20 +333,25 @@ def _normalize(value: Any, mask: Callable[[str], str] | None, key: str = "", dep
     return value
 
 
+# JSON can spell a NUL and half of a surrogate pair (a name that was cut in the middle of an emoji), which databases and
+# files do not take. Both become the replacement character U+FFFD, as in most JSON readers.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
 def _normalize_text(value: str, mask: Callable[[str], str] | None) -> str:
-    # JSON can spell a NUL and half of a surrogate pair (a name that was cut in the middle of an emoji), which databases
-    # and files do not take. Both become the replacement character U+FFFD, as in most JSON readers.
-    if "\x00" in value:
-        value = value.replace("\x00", "\ufffd")
-    if not value.isascii():
-        value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if "\x00" in value or not value.isascii():
+        value = _UNSTORABLE.sub("\ufffd", value)
     return mask(value) if mask else value
 
 
 def _parse_float(text: str) -> float:
-    number = float(text)
+    number = float(text) if len(text) <= _LONGEST_NUMBER else math.inf
     return number if math.isfinite(number) else _reject_number(text)
 
 
-def _reject_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+def _parse_int(text: str) -> int:
+    return int(text) if len(text) <= _LONGEST_NUMBER else _reject_number(text)
+
+
+def _reject_number(text: str) -> NoReturn:
+    raise ValueError("not a number of JSON")

@@ -110,16 +110,6 @@ class Fault:
         faults: dict[str, Fault] = {name: getattr(cls, name)() for name in makers}
         return {name: one.times(_FOR_EVER) if one.nature == "fatal" else one for name, one in faults.items()}
 
-    def can_act_on(self, request: IncomingRequest) -> bool:
-        """Whether the fault can act on a request."""
-        fits = {
-            "any": True,
-            "edge": request.edge is not None,
-            "account edge": request.edge in ACCOUNT_EDGES,
-            "later page": request.edge is not None and "after" in request.params,
-        }
-        return fits[self.acts_on] and request.limit > self.above
-
     # Rate limits
 
     @staticmethod
@@ -345,3 +335,14 @@ class Fault:
         message = f"(#100) Tried accessing nonexisting field ({name}) on node type (WhatsAppBusinessAccount)"
         options = {"status": 400, "code": 100, "message": message}
         return Fault("nonexisting_field", "answer", effects.refuse, options, "fatal")
+
+
+def can_act_on(fault: Fault, request: IncomingRequest) -> bool:
+    """Whether a fault can act on a request."""
+    fits = {
+        "any": True,
+        "edge": request.edge is not None,
+        "account edge": request.edge in ACCOUNT_EDGES,
+        "later page": request.edge is not None and "after" in request.params,
+    }
+    return fits[fault.acts_on] and request.limit > fault.above

@@ -14,11 +14,11 @@ from typing import Any
 from .delivery import Delivery
 from .edges import RowSlice
 from .fault_effects import Exchange
-from .faults import Fault
+from .faults import Fault, can_act_on
 from .http_exchange import CLIENT_EDGE, OWNED_EDGE, Answer, ApiError, IncomingRequest
 from .http_server import HttpServer
 from .quota import REAL_HOUR, Quota, QuotaUse, throttle_error
-from .received_requests import ReceivedRequest
+from .received_requests import ReceivedRequest, record_request
 from .sample_accounts import Node
 from .simulated_api import ReadContext, SimulatedApi
 
@@ -224,7 +224,7 @@ class GraphSandbox:
             self._answer(exchange, fault, use)
             status = None if fault is not None and fault.breaks_connection else exchange.answer.status
             secrets = {self.token, self.app_secret or self.token}
-            self.requests.append(ReceivedRequest.masked(request, status, secrets))
+            self.requests.append(record_request(request, status, secrets))
 
         def send(delivery: Delivery) -> None:
             if fault is not None and fault.moment == "sending":
@@ -237,7 +237,7 @@ class GraphSandbox:
     def _take_fault(self, request: IncomingRequest) -> Fault | None:
         """The fault that acts on this request, if there is one."""
         fault = self._faults[0] if self._faults else None
-        if fault is None or (not fault.requests_before and not fault.can_act_on(request)):
+        if fault is None or (not fault.requests_before and not can_act_on(fault, request)):
             return None
         # The first one in the queue counts down the requests that are left to it.
         if fault.requests_before:

@@ -29,24 +29,26 @@ class ReceivedRequest:
     connection: int
     status: int | None
 
-    @classmethod
-    def masked(cls, request: IncomingRequest, status: int | None, secrets: Iterable[str]) -> ReceivedRequest:
-        """The record of a request.
 
-        :param secrets: the texts to mask wherever they appear; whatever looks like a token is masked anyway
-        """
-        secrets = set(secrets)
-        # A wrong token is masked too. Masking a very short one could make the record unreadable.
-        if request.token and len(request.token) >= 16:
-            secrets.add(request.token)
+def record_request(request: IncomingRequest, status: int | None, secrets: Iterable[str]) -> ReceivedRequest:
+    """The record of a request.
 
-        def mask(text: str) -> str:
-            for secret in secrets:
-                text = text.replace(secret, "***")
-            return _TOKEN.sub("***", text)
+    :param request: the request as it came in
+    :param status: HTTP status of the answer, or None when the connection was broken instead
+    :param secrets: the texts to mask wherever they appear; whatever looks like a token is masked anyway
+    """
+    secrets = set(secrets)
+    # A wrong token is masked too. Masking a very short one could make the record unreadable.
+    if request.token and len(request.token) >= 16:
+        secrets.add(request.token)
 
-        headers = {name: mask(value) for name, value in request.headers.items()}
-        if "authorization" in headers:
-            headers["authorization"] = headers["authorization"].partition(" ")[0] + " ***"
-        params = {name: "***" if name in _SECRET_PARAMS else mask(value) for name, value in request.params.items()}
-        return cls(request.method, mask(request.path), params, headers, request.connection, status)
+    def mask(text: str) -> str:
+        for secret in secrets:
+            text = text.replace(secret, "***")
+        return _TOKEN.sub("***", text)
+
+    headers = {name: mask(value) for name, value in request.headers.items()}
+    if "authorization" in headers:
+        headers["authorization"] = headers["authorization"].partition(" ")[0] + " ***"
+    params = {name: "***" if name in _SECRET_PARAMS else mask(value) for name, value in request.params.items()}
+    return ReceivedRequest(request.method, mask(request.path), params, headers, request.connection, status)

@@ -103,7 +103,7 @@ class Target:
         """Write the rows to the object; on any failure, what was there before stays.
 
         :param rows: are read once, one at a time
-        :param columns: first columns of a CSV; other keys that occur in rows follow them
+        :param columns: columns of a CSV; other keys of a row are left out of it
         :param before_publish: called with the number of rows before the object appears; may raise to prevent that
         :raises OSError: if the disk or the store failed
         """

@@ -126,7 +126,7 @@ class AsyncGraphClient(BaseClient):
             )
 
     async def _exchange(self, request: Request) -> Response:
-        params, headers = self._config.credentials.sign(request, now=int(clock.now()))
+        params, headers = self._config.credentials.sign(request, now=clock.now())
         async with self._http.stream("GET", self._config.url(request), params=params, headers=headers) as response:
             body = Body()
             async for chunk in response.aiter_raw(CHUNK_BYTES):

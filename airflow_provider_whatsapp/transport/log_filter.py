@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from airflow_provider_whatsapp.graph.messages import Credentials
+from airflow_provider_whatsapp.transport import clock
 
 _LIBRARY_LOGGERS = (
     "urllib3.connection",
@@ -54,7 +55,7 @@ class _SecretsFilter(logging.Filter):
 
     def _redact(self, text: str) -> str:
         for credentials in self._credentials:
-            text = credentials.redact(text)
+            text = credentials.redact(text, now=clock.now())
         return text
 
 

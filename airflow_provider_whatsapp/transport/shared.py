@@ -11,6 +11,7 @@ from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.flow import GraphFlow
 from airflow_provider_whatsapp.graph.messages import MAX_BODY_BYTES, too_large_error
 from airflow_provider_whatsapp.graph.retry import Patience
+from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.transport.log_filter import mask_in_library_logs
 
 #: The API does not need cookies, and a hostile server could use them to make every request larger.
@@ -43,6 +44,7 @@ class BaseClient:
             version=self._config.version,
             patience=self._patience,
             random=random.random,
+            now=clock.now,
             answered_versions=self._answered_versions,
         )
 

@@ -103,7 +103,7 @@ class GraphClient(BaseClient):
             )
 
     def _exchange(self, request: Request) -> Response:
-        params, headers = self._config.credentials.sign(request, now=int(clock.now()))
+        params, headers = self._config.credentials.sign(request, now=clock.now())
         with self._session.get(
             self._config.url(request),
             params=params,

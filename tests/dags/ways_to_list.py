@@ -1,4 +1,4 @@
-"""The operator in all the ways a DAG may use it; params come from the tests."""
+"""DAGs that use the list operator in different ways. The tests fill in the params."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sensor in all its modes; params come from the tests."""
+"""DAGs that use the sensor in each of its modes. The tests fill in the params."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ from airflow_provider_whatsapp.graph.messages import Credentials
 def judged(
     status: int, payload: Any, *, retry_after: timedelta | None = None, token: str = "EAAtoken"
 ) -> GraphError | None:
-    return find_error(status, payload, retry_after=retry_after, redact=Credentials(token).redact)
+    return find_error(status, payload, retry_after=retry_after, redact=partial(Credentials(token).redact, now=0))
 
 
 def envelope(code: object = 100, **more: object) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from airflow_provider_whatsapp.graph.query import NodeQuery, build_edge_query, b
 from airflow_provider_whatsapp.graph.retry import Patience
 
 TOKEN = "EAAtokentokentokentokentoken"
+NOW = 1_700_000_030.5
 EDGE = "1/client_whatsapp_business_accounts"
 Answer = Response | GraphError
 
@@ -33,12 +34,13 @@ def flow(patience: Patience | None = None, answered_versions: set[str] | None = 
         version="v26.0",
         patience=patience or Patience(),
         random=lambda: 1.0,
+        now=lambda: NOW,
         answered_versions=set() if answered_versions is None else answered_versions,
     )
 
 
 class Played:
-    """What a flow did with the answers it was given."""
+    """Runs a flow with the given answers and records what it did."""
 
     def __init__(self, steps: Any, answer: Callable[[Request], Answer]) -> None:
         self.requests: list[Request] = []

@@ -23,6 +23,7 @@ from airflow_provider_whatsapp.graph.messages import (
 
 TOKEN = "EAAJsecretTOKEN0123456789abcdef"
 SECRET = "0123456789abcdef0123456789abcdef"
+NOW = 1790000040
 
 
 def test_the_token_travels_in_the_header_only() -> None:
@@ -35,15 +36,27 @@ def test_every_request_carries_the_proof_when_there_is_an_app_secret() -> None:
     plain = hmac.new(SECRET.encode(), TOKEN.encode(), hashlib.sha256).hexdigest()
     params, _ = Credentials(TOKEN, SECRET, timed_proof=False).sign(Request("1/x"), now=1790000000)
     assert params == {"appsecret_proof": plain}
-    for now in (1790000000, 1790000300):
-        timed = hmac.new(SECRET.encode(), f"{TOKEN}|{now}".encode(), hashlib.sha256).hexdigest()
+    for now in (NOW, NOW + 0.5, NOW + 59, NOW + 300):
+        minute = NOW if now < NOW + 60 else NOW + 300
+        timed = hmac.new(SECRET.encode(), f"{TOKEN}|{minute}".encode(), hashlib.sha256).hexdigest()
         params, _ = Credentials(TOKEN, SECRET).sign(Request("1/x"), now=now)
-        assert params == {"appsecret_time": str(now), "appsecret_proof": timed}
+        assert params == {"appsecret_time": str(minute), "appsecret_proof": timed}
+
+
+@pytest.mark.parametrize("age", [-1, 0, 59, 299, 599])
+def test_a_timed_proof_is_masked_as_long_as_it_is_valid_and_longer(age: int) -> None:
+    credentials = Credentials(TOKEN, SECRET)
+    proof = credentials.sign(Request("1/x"), now=NOW)[0]["appsecret_proof"]
+    assert credentials.redact(f"<{proof}>", now=NOW + age) == "<***>"
+    mask = credentials.mask_for(f'{{"name":"{proof}"}}'.encode(), now=NOW + age)
+    assert mask is not None
+    assert mask(proof) == "***"
+    assert proof not in credentials.secrets
 
 
 def test_a_short_secret_does_not_mangle_rows() -> None:
-    assert Credentials("1", "id").mask_for(b'{"id":"1"}') is None
-    mask = Credentials("1").mask_for(b'{"id":"\\u0031"}')
+    assert Credentials("1", "id").mask_for(b'{"id":"1"}', now=NOW) is None
+    mask = Credentials("1").mask_for(b'{"id":"\\u0031"}', now=NOW)
     assert mask is not None
     assert mask("1") == "1"
 
@@ -60,13 +73,13 @@ def test_no_spelling_of_a_secret_passes(token: str) -> None:
     for spelling in spellings:
         for encoding in ("utf-8", "utf-16", "utf-32-le"):
             body = spelling.encode(encoding)
-            mask = Credentials(token).mask_for(body)
+            mask = Credentials(token).mask_for(body, now=NOW)
             assert mask is not None
             assert mask(json.loads(body)) == "***"
 
 
 def test_letters_beyond_ascii_cost_nothing() -> None:
-    assert Credentials(TOKEN, SECRET).mask_for(json.dumps({"name": "Ünïcode 東京 a/b"}).encode()) is None
+    assert Credentials(TOKEN, SECRET).mask_for(json.dumps({"name": "Ünïcode 東京 a/b"}).encode(), now=NOW) is None
 
 
 def test_only_a_request_about_the_token_names_it() -> None:
@@ -86,8 +99,8 @@ def test_secrets_are_in_no_repr() -> None:
 def test_no_token_survives_redaction(token: str, before: str, after: str) -> None:
     credentials = Credentials(token, SECRET)
     for secret in credentials.secrets:
-        assert secret not in credentials.redact(before + secret + after).replace("***", "")
-        mask = credentials.mask_for((before + secret + after).encode("utf-8", "replace"))
+        assert secret not in credentials.redact(before + secret + after, now=NOW).replace("***", "")
+        mask = credentials.mask_for((before + secret + after).encode("utf-8", "replace"), now=NOW)
         assert mask is not None
         assert secret not in mask(before + secret + after).replace("***", "")
 

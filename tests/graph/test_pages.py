@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -63,6 +64,51 @@ class TestParseJson:
             parse_json(b'{"a":' * depth + b"1" + b"}" * depth)
         assert not caught.value.retryable
         parse_json(b"[" * 100 + b"]" * 100)
+
+    @pytest.mark.parametrize(
+        "id_", ['"a\\u0000"', '"a\\ud83d"', '"xSECRETSECRETx"', '"\\u0000"'], ids=["nul", "half", "secret", "only nul"]
+    )
+    @pytest.mark.parametrize("answer", ['{{"data":[{{"id":{}}}]}}', '{{"id":"1","e":{{"data":[{{"id":{}}}]}}}}'])
+    def test_an_id_that_would_have_to_be_changed_is_an_error(self, id_: str, answer: str) -> None:
+        with pytest.raises(GraphProtocolError, match="`id` in the answer") as caught:
+            parse_json(answer.format(id_).encode(), mask=lambda text: text.replace("SECRETSECRET", "***"))
+        assert not caught.value.retryable
+        assert "SECRET" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b'{"data":[{"id":"1"}],"data":[]}',
+            b'{"data":[],"paging":{"next":"n"},"paging":{}}',
+            b'{"data":[],"paging":{"next":"n","next":null,"cursors":{"after":"a"}}}',
+            b'{"data":[{"id":"1"},{"id":"2","id":"1"}]}',
+            b'{"id":"1","name":"a","name":"b"}',
+        ],
+    )
+    def test_a_key_that_occurs_twice_is_an_error(self, body: bytes) -> None:
+        with pytest.raises(GraphProtocolError, match="a key occurs twice"):
+            parse_json(body)
+
+    def test_deeper_in_a_row_the_last_of_two_values_counts(self) -> None:
+        body = b'{"data":[{"id":"1","owner":{"name":"a","name":"b"}}]}'
+        assert parse_json(body) == {"data": [{"id": "1", "owner": {"name": "b"}}]}
+
+    @pytest.mark.parametrize("value", [b"[]", b"{}", b"1", b'{"a":1}', b'""', b'"a,:[{"'])
+    def test_an_answer_with_too_many_values_is_not_parsed(self, value: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*args: object, **kwargs: object) -> None:
+            raise AssertionError("parsed")
+
+        parse_json(b"[" + b",".join([value] * 50_000) + b"]")
+        monkeypatch.setattr(json, "loads", fail)
+        with pytest.raises(GraphProtocolError, match="too many values; ask for fewer fields") as caught:
+            parse_json(b"[" + b",".join([value] * 500_001) + b"]")
+        assert not caught.value.retryable
+
+    @pytest.mark.parametrize("number", [b"9" * 401, b"-" + b"9" * 400, b"1." + b"0" * 399, b"1e" + b"0" * 399])
+    def test_numbers_have_a_length_limit(self, number: bytes) -> None:
+        with pytest.raises(GraphProtocolError, match="not JSON"):
+            parse_json(number)
+        assert parse_json(number.replace(b"0", b"", 9).replace(b"9", b"", 9)) is not None
 
     @given(
         st.recursive(
@@ -144,6 +190,11 @@ class TestParsePage:
         with pytest.raises(GraphProtocolError, match=message) as caught:
             parse_page(payload)
         assert not caught.value.retryable
+
+    def test_a_next_address_that_no_listing_needs_is_not_parsed(self) -> None:
+        assert parse_page(page(next="https://x/?after=" + "a" * 8000)).after == "a" * 8000
+        with pytest.raises(GraphProtocolError, match="`paging.next`"):
+            parse_page(page(next="https://x/?after=" + "%41" * 30_000))
 
 
 class TestListing:
@@ -299,3 +350,22 @@ def test_ids_are_remembered_exactly(ids: list[str]) -> None:
 def test_numbers_are_remembered_exactly(numbers: list[int]) -> None:
     wanted = [{"id": str(number)} for number in dict.fromkeys(numbers)]
     assert listing().take(RawPage([{"id": str(number)} for number in numbers], None)).rows == wanted
+
+
+def test_the_cost_of_an_id_does_not_depend_on_the_ids() -> None:
+    def searched(ids: range) -> int:
+        """How many ids the longest search goes through."""
+        reading = listing()
+        reading.take(RawPage(rows(*ids), None))
+        return max(map(len, reading._ids._arrays))
+
+    # With a place that follows from the number alone, all multiples of the number of places share one.
+    for step in (1, 32, 1024, 16381, 2**20, 2**32):
+        assert searched(range(step, step * 20_001, step)) < 200
+
+
+def test_ids_take_little_memory() -> None:
+    seen = pages._SeenIds()
+    for number in range(100_000):
+        seen.add(str(10**16 + number))
+    assert sum(map(sys.getsizeof, seen._arrays)) < 30 * 100_000

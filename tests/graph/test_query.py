@@ -130,7 +130,7 @@ def test_a_reversed_pair_is_refused() -> None:
 def test_any_datetime_reads_as_its_iso_form_does(moment: datetime) -> None:
     offset = moment.utcoffset()
     if offset is not None and offset.total_seconds() % 60:
-        return  # ISO 8601 knows no seconds in an offset
+        return  # ISO 8601 has no seconds in an offset
     seconds = int(moment.replace(microsecond=0).timestamp())
     assert parse_time("created_after", moment) == seconds
     assert parse_time("created_after", moment.isoformat()) == seconds

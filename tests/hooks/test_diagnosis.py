@@ -1,4 +1,4 @@
-"""Testing a connection: each answer that a person wants, against the sandbox."""
+"""What "Test connection" says, for each thing that can be right or wrong with a connection."""
 
 from __future__ import annotations
 

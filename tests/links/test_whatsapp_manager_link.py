@@ -27,7 +27,7 @@ def test_to_the_business_of_the_connection_once_it_is_known(connected: GraphSand
     assert link_of(operator) == ""
     operator.execute({})
     assert link_of(operator) == f"{MANAGER}?business_id={connected.business_id}"
-    assert len(connected.requests) == 3  # none for the link
+    assert len(connected.requests) == 3  # the three pages; the link made no request
 
 
 def test_to_the_account_that_is_waited_for(connected: GraphSandbox) -> None:

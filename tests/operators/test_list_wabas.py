@@ -1,4 +1,4 @@
-"""The operator alone, against the sandbox; what Airflow makes of it is in test_dags.py."""
+"""The list operator against the sandbox. Tests that need a running Airflow are in test_dags.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sensor alone, against the sandbox; what Airflow makes of its modes is in test_dags.py."""
+"""The sensor against the sandbox. Tests that need a running Airflow are in test_dags.py."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class TestPoke:
         assert result.is_done
         wanted = [account["id"] for account in connected.accounts if account["ownership_type"] == "CLIENT_OWNED"]
         assert [row["id"] for row in result.xcom_value] == wanted
-        assert 100 < len(wanted) < 250  # on all pages
+        assert 100 < len(wanted) < 250  # on more than one page
 
     def test_it_stops_reading_when_all_ids_were_found(self, connected: GraphSandbox) -> None:
         ids = [connected.accounts[number]["id"] for number in (5, 120)]
@@ -215,7 +215,7 @@ class TestDeferrable:
             resume(sensor(deferrable=True, min_count=251), event)
         with pytest.raises(AirflowSkipException):
             resume(sensor(deferrable=True, min_count=251, soft_fail=True), event)
-        assert len(resume(sensor(deferrable=True), event)) == 250  # a last look
+        assert len(resume(sensor(deferrable=True), event)) == 250  # the worker looks once more
 
     def test_an_error(self, connected: GraphSandbox) -> None:
         event = {**met(), "status": "error", "error": "GraphTokenError", "message": "expired"}

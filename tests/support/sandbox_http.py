@@ -18,7 +18,7 @@ OWNED = "owned_whatsapp_business_accounts"
 
 @dataclass
 class Reply:
-    """An answer as it lay on the wire, unpacked when it was packed."""
+    """An answer of the sandbox, decompressed."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -53,7 +53,7 @@ def send(sandbox: GraphSandbox, path: str, *, method: str = "GET", body: str | N
 
 
 def get(sandbox: GraphSandbox, path: str, params: dict[str, Any] | None = None, **headers: str) -> Reply:
-    """Read with the right token, from v26.0 unless the path says otherwise."""
+    """Read a path with the right token; the version is v26.0 unless the path has one."""
     headers.setdefault("Authorization", f"Bearer {sandbox.token}")
     versioned = path if path.startswith("/") else f"/v26.0/{path}"
     return send(sandbox, versioned + (f"?{urlencode(params)}" if params else ""), **headers)
@@ -69,7 +69,7 @@ def ids(reply: Reply) -> list[str]:
 
 
 def walk(sandbox: GraphSandbox, *, edge: str = CLIENT, pages: int = 100, **params: Any) -> list[str]:
-    """Walk a listing as documented: until there is no ``next``, by ``cursors.after``."""
+    """Read all pages as Meta documents it: follow ``cursors.after`` until there is no ``next``."""
     found = []
     for _ in range(pages):
         reply = get(sandbox, f"{sandbox.business_id}/{edge}", params)
@@ -82,7 +82,7 @@ def walk(sandbox: GraphSandbox, *, edge: str = CLIENT, pages: int = 100, **param
 
 
 def on_the_wire(sandbox: GraphSandbox, **params: Any) -> tuple[bytes, bool]:
-    """Give every byte that comes, and whether a reset ended it."""
+    """All bytes that the sandbox sends, and whether a TCP reset ended the connection."""
     query = urlencode({"access_token": sandbox.token, **params})
     received = b""
     with socket.create_connection(address(sandbox), timeout=5) as wire:
@@ -96,7 +96,7 @@ def on_the_wire(sandbox: GraphSandbox, **params: Any) -> tuple[bytes, bool]:
 
 
 def on_the_wire_briefly(sandbox: GraphSandbox) -> None:
-    """Ask, read a little, leave."""
+    """Send a request, read the beginning of the answer, and close the connection."""
     with socket.create_connection(address(sandbox), timeout=5) as wire:
         query = f"access_token={sandbox.token}&limit=50"
         wire.sendall(f"GET /v26.0/{sandbox.business_id}/{CLIENT}?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())

@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps over every wait, so that hours of waiting take no time."""
+"""An event loop whose clock skips every wait, so that a test can wait for hours in no time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 _Result = TypeVar("_Result")
-# What is on its way over loopback arrives within that; only then nothing but a timer is waited for.
+# Bytes that are on their way over loopback arrive within this time. When none has come, the loop waits only for a
+# timer, and the clock can be moved on to it.
 _GRACE_SECONDS = 0.1
 
 
@@ -28,7 +29,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop that does not wait."""
+    """An event loop that moves its clock on instead of waiting for a timer."""
 
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
@@ -39,7 +40,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run_virtually(coroutine: Coroutine[Any, Any, _Result]) -> tuple[_Result, float]:
-    """What the coroutine returns, and how many seconds it took by its own clock."""
+    """Run the coroutine; give its result, and the seconds that it took on the loop's clock."""
     loop = VirtualLoop()
     try:
         started = loop.time()

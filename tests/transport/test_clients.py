@@ -1,4 +1,4 @@
-"""Both clients over real HTTP: every case runs through each of them."""
+"""Both clients over real HTTP. Every case runs through each of them."""
 
 from __future__ import annotations
 
@@ -157,8 +157,8 @@ def test_a_node_and_the_token(sandbox: GraphSandbox, driver: Driver) -> None:
     assert sandbox.requests[-1].params["input_token"] == "***"
 
 
-# What each fault of the sandbox must come to: None for the whole list, or the error. Faults that act once heal;
-# `waits` is how often the client has to wait for that.
+# What each fault of the sandbox must lead to. HEALED: the whole list after one wait. HARMLESS: the whole list without a
+# wait. CHANGING: every account that was there all the time. FATAL: this error.
 HEALED = {
     "server_error", "unknown_error", "unavailable", "transient_error", "error_on_200", "html_on_200", "empty_body", "half_json",
     "nan", "truncated_body", "cut_chunked", "cut_gzip", "reset", "reset_mid_reply", "closed", "error_not_an_object",
@@ -285,7 +285,7 @@ def test_a_reply_that_does_not_come_times_out(
 
 
 def test_a_reply_that_drips_times_out(sandbox: GraphSandbox, driver_class: Callable[[GraphConfig], Driver]) -> None:
-    # Each byte comes well within the timeout, the whole never does.
+    # Each single byte arrives within the timeout, but the whole answer does not.
     sandbox.fail_next(Fault.slow_drip(pause=0.05, drops=None))
     driver = driver_class(config_of(sandbox, timeout=0.4))
     started = time.monotonic()

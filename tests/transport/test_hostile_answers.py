@@ -1,4 +1,4 @@
-"""Answers no decent server gives, byte by byte: through both clients, in time, and always a GraphError."""
+"""Answers of hostile servers, byte by byte: both clients end in time, and always in a GraphError."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Act = Callable[[socket.socket], None]
 
 @contextmanager
 def server(act: Act) -> Iterator[int]:
-    """Answer each connection by the act, until the block ends."""
+    """Run a server within the block that calls ``act`` with each connection; gives its port."""
     listener = socket.create_server(("127.0.0.1", 0))
     stopped = threading.Event()
     threads = []
@@ -127,7 +127,7 @@ def test_an_answer_that_drips_ends_on_time(name: str, read: Callable[[GraphConfi
         started = time.monotonic()
         with pytest.raises(GraphTransportError, match="within 0.5 s"):
             read(config(port))
-        assert time.monotonic() - started < 3  # of the four seconds that it drips
+        assert time.monotonic() - started < 3  # the server goes on for four seconds
 
 
 def test_an_endless_answer_ends_early(read: Callable[[GraphConfig], list[Page]]) -> None:

@@ -1,4 +1,4 @@
-"""TLS and proxies, through both clients, with a certificate authority and a proxy of our own."""
+"""TLS and proxies through both clients, with a certificate authority and a proxy that the tests start."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TOKEN = "EAAJtoken0123456789abcdefghij"
 
 
 class Node(http.server.BaseHTTPRequestHandler):
-    """Answers every read with one node."""
+    """Answers every request with the same node."""
 
     protocol_version = "HTTP/1.1"
     tokens: ClassVar[list[str | None]] = []
@@ -45,11 +45,11 @@ class Node(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *args: object) -> None:
-        """Keep quiet."""
+        """Log nothing."""
 
 
 class Tunnel(http.server.BaseHTTPRequestHandler):
-    """A proxy that connects where it is told, and remembers what it saw."""
+    """A proxy for TLS connections that records what it was sent."""
 
     seen: ClassVar[list[str]] = []
 
@@ -68,7 +68,7 @@ class Tunnel(http.server.BaseHTTPRequestHandler):
                     ends[end].sendall(data)
 
     def log_message(self, *args: object) -> None:
-        """Keep quiet."""
+        """Log nothing."""
 
 
 @contextmanager
@@ -170,7 +170,7 @@ def test_a_folder_of_cas(read: Read, secure_port: int, authority: trustme.CA, tm
     folder = tmp_path / "cas"
     folder.mkdir()
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    # OpenSSL finds a CA in a folder by the hash of its subject.
+    # In a folder of CAs, OpenSSL looks for a file that is named after the hash of the CA's subject.
     hashed = subprocess.run(
         ["openssl", "x509", "-hash", "-noout", "-in", str(folder / "ca.pem")],  # noqa: S607  # a tool every CA's user has
         check=True,

@@ -1,4 +1,4 @@
-"""Many waits on one loop, in virtual time, against the sandbox."""
+"""Many waits on one event loop whose clock skips all waits, against the sandbox."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def test_it_looks_again_until_it_is_met(sandbox: GraphSandbox) -> None:
 def test_a_hundred_waits_cost_as_much_as_one(sandbox: GraphSandbox) -> None:
     async def one_after_another() -> None:
         async def wait(number: int) -> None:
-            await asyncio.sleep(number * 0.7)  # each begins at another time
+            await asyncio.sleep(number * 0.7)  # so that no two begin at the same time
             await wait_for(sandbox, waba_ids=["4242"])
 
         await asyncio.gather(*(wait(number) for number in range(100)), later(500, lambda: sandbox.accounts.append(NEW)))
 
     run_virtually(one_after_another())
-    # One reading of three pages a minute, for nine minutes.
+    # One reading of three pages a minute, for up to ten minutes.
     assert len(sandbox.requests) <= 10 * 3
     assert sandbox.connections <= 2
     assert nothing_left()
@@ -200,6 +200,22 @@ def test_a_throttle_holds_for_all_listings_of_the_app(sandbox: GraphSandbox) -> 
 
     _, seconds = run_virtually(run())
     assert seconds >= 60 + 7 * 60
+
+
+def test_a_throttle_is_forgotten_when_it_has_passed(sandbox: GraphSandbox) -> None:
+    # What is kept of it holds the token, which must not stay in memory after it was rotated.
+    sandbox.fail_next(Fault.throttle(minutes=7))
+
+    async def run() -> tuple[int, int]:
+        first = asyncio.create_task(wait_for(sandbox, waba_ids=["4242"]))
+        await asyncio.sleep(100)
+        first.cancel()
+        shared = SharedReadings.of_running_loop()
+        before = len(shared._throttled_until)
+        await asyncio.sleep(7 * 60)
+        return before, len(shared._throttled_until)
+
+    assert run_virtually(run())[0] == (1, 0)
 
 
 def test_a_throttle_that_names_no_time_is_not_hammered(sandbox: GraphSandbox) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +58,79 @@ def test_it_round_trips_through_json(sandbox: GraphSandbox) -> None:
     module, _, name = path.rpartition(".")
     again = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))
     assert again.serialize() == trigger.serialize()
+
+
+def stored_triggers() -> list[Path]:
+    """An example of what each release stored in Airflow's database while a task waited."""
+    return sorted(Path(__file__).with_name("stored").glob("*.json"))
+
+
+@pytest.mark.parametrize("stored", stored_triggers(), ids=lambda path: path.stem)
+def test_a_trigger_that_an_earlier_release_stored_still_works(
+    stored: Path, sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = json.loads(stored.read_text())
+    module, _, name = example["classpath"].rpartition(".")
+    trigger = getattr(importlib.import_module(module), name)(**example["kwargs"])
+    for group, values in example["kwargs"].items():
+        assert trigger.serialize()[1][group] == values
+    business_id, _, edge = trigger.query["path"].partition("/")
+    sandbox.businesses.append({"id": business_id, "name": "Waiting"})
+    sandbox.client_accounts_of(business_id).extend(
+        {"id": id_, "ownership_type": "CLIENT_OWNED", "owner_business_info": {"name": "Acme"}}
+        for id_ in trigger.condition["waba_ids"]
+    )
+    monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
+    trigger.clock["deadline"] = time.time() + 3600
+    event, _ = fired(trigger)
+    assert event["status"] == "met"
+    (request,) = sandbox.requests
+    assert (request.path.rpartition("/")[2], request.params["limit"]) == (edge, "50")
+    assert (request.params["sort"], request.params["fields"]) == (
+        "creation_time_descending",
+        "id,owner_business_info.as(owner){name}",
+    )
+
+
+def test_arguments_that_are_missing_take_their_defaults(connected: GraphSandbox) -> None:
+    path = f"{connected.business_id}/client_whatsapp_business_accounts"
+    trigger = WhatsAppWabasTrigger(query={"path": path}, pace={"poke_interval": 5.0, "of_a_later_release": 1})
+    _, arguments = trigger.serialize()
+    started = arguments["clock"]["started"]
+    assert arguments == {
+        "whatsapp_conn_id": "whatsapp_default",
+        "query": {"path": path},
+        "condition": {"waba_ids": None, "min_count": None, "where": None},
+        "pace": {"poke_interval": 5.0, "exponential_backoff": False, "max_wait": None},
+        "clock": {"started": started, "looked": started, "deadline": None, "not_before": 0.0},
+    }
+    assert started == pytest.approx(time.time(), abs=60)
+    event, seconds = fired(trigger)
+    assert event == {"status": "met", "started": started, "deadline": None}
+    assert 5 <= seconds < 10
+    assert connected.requests[0].params == {"limit": "100"}
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ({"path": "../me/accounts"}, "path: "),
+        ({"path": "1"}, "path: "),
+        ({}, "path: "),
+        ({"path": "1/x", "params": {"a": 1}}, "params: "),
+        ({"path": "1/x", "params": "a"}, "params: "),
+        ({"path": "1/x", "page_size": 0}, "page_size: "),
+        ({"path": "1/x", "max_items": -1}, "max_items: "),
+        ({"path": "1/x", "fields": "id,"}, "fields: "),
+    ],
+)
+def test_a_query_that_no_release_stored_is_an_error(
+    connected: GraphSandbox, query: dict[str, Any], message: str
+) -> None:
+    event, _ = fired(WhatsAppWabasTrigger(query=query))
+    assert (event["status"], event["error"]) == ("error", "ValueError")
+    assert event["message"].startswith(message)
+    assert connected.requests == []
 
 
 def test_no_secret_in_it(connected: GraphSandbox) -> None:
@@ -141,7 +215,7 @@ def test_a_throttle_that_the_worker_met_is_not_hammered(connected: GraphSandbox)
 def test_exponential_backoff(connected: GraphSandbox) -> None:
     fired(trigger_for(connected, exponential_backoff=True, condition={"waba_ids": ["4242"]}, timeout=3600))
     readings = len(connected.requests) // 3
-    assert 4 <= readings <= 7  # after 1, 2, 4, 8, 16, 32 minutes
+    assert 4 <= readings <= 7  # 1, 2, 4, 8, 16 and 32 minutes after the start
 
 
 @pytest.mark.parametrize("exponential", [True, False])
