@@ -55,7 +55,7 @@ import json
 from airflow.models.trigger import Trigger
 from airflow.utils.session import create_session
 with create_session() as session:
-    print(json.dumps({trigger.id: trigger.kwargs["deadline"] for trigger in session.query(Trigger)}))
+    print(json.dumps({trigger.id: trigger.kwargs["clock"]["deadline"] for trigger in session.query(Trigger)}))
 """
 
 
