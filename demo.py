@@ -30,7 +30,7 @@ COLUMNS = ("id", "name", "country", "ownership_type", "account_review_status")
 def main() -> None:
     """Run the DAG and show what it exported."""
     with tempfile.TemporaryDirectory(prefix="airflow-whatsapp-demo-") as home, connection():
-        # Airflow reads its settings when it is first imported.
+        # Set these before Airflow is imported, because it reads its settings then.
         os.environ.update(
             AIRFLOW_HOME=home,
             AIRFLOW__CORE__LOAD_EXAMPLES="False",

@@ -1,4 +1,4 @@
-"""What can be run here: ``python3 -m nox -s demo``, ``tests``, ``lint``, ``types``; ``-l`` lists the rest."""
+"""The commands of this project. ``python3 -m nox -l`` lists them, and ``python3 -m nox -s tests`` runs one."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ PINS = ("-c", "constraints.txt")
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """List a business's client accounts into an object: the sandbox's, or those of ``whatsapp_default``."""
+    """List accounts in a real Airflow: those of the connection ``whatsapp_default``, or those of a sandbox."""
     session.install(*PINS, "-e", ".")
     session.run("python", "demo.py", *session.posargs)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests; ``graph/`` must be covered to the last branch."""
+    """Run the tests. ``graph/`` must have full branch coverage."""
     session.install(*PINS, "-e", ".", "--group", "tests")
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
     if not session.posargs:
@@ -31,7 +31,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and the traps that the linter knows."""
+    """Run the linter and check the format."""
     session.install(*PINS, "--group", "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -39,7 +39,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types, strictly."""
+    """Check the types with ``mypy --strict``."""
     session.install(*PINS, "-e", ".", "--group", "types")
     session.run("mypy")
 
@@ -47,8 +47,9 @@ def types(session: nox.Session) -> None:
 @nox.session(python=["3.10", "3.13"])
 @nox.parametrize("airflow", ["3.1", "3.2", "3.3"])
 def matrix(session: nox.Session, airflow: str) -> None:
-    """Run the tests on each Airflow that the package supports, with its oldest and newest Python."""
-    # An older Airflow does not bound the libraries that it came with, and today's break it: take those of its day.
+    """Run the tests on each supported version of Airflow with the oldest and the newest Python."""
+    # An older Airflow does not limit the versions of its dependencies, and today's versions break it. Install the
+    # versions of its time.
     as_of = () if airflow == "3.3" else ("--exclude-newer", "2026-07-10")
     session.install(*as_of, f"apache-airflow=={airflow}.*")
     session.install("-e", ".", "--group", "tests")
@@ -64,21 +65,21 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def standalone(session: nox.Session) -> None:
-    """Defer in a real Airflow, and kill its triggerer meanwhile; takes some minutes."""
+    """Run deferred sensors in ``airflow standalone`` and kill its triggerer. This takes some minutes."""
     session.install(*PINS, "-e", ".")
     session.run("python", "e2e/deferral.py", *session.posargs)
 
 
 @nox.session
 def form(session: nox.Session) -> None:
-    """Fill in and test the connection form with a headless Chromium, which must be installed."""
+    """Fill in and test the connection form with Chromium, which must be installed."""
     session.install(*PINS, "-e", ".", "--group", "form")
     session.run("python", "e2e/connection_form.py", *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure, side by side in one run."""
+    """Run the benchmarks."""
     session.install(*PINS, "-e", ".")
     session.run("python", "benchmarks/many_waits.py", *session.posargs)
 

@@ -1,12 +1,14 @@
-"""A thousand waits on one event loop: what the shared readings save, and whether they hold the loop.
+"""Measures what a thousand triggers on one event loop cost, with and without shared readings.
 
-* A: all wait on the same listing, each for another account of it
-* B: each waits on a listing of its own; ten requests are under way at once, so a round outlasts the interval
-* C: as A and as B, but each polls by itself over a client of its own, the obvious design; fewer waits, costs per wait
+* A: All triggers wait on the same listing, each for a different account.
+* B: Each trigger waits on a different listing. Ten requests run at once, so reading all listings takes longer than the
+  interval.
+* C: As A and as B, but each trigger polls with its own client, which is the obvious design. There are fewer triggers,
+  and the costs are compared per trigger.
 
-What they wait for appears after some three readings. Each case has a fresh process with one loop, and its sandbox
-another. What Airflow holds is first taken out of garbage collection: a full one stalls any triggerer for 0.2 s, whoever
-causes it. Exits with 1 when not all waits end as they should.
+The accounts appear after about three readings. Each case runs in a new process with one event loop, and its sandbox
+runs in another process. Airflow's objects are excluded from garbage collection first, because a full collection stalls any
+triggerer for 0.2 s. The command exits with 1 if a wait does not end as it should.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ INTERVAL = 2.0
 APPEAR_AFTER = 3.5 * INTERVAL
 LONGEST_CASE = 40.0
 TICK = 0.005
-# Counting tasks takes a millisecond itself, so not at each tick.
+# Counting tasks takes a millisecond, which would distort the measurement if it were done at each tick.
 TICKS_BETWEEN_COUNTS = 50
 ACCOUNTS_BEFORE = 25
 SPAWN = multiprocessing.get_context("spawn")
@@ -44,7 +46,13 @@ SPAWN = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True)
 class Case:
-    """So many waits, on one listing or each on its own, over the shared readings or each over its own client."""
+    """One case to measure.
+
+    :param waits: number of triggers
+    :param latency: seconds that each answer takes
+    :param one_listing: whether all triggers wait on the same listing
+    :param own_clients: whether each trigger polls with its own client instead of the shared readings
+    """
 
     name: str
     waits: int
@@ -55,7 +63,7 @@ class Case:
 
 @dataclass
 class Loop:
-    """What a ticker saw of the loop."""
+    """How late the ticks of an event loop were in seconds, and the largest number of its tasks."""
 
     lateness: list[float] = field(default_factory=list)
     tasks: int = 0
@@ -68,7 +76,7 @@ class Loop:
 
 @dataclass(frozen=True)
 class Result:
-    """What a case cost."""
+    """The costs of a case; ``memory`` in MiB, ``first`` the event loop during the first trigger of the process."""
 
     case: Case
     met: int
@@ -81,11 +89,11 @@ class Result:
 
     @property
     def calls_per_wait(self) -> float:
-        """Calls of the API for one wait in one interval."""
+        """Calls of the API per wait and interval."""
         return self.calls / self.case.waits / (self.seconds / INTERVAL)
 
     def as_parts_of(self, other: Result) -> list[str]:
-        """Calls, connections and memory a wait and the worst stall, as parts of the other's."""
+        """Calls, connections and memory per wait, and the worst stall, each divided by that of another result."""
         ours, theirs = (
             (r.calls_per_wait, r.connections / r.case.waits, r.memory / r.case.waits, r.loop.worst)
             for r in (self, other)
@@ -94,7 +102,7 @@ class Result:
 
 
 def main() -> None:
-    """Run the cases one after the other and print what they cost."""
+    """Run the cases one after the other and print their costs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--triggers", type=int, default=1000, help="waits in A and B (default: %(default)s)")
     parser.add_argument("--alone", type=int, default=100, help="waits in each C (default: %(default)s)")
@@ -108,16 +116,16 @@ def main() -> None:
         Case("C as B", few, latency, one_listing=False, own_clients=True),
     ]
     with tempfile.TemporaryDirectory(prefix="airflow-whatsapp-benchmark-") as home:
-        # Airflow reads its settings when it is first imported, which only the processes of the cases do.
+        # Airflow reads its settings when it is first imported. Only the processes of the cases import it.
         os.environ.update(AIRFLOW_HOME=home, AIRFLOW__CORE__LOAD_EXAMPLES="False")
         results = [in_a_process_of_its_own(case) for case in cases]
     show(results)
     if any(result.met < result.case.waits for result in results):
-        sys.exit("Not all waits ended as they should.")
+        sys.exit("Some waits did not end as they should.")
 
 
 def in_a_process_of_its_own(case: Case) -> Result:
-    """The result of the case, whose memory and first imports are not those of another."""
+    """The result of the case, measured in a new process so that cases do not share memory and imports."""
     print(f"{case.name}: {case.waits} waits ...", file=sys.stderr, flush=True)
     with ProcessPoolExecutor(1, mp_context=SPAWN) as executor:
         return executor.submit(run, case).result()
@@ -136,7 +144,7 @@ def run(case: Case) -> Result:
 
 
 def serve(case: Case, control: Connection) -> None:
-    """Serve accounts that appear when told to, and answer each order with the calls and connections so far."""
+    """Serve accounts that appear on order, and answer each order with the number of calls and connections so far."""
     with GraphSandbox(accounts=ACCOUNTS_BEFORE + case.waits, latency=case.latency) as sandbox:
         accounts = sandbox.accounts
         late = accounts[ACCOUNTS_BEFORE:]
@@ -158,8 +166,8 @@ def serve(case: Case, control: Connection) -> None:
 
 
 async def measure(case: Case, control: Connection, ids: list[str]) -> Result:
-    """Start the waits as the triggerer does, each a turn of the loop after the other, and see them through."""
-    # The triggerer has imported Airflow long before; what remains is what the first trigger of a process imports.
+    """Start the waits as the triggerer does, one per turn of the event loop, and wait for all of them."""
+    # A triggerer has imported Airflow already, so only the imports of the first trigger are to be measured.
     importlib.import_module("airflow_provider_whatsapp.triggers.whatsapp")
     take_out_of_collection()
     async with watched_loop() as first:
@@ -180,13 +188,13 @@ async def measure(case: Case, control: Connection, ids: list[str]) -> Result:
 
 
 def take_out_of_collection() -> None:
-    """Let the garbage collector look no more at what there is so far."""
+    """Exclude all present objects from garbage collection."""
     gc.collect()
     gc.freeze()
 
 
 def wait_for(case: Case, business_id: str, waba_id: str) -> Coroutine[Any, Any, bool]:
-    """One wait of the case; whether its condition was met."""
+    """One wait of the case, which returns whether its condition was met."""
     path = f"{business_id}/client_whatsapp_business_accounts" if case.one_listing else f"{waba_id}/phone_numbers"
     wanted = [waba_id] if case.one_listing else None
     return polls_alone(path, wanted) if case.own_clients else fires(path, wanted, interval=INTERVAL)
@@ -206,7 +214,7 @@ async def fires(path: str, waba_ids: list[str] | None, interval: float) -> bool:
 
 
 async def polls_alone(path: str, waba_ids: list[str] | None) -> bool:
-    """Whether the condition is met in time, asked over a client of one's own."""
+    """Whether the condition is met in time, polled with a separate client."""
     from airflow_provider_whatsapp.graph.condition import Tally, build_condition
     from airflow_provider_whatsapp.graph.query import build_edge_query
     from airflow_provider_whatsapp.hooks._connection import aload_connection
@@ -229,7 +237,7 @@ async def polls_alone(path: str, waba_ids: list[str] | None) -> bool:
 
 @asynccontextmanager
 async def watched_loop() -> AsyncIterator[Loop]:
-    """What a ticker sees of the loop during the block."""
+    """Measure the event loop during the block."""
     seen = Loop()
     ticker = asyncio.create_task(tick(seen))
     await asyncio.sleep(4 * TICK)
@@ -239,7 +247,7 @@ async def watched_loop() -> AsyncIterator[Loop]:
 
 
 async def tick(seen: Loop) -> None:
-    """Note how late each tick comes and, now and then, how many tasks there are."""
+    """Record how late each tick is and, at some of them, the number of tasks."""
     while True:
         if len(seen.lateness) % TICKS_BETWEEN_COUNTS == 0:
             seen.tasks = max(seen.tasks, len(asyncio.all_tasks()))
@@ -249,32 +257,32 @@ async def tick(seen: Loop) -> None:
 
 
 def asked(control: Connection, order: str) -> tuple[int, int]:
-    """Calls and connections of the sandbox when it got the order."""
+    """Number of calls and connections of the sandbox at the time of the order."""
     control.send(order)
     calls, connections = control.recv()
     return calls, connections
 
 
 def peak_memory() -> int:
-    """The most bytes this process ever had in memory."""
+    """The largest memory size of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def show(results: list[Result]) -> None:
-    """Print the cases side by side, and A and B as parts of what their C costs."""
+    """Print the cases side by side, and the costs of A and B divided by those of their C."""
     line("", [r.case.name for r in results])
     line("waits", [f"{r.case.waits}" for r in results])
     line("of these met", [f"{r.met}" for r in results])
     line("seconds to the last event", [f"{r.seconds:.1f}" for r in results])
     line("calls of the API", [f"{r.calls}" for r in results])
-    line("calls a wait and interval", [f"{r.calls_per_wait:.4f}" for r in results])
+    line("calls per wait, interval", [f"{r.calls_per_wait:.4f}" for r in results])
     line("TCP connections", [f"{r.connections}" for r in results])
     line("worst stall, ms", [f"{r.loop.worst:.1f}" for r in results])
     line("99th percentile, ms", [f"{statistics.quantiles(r.loop.lateness, n=100)[98] * 1e3:.1f}" for r in results])
     line("first trigger's stall, ms", [f"{r.first.worst:.1f}" for r in results])
     line("most tasks", [f"{r.loop.tasks}" for r in results])
     line("memory growth, MiB", [f"{r.memory:.1f}" for r in results])
-    print(f"\nAn interval is {INTERVAL:g} s. In parts of C, scaled to as many waits except for the stall:")
+    print(f"\nAn interval is {INTERVAL:g} s. Costs per wait (the stall: of the loop) divided by those of C:")
     line("", ["calls", "conn.", "memory", "stall"])
     line("A/C", results[0].as_parts_of(results[2]))
     line("B/C", results[1].as_parts_of(results[3]))

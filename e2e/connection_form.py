@@ -1,7 +1,7 @@
-"""The connection in a real Airflow's web pages: form, masking, Test button and the link of a task.
+"""Checks the connection form, its masking, its Test button and the link of a task in the web pages of a real Airflow.
 
-Run it with the Python of an Airflow (3.3 or later), this package and playwright; Chromium is taken from
-``$CHROMIUM`` or the path. It leaves nothing behind but the picture of the form.
+It needs Airflow 3.3 or later, playwright and Chromium, which it looks for in ``$CHROMIUM`` and on the ``PATH``. It
+saves a picture of the form for the documentation, and removes everything else that it creates.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ CHROMIUM_ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-# Of each input: its name, type, placeholder, and the label that a person sees beside it.
+# Returns the type, the placeholder and the visible label of each input, by its name.
 READ_INPUTS = """form => Object.fromEntries([...form.querySelectorAll("[name]")].map(input => [input.name, {
     type: input.type,
     placeholder: input.placeholder,
@@ -61,7 +61,7 @@ READ_INPUTS = """form => Object.fromEntries([...form.querySelectorAll("[name]")]
 
 
 class Airflow:
-    """A throw-away Airflow: its settings, its web server and its REST API."""
+    """A temporary Airflow: its settings, its web server and its REST API."""
 
     def __init__(self, home: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -86,7 +86,7 @@ class Airflow:
         (home / "dags" / "linked.py").write_text(DAG_FILE, encoding="utf-8")
 
     def run(self, *arguments: str) -> str:
-        """What one command of Airflow prints."""
+        """The output of a command of Airflow."""
         command = [sys.executable, "-m", "airflow", *arguments]
         done = subprocess.run(command, cwd=self.home, env=self.env, capture_output=True, text=True, timeout=120)  # noqa: S603  # our own interpreter
         printed = done.stdout + done.stderr
@@ -95,7 +95,7 @@ class Airflow:
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Serve the web pages and the REST API meanwhile; every process of the server has ended afterwards."""
+        """Serve the web pages and the REST API within the block. All processes of the server end with it."""
         with (self.home / "api.log").open("ab") as output:
             server = subprocess.Popen(
                 [sys.executable, "-m", "airflow", "api-server"],
@@ -126,7 +126,7 @@ class Airflow:
 
 
 def main() -> None:
-    """Run the check; exits with a message unless all of it holds."""
+    """Run the check, and exit with a message if it fails."""
     signal.signal(signal.SIGALRM, lambda *_: sys.exit(f"FAILED: not done after {TIME_LIMIT} s"))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("Terminated."))
     signal.alarm(TIME_LIMIT)
@@ -146,12 +146,12 @@ def main() -> None:
         for path in files:
             check_no_secret(path.read_bytes().decode("latin-1"), sandbox)
         say(f"no secret is in any of Airflow's {len(files)} files, nor in what the task logged")
-    say("All holds")
+    say("The check has passed")
 
 
 @contextmanager
 def browsing(airflow: Airflow) -> Iterator[Page]:
-    """A page of a headless Chromium that knows nothing yet."""
+    """A page of a headless Chromium with a new profile."""
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
@@ -167,7 +167,7 @@ def browsing(airflow: Airflow) -> Iterator[Page]:
 
 
 def check_form(page: Page, airflow: Airflow, sandbox: GraphSandbox) -> None:
-    """Add a connection: the form has what the provider declares, and nothing that it hides."""
+    """Add a connection, and check that the form has the declared fields and none that are hidden."""
     page.goto(f"{airflow.url}/connections")
     page.get_by_role("button", name="Add Connection").click()
     form = page.get_by_role("dialog")
@@ -197,7 +197,7 @@ def check_form(page: Page, airflow: Airflow, sandbox: GraphSandbox) -> None:
 
 
 def check_masking(page: Page, airflow: Airflow, sandbox: GraphSandbox) -> None:
-    """Look for the secrets where the connection is shown again."""
+    """Check that the saved connection shows no secret."""
     form = reopen(page, airflow)
     for section in ("Standard Fields", "Extra Fields JSON", "Extra Fields"):
         show(form, section)
@@ -214,9 +214,10 @@ def check_masking(page: Page, airflow: Airflow, sandbox: GraphSandbox) -> None:
 
 
 def check_test_button(page: Page, airflow: Airflow, sandbox: GraphSandbox) -> None:
-    """Press Test while all is well, and with everything that is commonly wrong."""
+    """Press Test on a correct connection, and on connections with common mistakes."""
     if click_test(page, airflow).status == 400:
-        # Until https://github.com/apache/airflow/pull/73298 the button sends port 0 for none, which is "another host".
+        # Before https://github.com/apache/airflow/pull/73298, the button sends port 0 if the connection has no port.
+        # Airflow then takes the connection for one to another host and refuses to test it.
         say("this Airflow's Test button refuses connections without a port: port 0 is put into this one")
         port = {"connection_id": CONN_ID, "conn_type": FORM["connection-type"], "port": 0}
         airflow.call("PATCH", f"/api/v2/connections/{CONN_ID}?update_mask=port", port)
@@ -239,7 +240,7 @@ def check_test_button(page: Page, airflow: Airflow, sandbox: GraphSandbox) -> No
 
 
 def check_link(page: Page, airflow: Airflow, sandbox: GraphSandbox) -> None:
-    """Run a task over the connection; it leads to the business it listed."""
+    """Run a task over the connection, and check that its page links to the business that it listed."""
     check_no_secret(airflow.run("dags", "test", "linked"), sandbox)
     run = airflow.call("GET", "/api/v2/dags/linked/dagRuns")["dag_runs"][0]["dag_run_id"]
     links = airflow.call("GET", f"/api/v2/dags/linked/dagRuns/{run}/taskInstances/accounts/links")["extra_links"]
@@ -250,7 +251,7 @@ def check_link(page: Page, airflow: Airflow, sandbox: GraphSandbox) -> None:
 
 
 def click_test(page: Page, airflow: Airflow) -> Response:
-    """What Airflow answers to the Test button in the list."""
+    """Airflow's answer to the Test button in the list of connections."""
     page.goto(f"{airflow.url}/connections")
     with page.expect_response("**/api/v2/connections/test") as answer:
         row_of(page).get_by_role("button", name="Test Connection").click()
@@ -258,7 +259,7 @@ def click_test(page: Page, airflow: Airflow) -> Response:
 
 
 def press_test(page: Page, airflow: Airflow, sandbox: GraphSandbox, ok: bool, *words: str) -> None:
-    """Press Test: the message that appears has these words and no secret."""
+    """Press Test, and check that the message has these words and no secret."""
     answer = click_test(page, airflow)
     check(answer.ok, f"the test is refused: {answer.text()}")
     told = answer.json()
@@ -288,7 +289,7 @@ def edit(page: Page, airflow: Airflow, **values: str) -> None:
 
 
 def fill(form: Locator, **values: str) -> None:
-    """Type into fields of the form, whose sections open one at a time."""
+    """Type into fields of the form. Only one of its sections can be open at a time."""
     for name, value in values.items():
         is_extra = name in FORM["conn-fields"]
         show(form, "Extra Fields" if is_extra else "Standard Fields")
@@ -304,7 +305,7 @@ def show(form: Locator, section: str) -> None:
 
 
 def picture(page: Page, form: Locator) -> None:
-    """Picture the form with the section that is open, on a page that is tall enough."""
+    """Save a picture of the form with its open section, on a page that is tall enough for it."""
     height = int(form.evaluate("form => form.scrollHeight")) + 2 * 64
     page.set_viewport_size({"width": SIZE["width"], "height": height})
     form.get_by_role("heading", name="Add Connection").click()
@@ -320,14 +321,14 @@ def row_of(page: Page) -> Locator:
 
 
 def check_no_secret(text: str, sandbox: GraphSandbox) -> None:
-    """Raise if the text has a secret in it."""
+    """Raise an error if the text contains a secret."""
     secrets = {"token": (sandbox.token, WRONG_TOKEN), "app secret": (APP_SECRET, WRONG_APP_SECRET)}
     shown = [name for name, texts in secrets.items() if any(secret in text for secret in texts)]
     check(not shown, f"{' and '.join(shown)} in a text of {len(text)} characters")
 
 
 def check(is_so: bool, otherwise: str) -> None:
-    """End with a message unless it is so."""
+    """Exit with the message if the condition does not hold."""
     if not is_so:
         sys.exit(f"FAILED: {otherwise}")
 

@@ -1,7 +1,7 @@
-"""Shows in a real triggerer that waits share their readings and outlive a triggerer that is killed.
+"""Checks in a real triggerer that deferred sensors share their readings and survive the end of the triggerer.
 
-Starts ``airflow standalone`` on SQLite in a throw-away folder, against a sandbox of its own; needs nothing but
-loopback. Linux only: processes are found in ``/proc``.
+It starts ``airflow standalone`` on SQLite in a temporary folder, against its own sandbox. It needs no network beyond
+loopback. It runs on Linux only, because it finds processes in ``/proc``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def deferral():
 
 deferral()
 """
-# Airflow's own model decrypts what the REST API does not show.
+# The REST API does not show the arguments of triggers, and the database holds them encrypted. Airflow's model decrypts
+# them.
 PRINT_DEADLINES = """
 import json
 from airflow.models.trigger import Trigger
@@ -60,11 +61,11 @@ with create_session() as session:
 
 
 class CheckFailedError(Exception):
-    """Something is not as it must be."""
+    """An expectation does not hold."""
 
 
 class Airflow:
-    """A throw-away Airflow: its settings, its processes and its REST API."""
+    """A temporary Airflow: its settings, its processes and its REST API."""
 
     def __init__(self, home: Path, connection: str) -> None:
         api, trigger_logs, worker_logs = free_ports(3)
@@ -86,7 +87,7 @@ class Airflow:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_logs),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
-            # So soon another triggerer takes over from one that was killed.
+            # Seconds until another triggerer takes over from one that was killed.
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
         }
         self._headers = {"Content-Type": "application/json"}
@@ -95,7 +96,7 @@ class Airflow:
         (home / "dags" / "deferral.py").write_text(DAG_FILE, encoding="utf-8")
 
     def start(self, component: str) -> None:
-        """Start ``airflow <component>`` in a session of its own."""
+        """Start ``airflow <component>`` in a new session."""
         command = [sys.executable, "-m", "airflow", component]
         with self.output.open("ab") as output:
             subprocess.Popen(  # noqa: S603  # our own interpreter
@@ -110,16 +111,16 @@ class Airflow:
             return json.load(answer)
 
     def log_in(self) -> None:
-        """Take a token of the REST API for the calls that follow."""
+        """Get a token of the REST API for the calls that follow."""
         self._headers["Authorization"] = f"Bearer {self.call('GET', '/auth/token')['access_token']}"
 
     def is_healthy(self) -> bool:
-        """Whether every component reports in."""
+        """Whether every component reports that it is healthy."""
         health = self.call("GET", "/api/v2/monitor/health")
         return all(health[name]["status"] == "healthy" for name in ("scheduler", "triggerer", "dag_processor"))
 
     def unpause(self) -> bool:
-        """Let the DAG run; an error until its file has been parsed."""
+        """Unpause the DAG. The API answers an error until the DAG file has been parsed."""
         return self.call("PATCH", DAG, {"is_paused": False})["is_paused"] is False
 
     def all_deferred(self) -> bool:
@@ -128,15 +129,15 @@ class Airflow:
         return all_are("deferred", [task["state"] for task in tasks if task["task_id"] == "shared"])
 
     def all_succeeded(self) -> bool:
-        """Whether every run is a success."""
+        """Whether every run has succeeded."""
         return all_are("success", [run["state"] for run in self.call("GET", f"{DAG}/dagRuns")["dag_runs"]])
 
     def xcom(self, run_id: str, task_id: str) -> Any:
-        """What the task returned."""
+        """The value that the task returned."""
         return self.call("GET", f"{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value")["value"]
 
     def deadlines(self) -> dict[str, float]:
-        """When each trigger in the database gives up, by the trigger's id."""
+        """The deadlines of the triggers in the database in unix seconds, by the id of the trigger."""
         command = [sys.executable, "-c", PRINT_DEADLINES]
         done = subprocess.run(command, cwd=self.home, env=self.env, capture_output=True, text=True, timeout=60)  # noqa: S603  # our own interpreter
         expect(done.returncode == 0, f"the triggers cannot be read: {done.stderr}")
@@ -145,7 +146,7 @@ class Airflow:
 
 
 def main() -> None:
-    """Run the check; exits with a message unless all of it holds."""
+    """Run the check, and exit with a message if it fails."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("Terminated."))
     with (
         tempfile.TemporaryDirectory(prefix="airflow-whatsapp-e2e-") as home,
@@ -159,11 +160,11 @@ def main() -> None:
             printed = airflow.output.read_text(encoding="utf-8", errors="replace").splitlines()[-60:]
             why = error if isinstance(error, CheckFailedError) else repr(error)
             sys.exit("\n".join([*printed, f"FAILED: {why}"]).replace(sandbox.token, "***"))
-    say("No process is left; all holds")
+    say("No process is left, and the check has passed")
 
 
 def check_deferral(airflow: Airflow, sandbox: GraphSandbox) -> None:
-    """Let five runs wait, kill their triggerer, let the account come, and look at what they got."""
+    """Defer five runs, kill and replace their triggerer, add the account, and check what the runs got."""
     airflow.start("standalone")
     wait_until("Airflow is healthy", airflow.is_healthy, limit=240)
     airflow.log_in()
@@ -203,25 +204,25 @@ def check_deferral(airflow: Airflow, sandbox: GraphSandbox) -> None:
 
 
 def readings(sandbox: GraphSandbox) -> int:
-    """How often the listing was begun; its further pages do not count."""
+    """The number of times that the listing was started. Later pages do not count."""
     return sum("after" not in request.params for request in sandbox.requests)
 
 
 def count_readings(sandbox: GraphSandbox, seconds: float) -> int:
-    """How many readings there are in so many seconds from now."""
+    """The number of readings within some seconds from now."""
     before = readings(sandbox)
     time.sleep(seconds)
     return readings(sandbox) - before
 
 
 def wait_for_readings(sandbox: GraphSandbox, count: int) -> None:
-    """Return after so many more readings."""
+    """Return after ``count`` more readings."""
     enough = readings(sandbox) + count
     wait_until(f"{count} more readings", lambda: readings(sandbox) >= enough)
 
 
 def wait_until(what: str, is_so: Callable[[], bool], limit: float = 120.0) -> None:
-    """Return when it is so; an API that does not answer yet is no error."""
+    """Return when the condition holds. An API that does not answer yet counts as a condition that does not hold."""
     end = min(time.monotonic() + limit, STARTED + TIME_LIMIT)
     while True:
         error = None
@@ -235,13 +236,13 @@ def wait_until(what: str, is_so: Callable[[], bool], limit: float = 120.0) -> No
 
 
 def all_are(state: str, states: list[str]) -> bool:
-    """Whether all runs have come to this state."""
+    """Whether all runs are in this state."""
     expect("failed" not in states, f"waiting for {state}, but found {states}")
     return states == [state] * len(RUNS)
 
 
 def expect(is_so: bool, otherwise: str) -> None:
-    """Raise unless it is so."""
+    """Raise an error with the message if the condition does not hold."""
     if not is_so:
         raise CheckFailedError(otherwise)
 
@@ -252,17 +253,17 @@ def say(text: str) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
+    """Ports that are free now."""
     with ExitStack() as stack:
         listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [listener.getsockname()[1] for listener in listeners]
 
 
 def descendants(of: int) -> dict[int, str]:
-    """The command lines of the living processes that descend from this one, by id."""
+    """The command lines of the running descendants of a process, by process id."""
     parents, commands = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
-        # Any of them may end meanwhile.
+        # A process may end while it is looked at.
         with suppress(OSError):
             state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
             parents[int(folder.name)] = int(parent)
@@ -275,16 +276,16 @@ def descendants(of: int) -> dict[int, str]:
 
 
 def kill_triggerer() -> None:
-    """Kill the triggerer and all that belongs to it, as the end of its machine would."""
+    """Kill the triggerer with all its child processes, as the failure of its machine would."""
     triggerers = [pid for pid, command in descendants(os.getpid()).items() if "airflow triggerer" in command]
     expect(bool(triggerers), "no triggerer was found")
     send(signal.SIGKILL, {pid for triggerer in triggerers for pid in (triggerer, *descendants(triggerer))})
-    # What it sent before may still be on its way.
+    # Requests that it sent before may still arrive.
     time.sleep(1)
 
 
 def send(number: signal.Signals, to: Iterable[int]) -> None:
-    """Send a signal to processes, some of which may have ended."""
+    """Send a signal to processes. Those that have ended already are ignored."""
     for pid in to:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
@@ -292,8 +293,8 @@ def send(number: signal.Signals, to: Iterable[int]) -> None:
 
 @contextmanager
 def no_process_left() -> Iterator[None]:
-    """End all descendants of this process at the end, politely at first."""
-    # Orphans become children of this process, so that none gets out of sight.
+    """Terminate all descendants of this process after the block, and kill those that do not end."""
+    # Let orphaned processes become children of this process. Otherwise they could not be found.
     set_child_subreaper = 36
     ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
     try:
