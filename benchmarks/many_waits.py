@@ -7,8 +7,8 @@
   and the costs are compared per trigger.
 
 The accounts appear after about three readings. Each case runs in a new process with one event loop, and its sandbox
-runs in another process. Airflow's objects are excluded from garbage collection first, because a full collection stalls any
-triggerer for 0.2 s. The command exits with 1 if a wait does not end as it should.
+runs in another process. Airflow's objects are excluded from garbage collection first, because a full collection stalls
+any triggerer for 0.2 s. The command exits with 1 if a wait does not end as it should.
 """
 
 from __future__ import annotations
