@@ -198,7 +198,7 @@ def build_waba_query(business_id: str | int, edge: str, **query: Unpack[Query]) 
     :raises ValueError: if an argument is wrong; names it and shows what a right one looks like
     """
     if edge not in WABA_EDGES:
-        raise ValueError(f"edge: {edge!r} is not one of {', '.join(map(repr, WABA_EDGES))}")
+        raise ValueError(f"edge: {shown(edge)} is not one of {', '.join(map(repr, WABA_EDGES))}")
     return build_edge_query(f"{parse_business_id(business_id)}/{WABA_EDGES[edge]}", **query)
 
 
@@ -228,7 +228,7 @@ def build_node_query(
 def _parse_edge_path(path: object) -> str:
     segments = parse_path(path)
     if len(segments) < 2:
-        raise ValueError(f"path: {path!r} names no edge; a right one looks like '<waba id>/phone_numbers'")
+        raise ValueError(f"path: {shown(path)} names no edge; a right one looks like '<waba id>/phone_numbers'")
     return "/".join(segments)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from datetime import date
 
+from airflow_provider_whatsapp.graph.arguments import shown_if_short
+
 #: The version that is asked for when neither hook nor connection names one.
 DEFAULT_VERSION = "v26.0"
 
@@ -37,6 +39,7 @@ def parse_version(value: object) -> str:
     if value is None or value == "":
         return DEFAULT_VERSION
     if not isinstance(value, str) or re.fullmatch(r"v[1-9][0-9]{0,2}\.0", value.strip()) is None:
-        shown = repr(value)[:80]
-        raise ValueError(f"api_version: {shown} is not a version; a right one looks like '{DEFAULT_VERSION}'")
+        raise ValueError(
+            f"api_version: {shown_if_short(value)} is not a version; a right one looks like '{DEFAULT_VERSION}'"
+        )
     return value.strip()
