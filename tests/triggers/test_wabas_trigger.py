@@ -135,6 +135,62 @@ def test_a_query_that_no_release_stored_is_an_error(
     assert connected.requests == []
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"poke_interval": -1}, "poke_interval: "),
+        ({"poke_interval": "60"}, "poke_interval: "),
+        ({"poke_interval": float("nan")}, "poke_interval: "),
+        ({"exponential_backoff": "yes"}, "exponential_backoff: "),
+        ({"max_wait": -1}, "max_wait: "),
+        ({"max_wait": float("inf")}, "max_wait: "),
+        ({"started": None}, "started: "),
+        ({"looked": "now"}, "looked: "),
+        ({"deadline": float("nan")}, "deadline: "),
+        ({"deadline": "2026-11-24"}, "deadline: "),
+        ({"not_before": 1e300}, "not_before: "),
+        ({"condition": {"min_count": -1}}, "min_count: "),
+        ({"path": "1/x", "fields": 5}, "fields: "),
+    ],
+)
+def test_a_value_that_no_release_stored_is_an_error(
+    connected: GraphSandbox, changes: dict[str, Any], message: str
+) -> None:
+    event, _ = fired(trigger_for(connected, **changes))
+    assert (event["status"], event["error"]) == ("error", "ValueError")
+    assert event["message"].startswith(message)
+    assert json.loads(json.dumps(event, allow_nan=False)) == event
+    assert connected.requests == []
+
+
+@pytest.mark.parametrize("value", ["text", 5, ["a"], None])
+@pytest.mark.parametrize("group", ["query", "condition", "pace", "clock", "whatsapp_conn_id"])
+def test_a_group_of_another_type_is_an_error_and_does_not_end_the_triggerer(
+    connected: GraphSandbox, group: str, value: Any
+) -> None:
+    if (value is None and group in ("condition", "pace", "clock")) or (group, value) == ("whatsapp_conn_id", "text"):
+        return  # those are right values
+    _, arguments = trigger_for(connected).serialize()
+    event, _ = fired(WhatsAppWabasTrigger(**{**arguments, group: value}))
+    assert (event["status"], event["error"]) == ("error", "ValueError")
+    assert event["message"].startswith(f"{group}: ")
+    assert connected.requests == []
+
+
+def test_a_token_in_the_wrong_group_is_not_shown(connected: GraphSandbox) -> None:
+    _, arguments = trigger_for(connected).serialize()
+    for group in ("query", "condition", "pace", "clock"):
+        event, _ = fired(WhatsAppWabasTrigger(**{**arguments, group: connected.token}))
+        assert connected.token not in json.dumps(event)
+
+
+@pytest.mark.parametrize("pace", [{"poke_interval": 0.0}, {"exponential_backoff": True, "max_wait": 0.0}])
+def test_it_never_looks_without_a_pause(connected: GraphSandbox, pace: dict[str, Any]) -> None:
+    event, _ = fired(trigger_for(connected, condition={"waba_ids": ["4242"]}, timeout=30, **pace))
+    assert event["status"] == "timeout"
+    assert 1 <= len(connected.requests) / 3 <= 31
+
+
 def test_no_secret_in_it(connected: GraphSandbox) -> None:
     trigger = trigger_for(connected)
     event, _ = fired(trigger)
