@@ -231,6 +231,28 @@ class TestDeferrable:
         with pytest.raises(AirflowFailException, match="without a known status"):
             resume(sensor(deferrable=True), event)
 
+    @pytest.mark.parametrize("name", ["started", "deadline"])
+    @pytest.mark.parametrize("value", [None, "soon", True, [], {}, float("nan"), float("inf"), -1, 1e300])
+    @pytest.mark.parametrize("status", ["met", "timeout"])
+    def test_an_event_whose_moments_are_wrong(
+        self, connected: GraphSandbox, status: str, name: str, value: Any
+    ) -> None:
+        for event in ({**met(), "status": status, name: value}, {"status": status}):
+            with pytest.raises(AirflowFailException, match=r"does not say how long to wait: .*clear the task"):
+                resume(sensor(deferrable=True, min_count=251), event)
+        assert connected.requests == []
+
+    def test_an_event_with_a_secret_instead_of_a_status(self, connected: GraphSandbox) -> None:
+        with pytest.raises(AirflowFailException, match="could be a secret") as caught:
+            resume(sensor(deferrable=True), {"status": connected.token})
+        assert connected.token not in str(caught.value)
+
+    @pytest.mark.parametrize("message", [None, "", 5, ["a"]])
+    def test_an_error_without_a_message(self, connected: GraphSandbox, message: Any) -> None:
+        for error in (["GraphError"], {}, "GraphTokenError"):
+            with pytest.raises(AirflowFailException, match="an error without a message"):
+                resume(sensor(deferrable=True), {"status": "error", "error": error, "message": message})
+
     @pytest.mark.parametrize("option", ["soft_fail", "never_fail"])
     def test_failing_softly(self, connected: GraphSandbox, option: str) -> None:
         connected.fail_next(Fault.no_advanced_access().times(9))
