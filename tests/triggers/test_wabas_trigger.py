@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,19 @@ def test_after_a_restart_it_looks_soon(connected: GraphSandbox, exponential: boo
     )
     assert event["status"] == "met"
     assert seconds < 10
+
+
+def test_looks_that_are_overdue_after_a_restart_are_spread(
+    connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Hundreds of triggers start at the same moment then.
+    now = time.time()
+    seconds = []
+    for chance in (0.1, 0.9):
+        monkeypatch.setattr(random, "random", lambda chance=chance: chance)
+        seconds.append(fired(trigger_for(connected, started=now - 90_000, looked=now - 50_000))[1])
+    assert 0.5 <= seconds[0]
+    assert 4.5 <= seconds[1] < 10
 
 
 def test_the_longest_interval(connected: GraphSandbox) -> None:
