@@ -1,14 +1,25 @@
 """Checks the single values that users give: ids, times, counts and paths.
 
-Every error names the argument, shows what was wrong and gives an example of a right value.
+Every error names the argument, shows what was wrong and gives an example of a right value. A value that could be a
+secret, because someone pasted it into the wrong field, is described instead of shown.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import date, datetime, time, timezone
 
+from airflow_provider_whatsapp.graph.messages import redact
+
 _LATEST_TIME = datetime(9999, 12, 31, tzinfo=timezone.utc).timestamp()
+# Texts that hold a user name and a password, such as the address of a proxy.
+_USER_INFO = re.compile(r":[^\s:@]*@")
+# Tokens, app secrets, proofs and generated passwords are at least this many letters and digits without a break. Names
+# are broken up by underscores or dots, and ids have digits only.
+_WORD = re.compile(r"[A-Za-z0-9]{20,}")
+# The access token of an app is its id and its secret.
+_APP_TOKEN = re.compile(r"[0-9]{6}(?:\||%7C)[A-Za-z0-9_-]{6}", re.IGNORECASE)
 _TIME_EXAMPLE = "a right one looks like '2026-11-01T00:00:00Z', a datetime, or unix seconds (1793491200)"
 # Written out instead of datetime.fromisoformat, because Python 3.10 reads less of ISO 8601 than later versions do.
 _ISO_8601 = re.compile(
@@ -80,10 +91,55 @@ def is_path_segment(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]+", value) is not None
 
 
+def parse_moment(name: str, value: object) -> float:
+    """A moment in unix seconds, as the package itself stores it in triggers and their events.
+
+    :param name: name of the value, for the error
+    :raises ValueError: if the value is no number, or outside the years 1970 to 9999
+    """
+    # NaN and infinity are not between the two bounds either.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LATEST_TIME:
+        raise ValueError(f"{name}: {shown(value)} is not a moment in unix seconds; a right one is 1793491200.0")
+    return value
+
+
+def parse_seconds(name: str, value: object) -> float:
+    """A number of seconds of at least 0.
+
+    :param name: name of the value, for the error
+    :raises ValueError: if the value is no number, or negative
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise ValueError(f"{name}: {shown(value)} is not a number of seconds of at least 0; a right one is 60")
+    return value
+
+
 def shown(value: object) -> str:
-    """The value as an error message shows it, in at most 80 characters."""
+    """The value as an error message shows it, in at most 80 characters; a description of it if it could be a secret."""
     text = repr(value)
+    if could_be_secret(text):
+        return _describe(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def shown_if_short(value: object) -> str:
+    """The same as :func:`shown` for a field whose right values are short: a longer value is described, never cut.
+
+    A secret that has no shape of its own, such as a password, is often longer than such values are.
+    """
+    return shown(value) if len(repr(value)) <= 20 else _describe(value)
+
+
+def _describe(value: object) -> str:
+    kind, length = ("text", len(value)) if isinstance(value, str) else (type(value).__name__, len(repr(value)))
+    return f"a {kind} of {length} characters (not shown, as it could be a secret)"
+
+
+def could_be_secret(text: str) -> bool:
+    """Whether there is anything in the text that looks like a token, an app secret, a proof or a password."""
+    if redact(text) != text or _USER_INFO.search(text) or _APP_TOKEN.search(text):
+        return True
+    return any(re.search("[0-9]", word) and re.search("[A-Za-z]", word) for word in _WORD.findall(text))
 
 
 def _unix_seconds(value: object) -> float | None:

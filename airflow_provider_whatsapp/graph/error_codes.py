@@ -25,10 +25,10 @@ from airflow_provider_whatsapp.graph.errors import (
 #: Which class an ``error.code`` belongs to. Codes that are not listed are decided by :func:`_class_of`.
 CODES: tuple[tuple[type[GraphApiError], frozenset[int]], ...] = (
     (GraphTokenError, frozenset({0, 102, 104, 190, 2500})),
-    (GraphPermissionError, frozenset({3, 10, 368, *range(200, 300)})),
-    (GraphRateLimitError, frozenset({4, 17, 32, 341, 613, *range(80000, 80015)})),
-    (GraphServerError, frozenset({1, 2, 131000, 131016, 131057})),
-    (GraphRequestError, frozenset({33, 100, 506, 803})),
+    (GraphPermissionError, frozenset({3, 10, 368, 131031, *range(200, 300)})),
+    (GraphRateLimitError, frozenset({4, 17, 32, 341, 613, 130429, 131064, *range(80000, 80015)})),
+    (GraphServerError, frozenset({1, 2, 960, 131000, 131016, 131057})),
+    (GraphRequestError, frozenset({12, 33, 100, 506, 803, 2635, 200005, 200006, 200007, 200008})),
 )
 _CLASS_BY_CODE = {code: kind for kind, codes in CODES for code in codes}
 
@@ -42,9 +42,16 @@ _ADVICE_BY_SUBCODE = {
     (190, 463): "The token has expired: create a new one and put it in the connection's password.",
     (190, 467): "The token was revoked: create a new one and put it in the connection's password.",
 }
+_VERSION_ENDED = "The version of the API that was asked for has ended: set a newer api_version in the connection."
+# Meta's pages name these three codes for template insights without saying which state each stands for.
+_NO_TEMPLATE_INSIGHTS = (
+    "Template insights are not enabled for this account, or have no data yet: enable them in WhatsApp Manager "
+    "(the account's field is_enabled_for_insights tells whether they are), and try again a day later."
+)
 _ADVICE_BY_CODE = {
     3: "The app lacks a capability that this call needs.",
     10: "The app or its system user lacks a permission that this call needs.",
+    12: _VERSION_ENDED,
     102: "The token is not valid any more: create a new one and put it in the connection's password.",
     104: "The signature does not fit: the connection's app_secret must be that of the app the token belongs to.",
     190: "The token is not valid: create a new system user token and put it in the connection's password.",
@@ -57,6 +64,10 @@ _ADVICE_BY_CODE = {
         "check those, then the token in the connection's password."
     ),
     368: "Meta has restricted this app or business: see Business Support Home before trying again.",
+    2635: _VERSION_ENDED,
+    131031: "Meta has locked this account: see Business Support Home before trying again.",
+    **dict.fromkeys((200005, 200006, 200007), _NO_TEMPLATE_INSIGHTS),
+    200008: "The account has no phone number: add one in WhatsApp Manager, or leave the account out.",
 }
 _ADVICE_BY_CLASS: dict[type[GraphApiError], str] = {
     GraphTokenError: "Check the token in the connection's password.",
@@ -66,6 +77,7 @@ _ADVICE_BY_CLASS: dict[type[GraphApiError], str] = {
     GraphRequestError: "Check the id, the fields and the filters (ownership_types, created_..., filtering, sort).",
 }
 _LONGEST_TEXT = 500
+_LONGEST_TRACE = 100
 
 
 def find_error(
@@ -74,6 +86,7 @@ def find_error(
     *,
     retry_after: timedelta | None,
     redact: Callable[[str], str],
+    version_problem: str = "",
 ) -> GraphError | None:
     """The error that an answer stands for, or None when the answer holds what was asked for.
 
@@ -83,25 +96,31 @@ def find_error(
     :param payload: parsed JSON body, or None when the body was not JSON
     :param retry_after: wait that the headers named
     :param redact: takes secrets out of a text, because servers repeat tokens in their messages
+    :param version_problem: what is wrong with the version that was asked for, if anything is. The message of an error
+        of the request begins with it, because a version that has ended is the likely cause
     """
     envelope = payload.get("error") if isinstance(payload, dict) else None
     if isinstance(envelope, dict):
-        return _error_from_envelope(envelope, status, retry_after, redact)
+        return _error_from_envelope(envelope, status, retry_after, redact, version_problem)
     if envelope is not None:
         return GraphProtocolError("the answer's `error` is not an error envelope", retryable=True)
     if 200 <= status < 300:
         return None
-    return _error_from_status(status, retry_after)
+    return _error_from_status(status, retry_after, version_problem)
 
 
 def _error_from_envelope(
-    envelope: dict[str, Any], status: int, retry_after: timedelta | None, redact: Callable[[str], str]
+    envelope: dict[str, Any],
+    status: int,
+    retry_after: timedelta | None,
+    redact: Callable[[str], str],
+    version_problem: str,
 ) -> GraphApiError:
-    def text(name: str) -> str | None:
+    def text(name: str, longest: int = _LONGEST_TEXT) -> str | None:
         value = envelope.get(name)
         if not isinstance(value, str) or not value:
             return None
-        return "".join(c if c.isprintable() else " " for c in redact(value))[:_LONGEST_TEXT]
+        return "".join(c if c.isprintable() else " " for c in redact(value))[:longest]
 
     code, subcode = _parse_code(envelope.get("code")), _parse_code(envelope.get("error_subcode"))
     is_transient = envelope.get("is_transient") is True
@@ -109,11 +128,12 @@ def _error_from_envelope(
     kind = _class_of(code, status, text("type"), is_transient)
     too_much_data = code == 1 and "reduce the amount of data" in message.lower()
     number = "no code" if code is None else f"code {code}" if subcode is None else f"code {code}/{subcode}"
-    trace = text("fbtrace_id")
+    trace = text("fbtrace_id", _LONGEST_TRACE)
     where = f"{number}, HTTP {status}" + (f", fbtrace_id {trace}" if trace else "")
     named_wait = _describe_wait(retry_after) if kind is GraphRateLimitError else ""
+    cause = f"{version_problem} " if version_problem and kind is GraphRequestError else ""
     error = kind(
-        f"{message} [{where}]{named_wait} {_advice(kind, code, subcode, message, too_much_data=too_much_data)}",
+        f"{cause}{message} [{where}]{named_wait} {_advice(kind, code, subcode, message, too_much_data=too_much_data)}",
         code=code,
         subcode=subcode,
         type=text("type"),
@@ -166,7 +186,7 @@ def _class_of_status(status: int) -> type[GraphApiError]:
     return GraphServerError if status >= 500 or status == 408 else GraphRequestError
 
 
-def _error_from_status(status: int, retry_after: timedelta | None) -> GraphError:
+def _error_from_status(status: int, retry_after: timedelta | None, version_problem: str) -> GraphError:
     if status < 400:
         return GraphProtocolError(
             f"the answer is HTTP {status}, a redirect; the token is not sent on to another address. "
@@ -174,8 +194,9 @@ def _error_from_status(status: int, retry_after: timedelta | None) -> GraphError
         )
     kind = _class_of_status(status)
     named_wait = _describe_wait(retry_after) if kind is GraphRateLimitError else ""
+    cause = f"{version_problem} " if version_problem and kind is GraphRequestError else ""
     return kind(
-        f"HTTP {status} without an error envelope.{named_wait} {_ADVICE_BY_CLASS[kind]}",
+        f"{cause}HTTP {status} without an error envelope.{named_wait} {_ADVICE_BY_CLASS[kind]}",
         http_status=status,
         retry_after=retry_after,
     )

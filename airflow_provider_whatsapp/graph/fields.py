@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from airflow_provider_whatsapp.graph.arguments import could_be_secret, shown
+
 #: How many levels deep fields may be nested. Real queries nest two or three.
 MAX_DEPTH = 10
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -52,9 +54,9 @@ def parse_fields(fields: str | Sequence[str]) -> tuple[Field, ...]:
     """
     if not isinstance(fields, str):
         if not isinstance(fields, Sequence) or not all(isinstance(field, str) for field in fields):
-            raise ValueError(f"fields: {fields!r} is not a sequence of names or a comma string; {_EXAMPLE}")
+            raise ValueError(f"fields: {shown(fields)} is not a sequence of names or a comma string; {_EXAMPLE}")
         if not all(field.strip() for field in fields):
-            raise ValueError(f"fields: {list(fields)!r} has an empty name; {_EXAMPLE}")
+            raise ValueError(f"fields: {shown(list(fields))} has an empty name; {_EXAMPLE}")
         fields = ",".join(fields)
     if not fields.strip():
         raise ValueError(f"fields: empty; {_EXAMPLE}")
@@ -84,7 +86,8 @@ class _Parser:
         for field in fields:
             if by_key.setdefault(field.key, field) != field:
                 raise ValueError(
-                    f"fields: {field.key!r} is asked for twice in different ways: '{by_key[field.key]}' and '{field}'"
+                    f"fields: {shown(field.key)} is asked for twice in different ways: "
+                    f"{shown(str(by_key[field.key]))} and {shown(str(field))}"
                 )
         return tuple(by_key.values())
 
@@ -136,6 +139,9 @@ class _Parser:
             self._at += 1
 
     def _error(self, expected: str) -> ValueError:
-        found = self._text[self._at : self._at + 20]
-        what = f"{found!r} stands" if found else "the text ends"
+        found = repr(self._text[self._at : self._at + 20])
+        if could_be_secret(self._text):
+            # The next 20 characters could be a part of the secret, too short to be recognised by itself.
+            found = shown(self._text)
+        what = f"{found} stands" if self._at < len(self._text) else "the text ends"
         return ValueError(f"fields: {what} at position {self._at} where {expected} should be; {_EXAMPLE}")

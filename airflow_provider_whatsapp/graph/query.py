@@ -39,8 +39,27 @@ _DEFAULT_FIELDS_OF_OTHER_EDGES = "id"
 _DEFAULT_FIELDS_OF_A_NODE = "id,name"
 # Without the id of each row, these listings could not tell whether a row is missing or there twice.
 _EDGES_THAT_NEED_IDS = {*WABA_EDGES.values(), "businesses"}
-# The hook sets these itself: the user's value would replace what it was told elsewhere.
-_RESERVED_PARAMS = {"fields", "access_token", "appsecret_proof", "appsecret_time", "input_token"}
+_SIGNED = "the connection says with which token and app secret requests are signed"
+_PAGED = "the listing goes through all pages itself"
+_SHAPED = "it would change the shape of the answer"
+_READ_ONLY = "only single reads are sent, and it would change what the request does"
+# Parameters of every path of the Graph API that change the method, the identity, the address or the shape of a request,
+# and why they are refused. The `metadata` of a node and `return_ssl_resources` add addresses that can hold a token.
+# https://developers.facebook.com/docs/graph-api/overview
+_REFUSED_PARAMS = {
+    "fields": "give the `fields` argument instead",
+    "limit": "give the `page_size` argument of a listing instead",
+    **dict.fromkeys(("after", "before", "first", "last", "offset", "__paging_token"), _PAGED),
+    **dict.fromkeys(("access_token", "appsecret_proof", "appsecret_time", "input_token", "oauth_token"), _SIGNED),
+    **dict.fromkeys(("app_secret", "client_id", "client_secret", "fb_exchange_token", "signed_request"), _SIGNED),
+    **dict.fromkeys(("method", "batch", "attached_files", "relative_url"), _READ_ONLY),
+    **dict.fromkeys(("id", "ids"), "the path says what is read"),
+    **dict.fromkeys(("callback", "format", "pretty", "debug", "metadata", "include_headers"), _SHAPED),
+    **dict.fromkeys(("suppress_http_code", "redirect", "return_ssl_resources", "date_format"), _SHAPED),
+}
+# The API is written in a language that also takes `fields[0]`, `access.token` and `access token` for these names.
+_PARAM_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_PARAMS_EXAMPLE = "a right one looks like {'business': '1906385232743451'}"
 _FILTERING_EXAMPLE = "a right one looks like [{'field': 'ownership_type', 'operator': 'IN', 'value': ['SELF']}]"
 
 
@@ -116,16 +135,13 @@ class EdgeQuery:
         """The query that :meth:`to_json` was called on, checked again.
 
         :param value: what is missing in it takes its default, except for ``path``
-        :raises ValueError: if a value in it is none that :meth:`to_json` gives
+        :raises ValueError: if a value in it is wrong; names it
         """
-        params = value.get("params", {})
-        if not isinstance(params, Mapping) or not all(isinstance(one, str) for item in params.items() for one in item):
-            raise ValueError(f"params: {shown(params)} is not an object of texts; a right one looks like {{}}")
         fields, max_items = value.get("fields"), value.get("max_items")
         return cls(
             path=_parse_edge_path(value.get("path")),
             fields=parse_fields(fields) if fields else (),
-            params=dict(params),
+            params=parse_params(value.get("params")),
             page_size=parse_count("page_size", value.get("page_size", 100)),
             max_items=None if max_items is None else parse_count("max_items", max_items),
         )
@@ -198,7 +214,7 @@ def build_waba_query(business_id: str | int, edge: str, **query: Unpack[Query]) 
     :raises ValueError: if an argument is wrong; names it and shows what a right one looks like
     """
     if edge not in WABA_EDGES:
-        raise ValueError(f"edge: {edge!r} is not one of {', '.join(map(repr, WABA_EDGES))}")
+        raise ValueError(f"edge: {shown(edge)} is not one of {', '.join(map(repr, WABA_EDGES))}")
     return build_edge_query(f"{parse_business_id(business_id)}/{WABA_EDGES[edge]}", **query)
 
 
@@ -212,23 +228,45 @@ def build_node_query(
     :param params: further query parameters; values that are not ``str`` are sent as JSON
     :raises ValueError: if an argument is wrong; names it and shows what was wrong
     """
-    if reserved := _RESERVED_PARAMS & set(params or {}):
-        raise ValueError(f"params: {sorted(reserved)} cannot be given here: the hook sets them itself")
     return NodeQuery(
         path="/".join(parse_path(path)),
         fields=parse_fields(_DEFAULT_FIELDS_OF_A_NODE if fields is None else fields),
-        params={
-            name: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
-            for name, value in (params or {}).items()
-            if value is not None
-        },
+        params=parse_params(params),
     )
+
+
+def parse_params(params: object) -> dict[str, str]:
+    """The query parameters that a user gave, as they are sent.
+
+    :param params: value by name, or None. Values that are not ``str`` are sent as JSON; those that are None are left out
+    :raises ValueError: if a parameter would change what is read or how, has no name, or has a value that is not JSON
+    """
+    if params is None:
+        return {}
+    if not isinstance(params, Mapping):
+        raise ValueError(f"params: {shown(params)} is not an object; {_PARAMS_EXAMPLE}")
+    parsed = {}
+    for name, value in params.items():
+        key = name.strip().lower() if isinstance(name, str) else ""
+        if key in _REFUSED_PARAMS:
+            raise ValueError(f"params: {shown(name)} cannot be given here: {_REFUSED_PARAMS[key]}")
+        if not isinstance(name, str) or _PARAM_NAME.fullmatch(name) is None:
+            raise ValueError(f"params: {shown(name)} is not the name of a parameter; {_PARAMS_EXAMPLE}")
+        if value is None:
+            continue
+        try:
+            parsed[name] = (
+                value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), allow_nan=False)
+            )
+        except (TypeError, ValueError):
+            raise ValueError(f"params: the value of {shown(name)}, {shown(value)}, is not JSON") from None
+    return parsed
 
 
 def _parse_edge_path(path: object) -> str:
     segments = parse_path(path)
     if len(segments) < 2:
-        raise ValueError(f"path: {path!r} names no edge; a right one looks like '<waba id>/phone_numbers'")
+        raise ValueError(f"path: {shown(path)} names no edge; a right one looks like '<waba id>/phone_numbers'")
     return "/".join(segments)
 
 

@@ -6,13 +6,16 @@ https://developers.facebook.com/docs/graph-api/changelog
 from __future__ import annotations
 
 import re
-from datetime import date
+from datetime import date, datetime, timezone
+
+from airflow_provider_whatsapp.graph.arguments import shown_if_short
 
 #: The version that is asked for when neither hook nor connection names one.
 DEFAULT_VERSION = "v26.0"
 
-# Calls to a version that has ended do not fail: Meta answers them with the oldest version that is left.
-_LAST_DAYS = {
+# The versions that Meta had released when this package was, with the day on which each ends; None where Meta has not
+# named it. Calls to a version that has ended do not fail: Meta answers them with the oldest version that is left.
+_LAST_DAYS: dict[str, date | None] = {
     "v18.0": date(2026, 1, 26),
     "v19.0": date(2026, 5, 21),
     "v20.0": date(2026, 9, 24),
@@ -21,12 +24,54 @@ _LAST_DAYS = {
     "v23.0": date(2027, 10, 8),
     "v24.0": date(2028, 2, 18),
     "v25.0": date(2028, 7, 29),
+    "v26.0": None,
+    "v27.0": None,
 }
+_OLDEST_KNOWN = min(int(version[1:-2]) for version in _LAST_DAYS)
+_VERSION = re.compile(r"v([1-9][0-9]{0,2})\.0")
 
 
 def last_day_of(version: str) -> date | None:
     """The day on which the version ends or ended, or None when that is not known."""
     return _LAST_DAYS.get(version)
+
+
+def is_known(version: str) -> bool:
+    """Whether Meta had released the version, or had already ended it, when this package was released."""
+    return version in _LAST_DAYS or _is_older_than_known(version)
+
+
+def has_ended(version: str, today: date) -> bool:
+    """Whether the version is known to have ended; on its last day it counts as ended.
+
+    :param version: version of the Graph API, ``vN.0``
+    :param today: the day to compare with
+    """
+    last_day = last_day_of(version)
+    return _is_older_than_known(version) if last_day is None else last_day <= today
+
+
+def describe_version_problem(asked: str, answered: str, *, now: float) -> str:
+    """A sentence for the error of a request that failed perhaps only because of its version; empty when that is fine.
+
+    :param asked: version that was asked for
+    :param answered: version that answered, as the header of the answer says; empty when there was none
+    :param now: the time in unix seconds
+    """
+    another = answered if _VERSION.fullmatch(answered) and answered != asked else ""
+    if has_ended(asked, datetime.fromtimestamp(now, timezone.utc).date()):
+        last_day = last_day_of(asked)
+        when = f" on {last_day:%Y-%m-%d}" if last_day else ""
+        instead = f", and {another} answered" if another else ""
+        return f"Graph API {asked} ended{when}{instead}: set a newer api_version in the connection."
+    if another:
+        return f"Graph API {asked} was asked for, but {another} answered: set api_version in the connection to that."
+    return ""
+
+
+def _is_older_than_known(version: str) -> bool:
+    match = _VERSION.fullmatch(version)
+    return match is not None and int(match[1]) < _OLDEST_KNOWN
 
 
 def parse_version(value: object) -> str:
@@ -36,7 +81,8 @@ def parse_version(value: object) -> str:
     """
     if value is None or value == "":
         return DEFAULT_VERSION
-    if not isinstance(value, str) or re.fullmatch(r"v[1-9][0-9]{0,2}\.0", value.strip()) is None:
-        shown = repr(value)[:80]
-        raise ValueError(f"api_version: {shown} is not a version; a right one looks like '{DEFAULT_VERSION}'")
+    if not isinstance(value, str) or _VERSION.fullmatch(value.strip()) is None:
+        raise ValueError(
+            f"api_version: {shown_if_short(value)} is not a version; a right one looks like '{DEFAULT_VERSION}'"
+        )
     return value.strip()

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_whatsapp import _compat
-from airflow_provider_whatsapp.graph.arguments import parse_business_id
+from airflow_provider_whatsapp.graph.arguments import could_be_secret, parse_business_id, shown, shown_if_short
 from airflow_provider_whatsapp.graph.config import GraphConfig
-from airflow_provider_whatsapp.graph.messages import Credentials
+from airflow_provider_whatsapp.graph.messages import Credentials, redact
 from airflow_provider_whatsapp.graph.query import EdgeQuery, Query, build_waba_query
 from airflow_provider_whatsapp.graph.versions import parse_version
 
@@ -130,18 +130,25 @@ def parse_base_url(host: str | None, port: int | None = None) -> str:
     if not separator:
         scheme, rest = "https", text
     match = _ADDRESS.fullmatch(rest)
-    if match is None or {".", ".."} & set(rest.split("/")) or not _is_ip_if_bracketed(match["name"]):
-        raise ValueError(f"host: {text!r} is not an address; a right one looks like {DEFAULT_BASE_URL!r}")
+    if (
+        match is None
+        or {".", ".."} & set(rest.split("/"))
+        or not _is_ip_if_bracketed(match["name"])
+        # A token or app secret without a dot would pass for the name of a machine, and be sent to the name server.
+        or ("." not in match["name"] and could_be_secret(match["name"]))
+        or redact(text) != text
+    ):
+        raise ValueError(f"host: {shown(text)} is not an address; a right one looks like {DEFAULT_BASE_URL!r}")
     name = match["name"].lower()
     if scheme.lower() not in ("https", "http"):
-        raise ValueError(f"host: {text!r} is not a web address; a right one looks like {DEFAULT_BASE_URL!r}")
+        raise ValueError(f"host: {shown(text)} is not a web address; a right one looks like {DEFAULT_BASE_URL!r}")
     if scheme.lower() == "http" and not _is_loopback(name):
         raise ValueError(
-            f"host: {text!r} would send the token unencrypted: only https is allowed, http only to loopback "
+            f"host: {shown(text)} would send the token unencrypted: only https is allowed, http only to loopback "
             f"(127.0.0.1, [::1], localhost); a right one looks like {DEFAULT_BASE_URL!r}"
         )
     if re.search(r"/v[0-9]+\.[0-9]+(/|$)", match["path"]):
-        raise ValueError(f"host: {text!r} has a version in it, which goes into api_version instead")
+        raise ValueError(f"host: {shown(text)} has a version in it, which goes into api_version instead")
     number = int(match["port"] or (port if isinstance(port, int) else 0) or 0)
     if not 0 <= number <= 65535 or (match["port"] and number == 0):
         raise ValueError(f"host: {number} is not a port; a right one is from 1 to 65535")
@@ -211,7 +218,7 @@ def _parse_app_secret(value: object) -> str | None:
 
 def _parse_proof(value: object) -> bool:
     if value not in (None, "timed", "plain"):
-        raise ValueError(f"proof: {str(value)[:40]!r} is not one of 'timed' and 'plain'")
+        raise ValueError(f"proof: {shown_if_short(value)} is not one of 'timed' and 'plain'")
     return value != "plain"
 
 
@@ -224,7 +231,7 @@ def _parse_timeout(value: object) -> float:
         seconds = math.nan
     if not 0 < seconds <= _LONGEST_TIMEOUT:
         raise ValueError(
-            f"timeout: {str(value)[:40]!r} is not a number of seconds from above 0 to {_LONGEST_TIMEOUT:g}; "
+            f"timeout: {shown_if_short(value)} is not a number of seconds from above 0 to {_LONGEST_TIMEOUT:g}; "
             "a right one is 30"
         )
     return seconds
@@ -233,7 +240,8 @@ def _parse_timeout(value: object) -> float:
 def _parse_proxy(value: object) -> str | None:
     if value is None:
         return None
-    if not isinstance(value, str) or not re.fullmatch(r"https?://[!-~]+", value, re.IGNORECASE):
+    # Without a path or query, so that another address, with a token in it, is not taken for that of a proxy.
+    if not isinstance(value, str) or not re.fullmatch(r"https?://(?:(?![/?#])[!-~])+/?", value, re.IGNORECASE):
         # Do not show the value: it may contain a password.
         raise ValueError("proxy: not the address of an HTTP proxy; a right one looks like 'http://proxy.example:3128'")
     return value
@@ -244,6 +252,6 @@ def _parse_ca_bundle(value: object) -> str | None:
         return None
     if not isinstance(value, str) or not os.path.exists(value):
         raise ValueError(
-            f"ca_bundle: {value!r} is no file or folder on this machine; a right one is the path of a PEM file"
+            f"ca_bundle: {shown(value)} is no file or folder on this machine; a right one is the path of a PEM file"
         )
     return value

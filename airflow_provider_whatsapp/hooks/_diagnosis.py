@@ -13,8 +13,9 @@ from airflow_provider_whatsapp.graph.errors import (
     GraphTokenError,
     GraphTransportError,
 )
+from airflow_provider_whatsapp.graph.messages import redact
 from airflow_provider_whatsapp.graph.query import NodeQuery, build_node_query
-from airflow_provider_whatsapp.graph.versions import last_day_of
+from airflow_provider_whatsapp.graph.versions import has_ended, is_known, last_day_of
 
 if TYPE_CHECKING:
     from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection
@@ -22,10 +23,24 @@ if TYPE_CHECKING:
 
 #: Asks the API what the token itself is.
 TOKEN_QUERY = NodeQuery("debug_token", inspects_own_token=True)
+# Airflow shows the message in a narrow box.
+_LONGEST_MESSAGE = 1000
+# Names and texts of the API can have any length.
+_LONGEST_TOLD = 150
 _WARN_BEFORE_EXPIRY = timedelta(days=14)
 # The permissions that the client edge needs, and those that the owned edge needs in addition.
 _CLIENT_PERMISSIONS = ("whatsapp_business_management", "whatsapp_business_messaging")
 _OWNED_PERMISSIONS = ("business_management",)
+
+
+def shorten(message: str) -> str:
+    """The message in at most 1,000 characters, cut at the end of a sentence where there is one."""
+    if len(message) <= _LONGEST_MESSAGE:
+        return message
+    # Two characters are kept for the ellipsis and the blank before it.
+    cut = message[: _LONGEST_MESSAGE - 2]
+    end = cut.rfind(". ") + 1
+    return f"{cut[:end]} …" if end > _LONGEST_MESSAGE // 2 else f"{cut}…"
 
 
 class Diagnosis:
@@ -56,7 +71,7 @@ class Diagnosis:
     def __str__(self) -> str:
         # Problems come first, because Airflow shows the message in a narrow box.
         findings = [*self._problems, *self._warnings, *self._confirmations]
-        return " ".join(finding if finding.endswith((".", "?")) else f"{finding}." for finding in findings)
+        return shorten(" ".join(finding if finding.endswith((".", "?")) else f"{finding}." for finding in findings))
 
 
 def describe_token(answer: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +113,7 @@ def _check_token(client: GraphClient, diagnosis: Diagnosis, now: datetime) -> bo
         return True
     if token.get("is_valid") is not True:
         reason = token.get("error")
-        told = reason.get("message") if isinstance(reason, dict) else None
+        told = _told(reason.get("message")) if isinstance(reason, dict) else ""
         diagnosis.report_problem(
             f"Token: not valid{f' ({told})' if told else ''}. Create a new one and put it in the connection's password"
         )
@@ -110,9 +125,16 @@ def _check_token(client: GraphClient, diagnosis: Diagnosis, now: datetime) -> bo
 
 
 def _describe_owner(token: dict[str, Any]) -> str:
-    kind = str(token.get("type") or "unknown type").lower().replace("_", " ")
-    who = f" {token['user_id']}" if token.get("user_id") else ""
-    return f"{kind}{who} of the app {token.get('application') or 'without a name'} ({token.get('app_id') or '?'})"
+    kind = (_told(token.get("type")) or "unknown type").lower().replace("_", " ")
+    user = _told(token.get("user_id"))
+    app = f"the app {_told(token.get('application')) or 'without a name'} ({_told(token.get('app_id')) or '?'})"
+    return f"{kind}{f' {user}' if user else ''} of {app}"
+
+
+def _told(value: object) -> str:
+    """A value of the API in at most 150 printable characters; empty when there is none."""
+    text = "" if value is None else redact(str(value))
+    return "".join(c if c.isprintable() else " " for c in text)[:_LONGEST_TOLD]
 
 
 def _check_expiry(expires_at: object, diagnosis: Diagnosis, now: datetime) -> None:
@@ -153,7 +175,7 @@ def _check_business(client: GraphClient, connection: WhatsAppConnection, diagnos
     except GraphError as error:
         diagnosis.report_problem(f"Business {connection.business_id}: cannot be read. {error}")
         return
-    diagnosis.confirm(f"Business: {business.get('name') or 'without a name'} ({connection.business_id})")
+    diagnosis.confirm(f"Business: {_told(business.get('name')) or 'without a name'} ({connection.business_id})")
     if connection.config.credentials.app_secret is not None:
         diagnosis.confirm("App secret: its proof is accepted")
     try:
@@ -175,9 +197,12 @@ def _check_version(client: GraphClient, connection: WhatsAppConnection, diagnosi
         diagnosis.report_problem(
             f"API version: {version} was asked for, {' and '.join(other)} answered; set api_version to that"
         )
+    elif has_ended(version, now.date()):
+        when = f" on {last_day:%Y-%m-%d}" if last_day else ""
+        diagnosis.warn(f"API version: {version} ended{when}; set a newer api_version")
+    elif not is_known(version):
+        diagnosis.warn(f"API version: {version} is newer than this provider, which was not tested with it")
     elif last_day is None:
         diagnosis.confirm(f"API version: {version}")
-    elif last_day <= now.date():
-        diagnosis.warn(f"API version: {version} ended on {last_day:%Y-%m-%d}; set a newer api_version")
     else:
         diagnosis.confirm(f"API version: {version}, until {last_day:%Y-%m-%d}")

@@ -14,7 +14,7 @@ from airflow_provider_whatsapp.get_provider_info import get_provider_info
 from airflow_provider_whatsapp.graph import GraphError
 from airflow_provider_whatsapp.graph.query import build_edge_query, build_node_query
 from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection, aload_connection, load_connection
-from airflow_provider_whatsapp.hooks._diagnosis import TOKEN_QUERY, describe_token, diagnose
+from airflow_provider_whatsapp.hooks._diagnosis import TOKEN_QUERY, describe_token, diagnose, shorten
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -129,7 +129,7 @@ class WhatsAppHook(BaseHook):
             diagnosis = diagnose(self._client, self._connection, now=datetime.now(timezone.utc))
         except (ValueError, GraphError) as error:
             # Airflow tests a connection under a made-up id, which means nothing to the reader.
-            return False, str(error).removeprefix(f"connection {self.whatsapp_conn_id!r}, ")
+            return False, shorten(str(error).removeprefix(f"connection {self.whatsapp_conn_id!r}, "))
         except Exception as error:
             # Without the exception's text: it comes from another library and may contain a secret.
             return False, f"The connection could not be tested: {type(error).__name__}."

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException
+from airflow_provider_whatsapp.graph.arguments import shown
 from airflow_provider_whatsapp.graph.retry import Patience
 from airflow_provider_whatsapp.operators._listing import WabaTask
 from airflow_provider_whatsapp.operators._progress import failing_fast
@@ -85,7 +86,7 @@ class WhatsAppListWabasOperator(WabaTask):
     def _check_choices(self) -> None:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name}: {getattr(self, name)!r} is not one of {', '.join(map(repr, choices))}")
+                raise ValueError(f"{name}: {shown(getattr(self, name))} is not one of {', '.join(map(repr, choices))}")
 
     def _check_exists(self, target: Target | None) -> None:
         if target is None or self.if_exists == "overwrite" or not target.exists():

@@ -12,6 +12,7 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow_provider_whatsapp import graph
 from airflow_provider_whatsapp._compat import AirflowFailException, AirflowSensorTimeout, conf
 from airflow_provider_whatsapp.graph import GraphError
+from airflow_provider_whatsapp.graph.arguments import parse_moment, shown
 from airflow_provider_whatsapp.graph.condition import Tally, build_condition
 from airflow_provider_whatsapp.graph.query import EdgeQuery
 from airflow_provider_whatsapp.graph.retry import Patience
@@ -99,12 +100,17 @@ class WhatsAppWabasSensor(WabaTask, BaseSensorOperator):
             error = _error_of(event)
             raise AirflowFailException(str(error)) from error
         if status not in ("met", "timeout"):
-            raise AirflowFailException(f"the trigger fired an event without a known status: {status!r}")
-        deadline = event["deadline"]
+            raise AirflowFailException(f"the trigger fired an event without a known status: {shown(status)}")
+        try:
+            started, deadline = (parse_moment(name, event.get(name)) for name in ("started", "deadline"))
+        except ValueError as error:
+            raise AirflowFailException(
+                f"the trigger fired an event that does not say how long to wait: {error}; clear the task to wait anew"
+            ) from error
         if status == "timeout":
             # The triggerer's clock says that the wait is over; this worker's may be behind.
             deadline = min(deadline, time.time())
-        return self._look_until_met(context, started=event["started"], deadline=deadline)
+        return self._look_until_met(context, started=started, deadline=deadline)
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Whether the condition is met, with the rows or the manifest if it is."""
@@ -209,8 +215,10 @@ class _NotMetError(Exception):
 
 
 def _error_of(event: dict[str, Any]) -> Exception:
-    name, message = str(event.get("error")), str(event.get("message"))
+    name, message = event.get("error"), event.get("message")
+    if not isinstance(message, str) or not message:
+        message = "the trigger fired the event of an error without a message; the log of the triggerer may have it"
     if name == "ValueError":
         return ValueError(message)
-    kind: type[GraphError] = getattr(graph, name) if name in graph.__all__ else GraphError
+    kind: type[GraphError] = getattr(graph, name) if isinstance(name, str) and name in graph.__all__ else GraphError
     return kind(message)

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_whatsapp.graph import GraphError, GraphTokenError
+from airflow_provider_whatsapp.graph.arguments import parse_moment, parse_seconds, shown
 from airflow_provider_whatsapp.graph.condition import build_condition
 from airflow_provider_whatsapp.graph.query import EdgeQuery
 from airflow_provider_whatsapp.hooks._connection import aload_connection
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 
+if TYPE_CHECKING:
+    from airflow_provider_whatsapp.triggers._shared_readings import Pace
+
 __all__ = ["WhatsAppWabasTrigger"]
 
 _SHARED_READINGS = "airflow_provider_whatsapp.triggers._shared_readings"
+# With a shorter interval, one trigger would keep the event loop and the API busy without a pause.
+_SHORTEST_INTERVAL = 1.0
 # After a restart of the triggerer, looks that are overdue are spread over this many seconds.
 _SECONDS_TO_SPREAD = 5
 
@@ -38,7 +46,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
         ``"1906385232743451/client_whatsapp_business_accounts"``), ``fields`` (comma string of the fields that the
         condition needs), ``params`` (the other query parameters), ``page_size``, ``max_items``
     :param condition: what to wait for: ``waba_ids``, ``min_count``, ``where``; that there is an account by default
-    :param pace: how often to look: ``poke_interval`` (seconds between two looks, 60 by default),
+    :param pace: how often to look: ``poke_interval`` (seconds between two looks, 60 by default, at least 1),
         ``exponential_backoff`` (whether to double that with each look), ``max_wait`` (its upper bound in seconds)
     :param clock: moments in unix seconds: ``started`` (when the wait began), ``looked`` (when a worker last looked),
         ``deadline`` (when the wait ends, never by default; a restart of the triggerer does not move it), ``not_before``
@@ -56,8 +64,9 @@ class WhatsAppWabasTrigger(BaseTrigger):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
         now = time.time()
+        # Nothing is checked here, because an exception would end the whole triggerer. run() reports what is wrong.
         self.whatsapp_conn_id = whatsapp_conn_id
-        self.query = dict(query)
+        self.query = dict(query) if isinstance(query, Mapping) else query
         self.condition = _fill_in(condition, waba_ids=None, min_count=None, where=None)
         self.pace = _fill_in(pace, poke_interval=60.0, exponential_backoff=False, max_wait=None)
         self.clock = _fill_in(clock, started=now, looked=now, deadline=None, not_before=0.0)
@@ -75,38 +84,41 @@ class WhatsAppWabasTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fire the event when the condition is met or can never be met, or when the deadline has passed."""
         loop = asyncio.get_running_loop()
-        deadline = self.clock["deadline"]
-        time_left = None if deadline is None else max(0.0, deadline - time.time())
-        end = None if time_left is None else loop.time() + time_left
+        started = deadline = None
+        end = math.inf
         try:
-            await asyncio.wait_for(self._wait_until_met(), time_left)
+            clock = _Clock.from_json(self.clock)
+            started, deadline = clock.started, clock.deadline
+            time_left = None if deadline is None else max(0.0, deadline - time.time())
+            if time_left is not None:
+                end = loop.time() + time_left
+            await asyncio.wait_for(self._wait_until_met(clock), time_left)
             outcome = {"status": "met"}
         except asyncio.TimeoutError:
-            if end is None or loop.time() < end - 1:
+            if loop.time() < end - 1:
                 # It came from the secrets backend that was asked for the connection, not from the end of the wait.
                 raise
             outcome = {"status": "timeout"}
         except (GraphError, ValueError) as error:
             outcome = {"status": "error", "error": type(error).__name__, "message": str(error)}
-        event = {**outcome, "started": self.clock["started"], "deadline": deadline}
+        event = {**outcome, "started": started, "deadline": deadline}
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
 
-    async def _wait_until_met(self) -> None:
+    async def _wait_until_met(self, clock: _Clock) -> None:
         await _load_shared_readings()
-        from airflow_provider_whatsapp.triggers._shared_readings import Pace, wait_until_met
+        from airflow_provider_whatsapp.triggers._shared_readings import wait_until_met
 
-        query, condition = EdgeQuery.from_json(self.query), build_condition(**self.condition)
+        if not isinstance(self.whatsapp_conn_id, str) or not self.whatsapp_conn_id:
+            raise ValueError(f"whatsapp_conn_id: {shown(self.whatsapp_conn_id)} is not the id of a connection")
+        query = EdgeQuery.from_json(_parse_object("query", self.query))
+        condition = build_condition(**_parse_object("condition", self.condition))
+        pace = _parse_pace(self.pace)
         config = (await aload_connection(WhatsAppHook(self.whatsapp_conn_id))).config
         while True:
             now = time.time()
-            pace = Pace(
-                interval=self.pace["poke_interval"],
-                exponential=self.pace["exponential_backoff"],
-                longest=self.pace["max_wait"],
-                waited=max(0.0, now - self.clock["started"]),
-            )
-            due = self.clock["looked"] + pace.next_interval(self.clock["looked"] - now, random.random())
-            first_look_in = max(due - now, self.clock["not_before"] - now, _SECONDS_TO_SPREAD * random.random())
+            pace = replace(pace, waited=max(0.0, now - clock.started))
+            due = clock.looked + pace.next_interval(clock.looked - now, random.random())
+            first_look_in = max(due - now, clock.not_before - now, _SECONDS_TO_SPREAD * random.random())
             try:
                 await wait_until_met(config, query, condition, pace, first_look_in=first_look_in)
             except GraphTokenError:
@@ -119,8 +131,50 @@ class WhatsAppWabasTrigger(BaseTrigger):
                 return
 
 
-def _fill_in(given: Mapping[str, Any] | None, **defaults: Any) -> dict[str, Any]:
-    """The values by the names in ``defaults``, each as given if it was given."""
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """The trigger's ``clock``, checked."""
+
+    started: float
+    looked: float
+    deadline: float | None
+    not_before: float
+
+    @classmethod
+    def from_json(cls, value: object) -> _Clock:
+        clock = _parse_object("clock", value)
+        return cls(
+            started=parse_moment("started", clock["started"]),
+            looked=parse_moment("looked", clock["looked"]),
+            deadline=None if clock["deadline"] is None else parse_moment("deadline", clock["deadline"]),
+            not_before=parse_moment("not_before", clock["not_before"]),
+        )
+
+
+def _parse_pace(value: object) -> Pace:
+    from airflow_provider_whatsapp.triggers._shared_readings import Pace
+
+    pace = _parse_object("pace", value)
+    exponential, longest = pace["exponential_backoff"], pace["max_wait"]
+    if not isinstance(exponential, bool):
+        raise ValueError(f"exponential_backoff: {shown(exponential)} is not true or false; a right one is false")
+    return Pace(
+        interval=max(_SHORTEST_INTERVAL, parse_seconds("poke_interval", pace["poke_interval"])),
+        exponential=exponential,
+        longest=None if longest is None else max(_SHORTEST_INTERVAL, parse_seconds("max_wait", longest)),
+    )
+
+
+def _parse_object(name: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name}: {shown(value)} is not an object; a right one looks like {{}}")
+    return value
+
+
+def _fill_in(given: Any, **defaults: Any) -> Any:
+    """The values by the names in ``defaults``, each as given if it was given; what is no object stays as it is."""
+    if given is not None and not isinstance(given, Mapping):
+        return given
     return {name: default if given is None else given.get(name, default) for name, default in defaults.items()}
 
 

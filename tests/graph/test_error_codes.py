@@ -37,10 +37,10 @@ def envelope(code: object = 100, **more: object) -> dict[str, Any]:
 
 CLASS_OF_CODE = {
     GraphTokenError: [0, 102, 104, 190, 2500],
-    GraphPermissionError: [3, 10, 200, 201, 299, 368],
-    GraphRateLimitError: [4, 17, 32, 341, 613, *range(80000, 80015)],
-    GraphServerError: [1, 2, 131000, 131016, 131057],
-    GraphRequestError: [33, 100, 300, 506, 803, 79999, 80015, 200005, 200008, 130429, 131005, 131031],
+    GraphPermissionError: [3, 10, 200, 201, 299, 368, 131031],
+    GraphRateLimitError: [4, 17, 32, 341, 613, 130429, 131064, *range(80000, 80015)],
+    GraphServerError: [1, 2, 960, 131000, 131016, 131057],
+    GraphRequestError: [12, 33, 100, 300, 506, 803, 2635, 79999, 80015, 200005, 200006, 200007, 200008, 131005],
 }
 
 
@@ -164,6 +164,13 @@ def test_the_envelope_is_at_hand() -> None:
         (envelope(190, message="appsecret_proof"), "create a new system user token"),
         (envelope(4), "The API named no time to wait. Wait before"),
         (envelope(2), "passes by itself"),
+        (envelope(12), "has ended: set a newer api_version"),
+        (envelope(2635), "has ended: set a newer api_version"),
+        (envelope(131031), "locked this account"),
+        (envelope(200005), "enable them in WhatsApp Manager"),
+        (envelope(200006), "enable them in WhatsApp Manager"),
+        (envelope(200007), "enable them in WhatsApp Manager"),
+        (envelope(200008), "has no phone number"),
     ],
 )
 def test_the_message_says_what_to_do(payload: dict[str, Any], advice: str) -> None:
@@ -215,6 +222,25 @@ def test_server_text_is_one_short_printable_line() -> None:
     assert error is not None
     assert str(error).isprintable()
     assert len(str(error)) < 700
+
+
+def test_the_trace_id_is_short_too() -> None:
+    error = judged(400, envelope(100, fbtrace_id="t" * 2000))
+    assert isinstance(error, GraphApiError)
+    assert error.fbtrace_id == "t" * 100
+    assert len(str(error)) < 300
+
+
+@pytest.mark.parametrize("payload", [envelope(100, message="nonexisting field"), envelope(12), envelope(2635), None])
+def test_a_version_that_has_ended_is_named_first(payload: Any) -> None:
+    def find(status: int, payload: Any) -> str:
+        return str(find_error(status, payload, retry_after=None, redact=str, version_problem="v20.0 ended."))
+
+    assert find(404, payload).startswith("v20.0 ended. ")
+    # What has another cause is not blamed on the version.
+    for other in (envelope(190), envelope(4), envelope(2), envelope(200)):
+        assert "v20.0" not in find(400, other)
+    assert "v20.0" not in find(503, None)
 
 
 def test_attempts_are_told_when_there_were_several() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
@@ -13,6 +14,7 @@ from airflow_provider_whatsapp.graph.fields import join_fields
 from airflow_provider_whatsapp.graph.messages import Request
 from airflow_provider_whatsapp.graph.query import (
     WABA_EDGES,
+    EdgeQuery,
     build_edge_query,
     build_node_query,
 )
@@ -240,10 +242,55 @@ def test_a_node_with_further_parameters() -> None:
     assert join_fields(query.fields) == "id,health_status"
 
 
-@pytest.mark.parametrize("name", ["fields", "access_token", "appsecret_proof", "appsecret_time", "input_token"])
-def test_parameters_of_the_hook_itself_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"^params: \\['{name}'\\]"):
+REFUSED = [
+    "method", "access_token", "appsecret_proof", "appsecret_time", "input_token", "oauth_token", "app_secret", "client_id", "client_secret",
+    "fb_exchange_token", "signed_request", "batch", "attached_files", "relative_url", "id", "ids", "fields", "limit", "after", "before",
+    "first", "last", "offset", "__paging_token", "callback", "format", "pretty", "debug", "metadata", "include_headers", "redirect",
+    "suppress_http_code", "return_ssl_resources", "date_format",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("spell", [str, str.upper, str.title, " {}".format, "{}\n".format, "\u00a0{} ".format])
+def test_a_parameter_that_changes_or_redirects_the_request_is_refused(name: str, spell: Callable[[str], str]) -> None:
+    with pytest.raises(ValueError, match=r"^params: .* cannot be given here: "):
+        build_node_query("1", params={"a": "b", spell(name): "x"})
+    with pytest.raises(ValueError, match=r"^params: .* cannot be given here: "):
+        EdgeQuery.from_json({"path": "1/phone_numbers", "params": {spell(name): "x"}})
+
+
+@pytest.mark.parametrize(("name", "advice"), [("fields", "`fields` argument"), ("limit", "`page_size` argument")])
+def test_the_argument_to_give_instead_is_named(name: str, advice: str) -> None:
+    with pytest.raises(ValueError, match=advice):
         build_node_query("1", params={name: "x"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", "fields[0]", "access.token", "access token", "access[token", "me\u017fthod", "method\x00", "a&b", "a=b", "_a", 1, None],
+)  # fmt: skip
+def test_what_the_api_could_take_for_another_name_is_refused(name: Any) -> None:
+    with pytest.raises(ValueError, match="^params: .* is not the name of a parameter"):
+        build_node_query("1", params={name: "x"})
+
+
+@pytest.mark.parametrize("params", ["method=delete", ["a"], 5])
+def test_parameters_are_an_object(params: Any) -> None:
+    with pytest.raises(ValueError, match="^params: .* is not an object; a right one looks like"):
+        build_node_query("1", params=params)
+
+
+@pytest.mark.parametrize("value", [float("nan"), object(), {"a": {1, 2}}])
+def test_the_value_of_a_parameter_is_json(value: Any) -> None:
+    with pytest.raises(ValueError, match="^params: the value of 'a', .*, is not JSON"):
+        build_node_query("1", params={"a": value})
+
+
+def test_a_stored_query_is_read_back() -> None:
+    query = build_edge_query(
+        PATH, fields="id,name", ownership_types="SELF", sort="creation_time_ascending", page_size=7, max_items=9
+    )
+    assert EdgeQuery.from_json(json.loads(json.dumps(query.to_json()))) == query
 
 
 def test_long_values_are_shown_in_part() -> None:

@@ -169,3 +169,63 @@ def test_an_unusable_connection_says_which_field_is_wrong(fields: dict[str, Any]
     assert TOKEN not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
+
+
+PASTED = {
+    "token": "EAAJ" + "abC9" * 50,
+    "app secret": "5ecre7ab" * 4,
+    "proof": "0123456789abcdef" * 4,
+    "token of an app": "123456789012345|abcdEFGH123-9xY_8abcdefghijk",
+    "address with a token": "https://graph.facebook.com/me?access_token=EAAJabcdefghijklmnopqrstuvw123",
+    "proxy with a password": "http://user:hunter2@proxy:3128",
+}
+
+
+@pytest.mark.parametrize("secret", PASTED.values(), ids=PASTED)
+@pytest.mark.parametrize("field", ["host", "business_id", "api_version", "proof", "timeout", "proxy", "ca_bundle"])
+def test_a_secret_in_the_wrong_field_is_not_shown(field: str, secret: str) -> None:
+    if (field, secret) == ("proxy", PASTED["proxy with a password"]):
+        return
+    fields: dict[str, Any] = {"host": secret} if field == "host" else {"extra": {field: secret}}
+    with pytest.raises(ValueError, match=f"{field}: ") as caught:
+        parse_connection(connection(**fields))
+    assert_not_shown(secret, str(caught.value))
+
+
+@pytest.mark.parametrize("secret", PASTED.values(), ids=PASTED)
+def test_a_secret_as_the_version_of_the_hook_is_not_shown(secret: str) -> None:
+    with pytest.raises(ValueError, match="api_version: ") as caught:
+        parse_connection(connection(), api_version=secret)
+    assert_not_shown(secret, str(caught.value))
+
+
+def assert_not_shown(secret: str, text: str) -> None:
+    # "https://gra" is the beginning of a pasted address and also of the right one that the error shows.
+    parts = [part for part in (secret, secret[:12], secret[-12:], "hunter2") if not part.startswith("https://gra")]
+    assert [part for part in (*parts, "EAA") if part in text] == []
+
+
+def test_what_can_be_no_secret_is_shown() -> None:
+    for extra, shown in (
+        ({"proof": "Timed"}, "proof: 'Timed' is not one of"),
+        ({"timeout": "30 s"}, "timeout: '30 s' is not a number"),
+        ({"api_version": "26"}, "api_version: '26' is not a version"),
+        ({"business_id": "my business"}, "business_id: 'my business' is not"),
+        ({"ca_bundle": "/etc/ssl/company_ca_2026.pem"}, "ca_bundle: '/etc/ssl/company_ca_2026.pem' is no file"),
+    ):
+        with pytest.raises(ValueError, match=shown):
+            parse_connection(connection(extra=extra))
+    with pytest.raises(ValueError, match="host: 'http://gateway-2.example:8080' would send the token unencrypted"):
+        parse_connection(connection(host="http://gateway-2.example:8080"))
+
+
+def test_a_proxy_is_an_address_without_a_path() -> None:
+    assert parse_connection(connection(extra={"proxy": " HTTP://proxy:3128/ "})).config.proxy == "HTTP://proxy:3128/"
+    for proxy in ("http://proxy:3128/path", "http://proxy?x", "http://proxy#x", "http://pro xy"):
+        with pytest.raises(ValueError, match="proxy: not the address"):
+            parse_connection(connection(extra={"proxy": proxy}))
+
+
+def test_the_longest_timeout_and_blanks_around_an_app_secret() -> None:
+    read = parse_connection(connection(extra={"timeout": 600, "app_secret": " 5ecret\n"})).config
+    assert (read.timeout, read.credentials.app_secret) == (600, "5ecret")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
+from airflow_provider_whatsapp.hooks._diagnosis import Diagnosis, diagnose, shorten
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 
@@ -42,16 +44,15 @@ def test_all_is_well(guarded: GraphSandbox, tested: Tested) -> None:
     ok, message = tested()
     assert ok
     business = guarded.businesses[0]
-    token = guarded.token_info
-    user, app = message.split("Token: valid, system user ")[1].split(" of the app ")
-    assert user.isdigit()
-    assert app
-    assert token is not None
+    token = WhatsAppHook().debug_token()
+    owner = f"system user {token['user_id']} of the app {token['application']} ({token['app_id']})"
+    assert message.startswith(f"Token: valid, {owner}. ")
     assert "It does not expire. Permissions: complete for the client edge." in message
     assert f"Business: {business['name']} ({business['id']}). App secret: its proof is accepted." in message
     assert message.endswith("Client accounts: readable. API version: v26.0.")
-    assert message.startswith("Token: valid")
-    assert len(guarded.requests) == 3
+    described, _, listed, _ = guarded.requests
+    assert described.path.endswith("/debug_token")
+    assert listed.params["limit"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -179,6 +180,97 @@ def test_an_unusable_connection(tested: Tested) -> None:
         False,
         "timeout: 'soon' is not a number of seconds from above 0 to 600; a right one is 30",
     )
+
+
+def test_no_proof_is_praised_without_an_app_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    with GraphSandbox(accounts=1) as sandbox:
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
+        ok, message = WhatsAppHook().test_connection()
+    assert ok
+    assert "App secret" not in message
+
+
+def test_nothing_more_is_asked_when_no_answer_comes(guarded: GraphSandbox, tested: Tested) -> None:
+    guarded.fail_next(Fault.closed().times(99))
+    ok, message = tested()
+    assert not ok
+    assert message.startswith("PROBLEM: Token: ")
+    assert message.count("PROBLEM") == 1
+    assert "Business" not in message
+    assert {request.path.rpartition("/")[2] for request in guarded.requests} <= {"debug_token"}
+
+
+def test_problems_come_first_and_warnings_before_what_works(guarded: GraphSandbox, tested: Tested) -> None:
+    guarded.token_info = {"expires_at": int(time.time() + 3 * 86400)}
+    guarded.fail_next(Fault.no_advanced_access().after(2))
+    _, message = tested()
+    problem, warning, works = (message.index(word) for word in ("PROBLEM", "WARNING", "Token: valid"))
+    assert 0 == problem < warning < works
+
+
+@pytest.mark.parametrize(
+    ("version", "today", "told"),
+    [
+        ("v21.0", datetime(2027, 1, 20, tzinfo=timezone.utc), "API version: v21.0, until 2027-01-21."),
+        ("v21.0", datetime(2027, 1, 21, tzinfo=timezone.utc), "WARNING: API version: v21.0 ended on 2027-01-21;"),
+        ("v12.0", datetime(2027, 1, 21, tzinfo=timezone.utc), "WARNING: API version: v12.0 ended; set a newer"),
+        ("v27.0", datetime(2027, 1, 21, tzinfo=timezone.utc), "API version: v27.0."),
+        ("v28.0", datetime(2027, 1, 21, tzinfo=timezone.utc), "WARNING: API version: v28.0 is newer than this provider"),
+    ],
+)
+def test_how_long_a_version_lasts(
+    guarded: GraphSandbox, monkeypatch: pytest.MonkeyPatch, version: str, today: datetime, told: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", guarded.connection)
+    guarded.fail_next(Fault.version_upgrade(version=version).times(9))
+    hook = WhatsAppHook(api_version=version)
+    message = str(diagnose(hook._client, hook._connection, now=today))
+    assert told in message
+    assert ("WARNING: API version" in message) is ("WARNING" in told)
+
+
+def test_names_of_the_api_are_short_and_printable(guarded: GraphSandbox, tested: Tested) -> None:
+    guarded.token_info = {"application": "App\x1b[31m\n" + "a" * 5000, "type": "b" * 5000, "user_id": ["c" * 5000]}
+    guarded.businesses[0]["name"] = "Name\u202e\n" + "d" * 5000
+    _, message = tested()
+    assert message.isprintable()
+    assert len(message) <= 1000
+    assert "Business: Name" in message
+    assert "App [31m" in message
+
+
+def test_the_error_of_a_token_is_short_and_printable(guarded: GraphSandbox, tested: Tested) -> None:
+    guarded.token_info = {"is_valid": False, "error": {"message": "Session\n has expired " + "e" * 5000}}
+    ok, message = tested()
+    assert not ok
+    assert message.isprintable()
+    assert len(message) < 300
+    assert message.endswith("Create a new one and put it in the connection's password. API version: v26.0.")
+
+
+def test_a_long_message_is_cut_at_the_end_of_a_sentence() -> None:
+    diagnosis = Diagnosis()
+    for number in range(40):
+        diagnosis.confirm(f"Finding {number} works as it should")
+    diagnosis.report_problem("the last")
+    message = str(diagnosis)
+    assert message.startswith("PROBLEM: the last. Finding 0 works as it should. ")
+    assert message.endswith(" works as it should. …")
+    assert 900 < len(message) <= 1000
+    assert len(shorten("x" * 5000)) <= 1000
+    assert shorten("x" * 1000) == "x" * 1000
+
+
+def test_the_error_of_an_unusable_connection_is_short_too(
+    guarded: GraphSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unusable(self: WhatsAppHook) -> None:
+        raise ValueError("x " * 5000)
+
+    monkeypatch.setattr(WhatsAppHook, "get_connection", lambda self, conn_id: unusable(self))
+    ok, message = WhatsAppHook().test_connection()
+    assert not ok
+    assert len(message) <= 1000
 
 
 def test_a_connection_that_is_not_there() -> None:

@@ -209,6 +209,22 @@ def test_secrets_are_masked_in_airflows_logs(monkeypatch: pytest.MonkeyPatch) ->
         assert not [secret for secret in masked if secret in repr(vars(hook))]
 
 
+def test_the_async_methods_mask_the_same_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    masked: list[str] = []
+
+    async def mask(secret: str) -> None:
+        masked.append(secret)
+
+    monkeypatch.setattr(_compat, "amask_secret", mask)
+    with GraphSandbox(accounts=1, app_secret="5ecre7" * 5) as sandbox:
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
+        for call in (collect(WhatsAppHook().aiter_wabas()), WhatsAppHook().aget("me"), WhatsAppHook().adebug_token()):
+            masked.clear()
+            asyncio.run(call)  # type: ignore[arg-type]  # coroutines of several types
+            assert masked[:2] == [sandbox.token, sandbox.app_secret]
+            assert len(masked) == 3
+
+
 def test_no_secret_in_the_log_of_a_listing(connected: GraphSandbox, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         WhatsAppHook().list_wabas()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import logging
@@ -17,15 +18,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import Asset
+from airflow.sdk import Asset, AssetAlias
 
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException
-from airflow_provider_whatsapp.graph import GraphPermissionError, GraphRateLimitError
+from airflow_provider_whatsapp.graph import GraphError, GraphPermissionError, GraphRateLimitError
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.operators import _progress
 from airflow_provider_whatsapp.operators._listing import WabaTask
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
+from airflow_provider_whatsapp.transport.sync import GraphClient
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +75,34 @@ def test_rows_to_an_object_with_its_manifest(connected: GraphSandbox, tmp_path: 
         "truncated": False,
     }
     assert json.loads(json.dumps(manifest)) == manifest
+
+
+def test_the_manifest_tells_what_was_listed(connected: GraphSandbox, tmp_path: Path) -> None:
+    manifest = run(edge="owned", fields="id", page_size=20, output_path=str(tmp_path / "a.csv"))
+    told = {name: manifest[name] for name in ("format", "count", "pages", "business_id", "edge", "fields", "truncated")}
+    assert told == {
+        "format": "csv",
+        "count": 30,
+        "pages": 2,
+        "business_id": connected.business_id,
+        "edge": "owned",
+        "fields": ["id"],
+        "truncated": False,
+    }
+
+
+@pytest.mark.parametrize("fault", [None, Fault.no_advanced_access(), Fault.server_error().times(99)])
+def test_the_client_is_closed_however_the_task_ends(
+    connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch, fault: Fault | None
+) -> None:
+    closed: list[GraphClient] = []
+    close = GraphClient.close
+    monkeypatch.setattr(GraphClient, "close", lambda self: closed.append(self) or close(self))
+    if fault is not None:
+        connected.fail_next(fault)
+    with contextlib.suppress(AirflowFailException, GraphError):
+        run()
+    assert len(closed) == 1
 
 
 def test_csv_has_the_columns_that_were_asked_for(connected: GraphSandbox, tmp_path: Path) -> None:
@@ -136,8 +166,10 @@ class TestIfEmpty:
         path = tmp_path / "a.ndjson"
         path.write_text("before")
         for arguments in ({}, {"output_path": str(path)}):
-            with pytest.raises(error, match="the listing is empty"):
+            with pytest.raises(error, match="the listing is empty") as caught:
                 run(if_empty=if_empty, **arguments)
+            # Accounts may come later, so that "fail" leaves the task to its retries.
+            assert not isinstance(caught.value, AirflowFailException)
         assert path.read_text() == "before"
 
 
@@ -215,6 +247,12 @@ class TestLog:
             "Listed 100 accounts on 10 pages, cut by max_items, API usage 1 %",
         ]
 
+    def test_an_empty_listing_has_a_closing_line_too(
+        self, connected: GraphSandbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        connected.accounts.clear()
+        assert self.lines(caplog, monkeypatch)[-1].startswith("Listed 0 accounts on 1 pages")
+
     def test_progress_at_a_bounded_rate(
         self, connected: GraphSandbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -251,8 +289,11 @@ def test_an_asset_learns_what_was_written(connected: GraphSandbox, tmp_path: Pat
         def __getitem__(self, key: Asset) -> SimpleNamespace:
             return events[key.name]
 
-    manifest = run({"outlet_events": Accessors()}, outlets=[asset], output_path=str(tmp_path / "a.json"))
+    # An alias stands for assets that the task itself names, so that nothing is known to tell it.
+    outlets = [asset, AssetAlias("lists")]
+    manifest = run({"outlet_events": Accessors()}, outlets=outlets, output_path=str(tmp_path / "a.json"))
     assert events["accounts"].extra == manifest
+    assert set(events) == {"accounts"}
 
 
 def test_every_argument_that_can_vary_by_run_is_templated() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from virtual_time import run_virtually
 
 from airflow_provider_whatsapp._compat import (
     AirflowFailException,
@@ -21,8 +25,10 @@ from airflow_provider_whatsapp._compat import (
     AirflowTaskTimeout,
 )
 from airflow_provider_whatsapp.graph import GraphPermissionError, GraphTokenError
+from airflow_provider_whatsapp.operators._listing import WabaTask
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
+from airflow_provider_whatsapp.transport.sync import GraphClient
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
 
 try:
@@ -47,7 +53,9 @@ def deferred(operator: WhatsAppWabasSensor, event: dict[str, Any] | None = None)
     assert caught.value.method_name == "execute_complete"
     trigger = caught.value.trigger
     assert isinstance(trigger, WhatsAppWabasTrigger)
-    assert caught.value.timeout > timedelta(0)
+    # Airflow's own time limit comes after the trigger's, which would not get to fire its event otherwise.
+    time_left = trigger.clock["deadline"] - trigger.clock["looked"]
+    assert caught.value.timeout >= timedelta(seconds=time_left + 60)
     return trigger
 
 
@@ -73,6 +81,49 @@ class TestPoke:
         result = sensor(waba_ids=ids).poke({})
         assert [row["id"] for row in result.xcom_value] == ids
         assert len(connected.requests) == 2
+
+    def test_as_many_accounts_as_max_items_can_meet_it(self, connected: GraphSandbox) -> None:
+        assert len(sensor(max_items=2, min_count=2).poke({}).xcom_value) == 2
+
+    def test_a_condition_that_the_rows_show_to_be_wrong_fails_at_once(self, connected: GraphSandbox) -> None:
+        operator = sensor(fields="id,phone_numbers{id}", where={"phone_numbers.id": "1"})
+        with pytest.raises(AirflowFailException, match="^where: 'phone_numbers.id' leads through an edge") as caught:
+            operator.poke({})
+        assert isinstance(caught.value.__cause__, ValueError)
+
+    @pytest.mark.parametrize("fault", [None, Fault.no_advanced_access(), Fault.server_error().times(99)])
+    @pytest.mark.parametrize("min_count", [1, 251])
+    def test_the_client_is_closed_however_a_look_ends(
+        self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch, fault: Fault | None, min_count: int
+    ) -> None:
+        closed: list[GraphClient] = []
+        close = GraphClient.close
+        monkeypatch.setattr(GraphClient, "close", lambda self: closed.append(self) or close(self))
+        if fault is not None:
+            connected.fail_next(fault)
+        with contextlib.suppress(AirflowFailException):
+            sensor(min_count=min_count).poke({})
+        assert len(closed) == 1
+
+    def test_a_look_waits_only_briefly_for_a_server_that_fails(self, connected: GraphSandbox) -> None:
+        connected.fail_next(Fault.server_error().times(999))
+        with no_waits() as skipped:
+            assert not sensor().poke({})
+        assert skipped.total <= 30
+
+    @pytest.mark.parametrize(("longest", "warned"), [("249", True), ("250", False)])
+    def test_a_list_too_long_to_map_over_is_warned_about(
+        self,
+        connected: GraphSandbox,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+        longest: str,
+        warned: bool,
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", longest)
+        monkeypatch.setattr(WhatsAppWabasSensor, "log", logging.getLogger("look"))
+        assert sensor().poke({})
+        assert ("Give output_path" in caplog.text) is warned
 
     def test_it_looks_at_all_pages(self, connected: GraphSandbox) -> None:
         assert not sensor(waba_ids=["4242"]).poke({})
@@ -136,14 +187,9 @@ class TestPoke:
 
 
 class TestPokeMode:
-    def test_a_throttle_is_waited_out_without_a_call(
-        self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        waits: list[float] = []
-        monkeypatch.setattr(time, "sleep", waits.append)
+    def test_a_throttle_is_waited_out_without_a_call(self, connected: GraphSandbox) -> None:
         connected.fail_next(Fault.throttle(minutes=5))
         operator = sensor(poke_interval=10)
-        interval = None
         assert not operator.poke({})
         interval = operator._get_next_poke_interval(0, lambda: 0.0, 1)
         assert 299 < interval <= 300
@@ -205,6 +251,12 @@ class TestDeferrable:
         trigger = deferred(sensor(deferrable=True, min_count=251), event)
         assert (trigger.clock["started"], trigger.clock["deadline"]) == (event["started"], event["deadline"])
 
+    def test_the_trigger_learns_when_the_worker_looked(self, connected: GraphSandbox) -> None:
+        now = time.time()
+        event = {"status": "met", "started": now - 5000, "deadline": now + 5000}
+        trigger = deferred(sensor(deferrable=True, min_count=251), event)
+        assert now <= trigger.clock["looked"] <= time.time()
+
     def test_but_not_beyond_its_deadline(self, connected: GraphSandbox) -> None:
         with pytest.raises(AirflowSensorTimeout):
             resume(sensor(deferrable=True, min_count=251), met(timeout=-1))
@@ -231,6 +283,28 @@ class TestDeferrable:
         with pytest.raises(AirflowFailException, match="without a known status"):
             resume(sensor(deferrable=True), event)
 
+    @pytest.mark.parametrize("name", ["started", "deadline"])
+    @pytest.mark.parametrize("value", [None, "soon", True, [], {}, float("nan"), float("inf"), -1, 1e300])
+    @pytest.mark.parametrize("status", ["met", "timeout"])
+    def test_an_event_whose_moments_are_wrong(
+        self, connected: GraphSandbox, status: str, name: str, value: Any
+    ) -> None:
+        for event in ({**met(), "status": status, name: value}, {"status": status}):
+            with pytest.raises(AirflowFailException, match=r"does not say how long to wait: .*clear the task"):
+                resume(sensor(deferrable=True, min_count=251), event)
+        assert connected.requests == []
+
+    def test_an_event_with_a_secret_instead_of_a_status(self, connected: GraphSandbox) -> None:
+        with pytest.raises(AirflowFailException, match="could be a secret") as caught:
+            resume(sensor(deferrable=True), {"status": connected.token})
+        assert connected.token not in str(caught.value)
+
+    @pytest.mark.parametrize("message", [None, "", 5, ["a"]])
+    def test_an_error_without_a_message(self, connected: GraphSandbox, message: Any) -> None:
+        for error in (["GraphError"], {}, "GraphTokenError"):
+            with pytest.raises(AirflowFailException, match="an error without a message"):
+                resume(sensor(deferrable=True), {"status": "error", "error": error, "message": message})
+
     @pytest.mark.parametrize("option", ["soft_fail", "never_fail"])
     def test_failing_softly(self, connected: GraphSandbox, option: str) -> None:
         connected.fail_next(Fault.no_advanced_access().times(9))
@@ -253,8 +327,51 @@ class TestDeferrable:
         deferred(sensor(deferrable=True, output_path=path, silent_fail=True))
 
 
+@pytest.mark.parametrize(
+    ("query", "pages"),
+    [
+        ({"page_size": 7, "max_items": 16}, 3),
+        ({"edge": "owned", "page_size": 20}, 2),
+        ({"edge": "owned", "max_items": 3, "sort": "creation_time_descending"}, 1),
+        (
+            {
+                "ownership_types": ["SELF", "CLIENT_OWNED"],
+                "created_after": "2015-01-01",
+                "filtering": [{"field": "ownership_type", "operator": "EQUAL", "value": "CLIENT_OWNED"}],
+                "sort": "creation_time_ascending",
+                "page_size": 30,
+                "max_items": 65,
+            },
+            3,
+        ),
+    ],
+)
+def test_the_trigger_asks_the_api_for_what_the_sensor_was_given(
+    connected: GraphSandbox, query: dict[str, Any], pages: int
+) -> None:
+    operator = sensor(deferrable=True, where={"name": "no such name"}, poke_interval=60, timeout=90, **query)
+    _, arguments = deferred(operator).serialize()
+    asked_by_sensor = [(request.path, request.params) for request in connected.requests]
+    assert len(asked_by_sensor) == pages
+
+    connected.reset()
+    trigger = WhatsAppWabasTrigger(**json.loads(json.dumps(arguments)))
+
+    async def fire() -> Any:
+        return [event.payload async for event in trigger.run()]
+
+    ((event,), _) = run_virtually(fire())
+    assert event["status"] == "timeout"
+    asked_by_trigger = [(request.path, request.params) for request in connected.requests]
+    # The trigger needs only those fields that the condition is about.
+    assert asked_by_trigger == [(path, {**params, "fields": "id,name"}) for path, params in asked_by_sensor]
+
+
 def test_every_argument_that_can_vary_by_run_is_templated() -> None:
-    assert {"waba_ids", "min_count", "where", "business_id", "output_path"} <= set(WhatsAppWabasSensor.template_fields)
+    signatures = [inspect.signature(kind.__init__) for kind in (WhatsAppWabasSensor, WabaTask)]  # type: ignore[misc]
+    arguments = {name for signature in signatures for name in signature.parameters} - {"self", "kwargs"}
+    # Whether to defer is decided when the DAG file is read.
+    assert set(WhatsAppWabasSensor.template_fields) == arguments - {"deferrable"}
 
 
 def test_deferring_is_a_setting_of_airflow() -> None:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
-from collections.abc import Callable, Coroutine
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from virtual_time import run_virtually
 
-from airflow_provider_whatsapp.graph import GraphTokenError
+from airflow_provider_whatsapp.graph import (
+    GraphError,
+    GraphRateLimitError,
+    GraphServerError,
+    GraphTokenError,
+    GraphTransportError,
+)
 from airflow_provider_whatsapp.graph.condition import Tally, build_condition
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.messages import Credentials
@@ -23,7 +33,7 @@ from airflow_provider_whatsapp.triggers import _shared_readings
 from airflow_provider_whatsapp.triggers._shared_readings import Pace, SharedReadings, wait_until_met
 
 NEW = {"id": "4242", "name": "new"}
-QUERIES: list[Any] = [{}, {"ownership_types": "CLIENT_OWNED"}, {"max_items": 5}, {"sort": "creation_time_ascending"}]
+QUERIES: list[Any] = [{}, {"ownership_types": "CLIENT_OWNED"}, {"max_items": 5}, {"page_size": 50}, {"sort": "creation_time_ascending"}]
 
 
 def config_of(sandbox: GraphSandbox, timeout: float = 30) -> GraphConfig:
@@ -306,13 +316,184 @@ def test_no_more_than_ten_requests_at_once(sandbox: GraphSandbox) -> None:
 
     async def run() -> None:
         reads = [build_edge_query(f"{account['id']}/phone_numbers", fields="id") for account in sandbox.accounts[:60]]
-        waits = [wait_until_met(config_of(sandbox), read, build_condition(min_count=99), Pace(0.01)) for read in reads]
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*waits), 1)
+        waits = [
+            asyncio.create_task(wait_until_met(config_of(sandbox), read, build_condition(min_count=99), Pace(0.01)))
+            for read in reads
+        ]
+        while len(sandbox.requests) <= 2 * len(reads):
+            await asyncio.sleep(0.01)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
 
     asyncio.run(run())
-    assert len(sandbox.requests) > 60
     assert sandbox.connections <= 10
+    assert nothing_left()
+
+
+class FailingClient:
+    """A client whose listings end in an error for a number of times, and are empty after that."""
+
+    def __init__(self, error: GraphError, times: int = 1) -> None:
+        self.looks: list[float] = []
+        self._error = error
+        self._times = times
+
+    def __call__(self, config: GraphConfig) -> FailingClient:
+        return self
+
+    async def pages(self, query: EdgeQuery) -> AsyncIterator[Page]:
+        self.looks.append(asyncio.get_running_loop().time())
+        if len(self.looks) <= self._times:
+            raise self._error
+        yield Page([{"id": "1"}], 1)
+
+    async def aclose(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("kind", [GraphServerError, GraphRateLimitError, GraphTransportError])
+def test_no_call_is_made_before_the_time_that_any_error_named(
+    sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch, kind: type[GraphError]
+) -> None:
+    client = FailingClient(kind("later", retry_after=timedelta(minutes=7)))
+    monkeypatch.setattr(_shared_readings, "AsyncGraphClient", client)
+    run_virtually(wait_for(sandbox, Pace(10)))
+    first, second = client.looks
+    assert second - first >= 7 * 60
+
+
+def test_a_fault_is_logged_apart_from_the_task_that_came_first(
+    sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Airflow finds the log file of a task by the context of its trigger.
+    task = contextvars.ContextVar("task", default="none")
+    logged: list[tuple[str, str]] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            logged.append((task.get(), record.getMessage()))
+
+    handler = Handler()
+    monkeypatch.setattr(_shared_readings.log, "handlers", [handler])
+    monkeypatch.setattr(_shared_readings, "AsyncGraphClient", FailingClient(GraphServerError("down")))
+
+    async def run() -> None:
+        task.set("the first")
+        await wait_for(sandbox)
+
+    run_virtually(run())
+    assert logged == [("none", "down - looking again later")]
+
+
+def test_a_reading_ends_even_if_a_cancellation_is_lost(sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Before Python 3.12, asyncio.wait_for loses one that comes at the same moment as its result.
+    lost: list[asyncio.CancelledError] = []
+
+    async def lose_one(self: object) -> None:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError as cancelled:
+            lost.append(cancelled)
+        await asyncio.sleep(1000)
+
+    monkeypatch.setattr(_shared_readings._Reading, "_wait_until_due", lose_one)
+
+    async def run() -> None:
+        wait = asyncio.create_task(wait_for(sandbox))
+        await asyncio.sleep(1)
+        wait.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await wait
+
+    _, seconds = run_virtually(run())
+    assert len(lost) == 1
+    assert seconds < 100
+    assert nothing_left()
+
+
+def test_a_reading_that_died_does_not_take_its_successor_with_it(
+    sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[GraphConfig] = []
+
+    def unusable_once(config: GraphConfig) -> AsyncGraphClient:
+        made.append(config)
+        if len(made) == 1:
+            raise ValueError("unusable")
+        return AsyncGraphClient(config)
+
+    monkeypatch.setattr(_shared_readings, "AsyncGraphClient", unusable_once)
+
+    async def run() -> None:
+        first = asyncio.create_task(wait_for(sandbox, waba_ids=["4242"]))
+        shared = SharedReadings.of_running_loop()
+        while not [reading for reading in shared._readings.values() if reading.has_ended]:
+            await asyncio.sleep(0)
+        second = asyncio.create_task(wait_for(sandbox, waba_ids=["4242"]))
+        with pytest.raises(ValueError, match="unusable"):
+            await first
+        third = asyncio.create_task(wait_for(sandbox, waba_ids=["4242"]))
+        await asyncio.sleep(200)
+        for wait in (second, third):
+            wait.cancel()
+        await asyncio.gather(second, third, return_exceptions=True)
+
+    run_virtually(run())
+    # One reading of three pages a minute, for the second and the third together.
+    assert 6 <= len(sandbox.requests) <= 9
+    assert nothing_left()
+
+
+class SlowCas:
+    """Stands for the reading of the CAs, which goes on until it is told to end."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.threads: list[threading.Thread] = []
+        self.may_end = threading.Event()
+        monkeypatch.setattr(_shared_readings, "load_trusted_cas", self._load)
+
+    def _load(self, path: str | None) -> None:
+        self.threads.append(threading.current_thread())
+        if threading.current_thread() is not threading.main_thread():
+            assert self.may_end.wait(60)
+
+
+def test_the_cas_are_loaded_once_and_not_by_the_event_loop(
+    sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cas = SlowCas(monkeypatch)
+
+    async def run() -> None:
+        waits = [asyncio.create_task(wait_for(sandbox, Pace(0.01), fields=fields)) for fields in ("id", "id,name")]
+        while not cas.threads:
+            await asyncio.sleep(0.01)
+        cas.may_end.set()
+        await asyncio.gather(*waits)
+
+    asyncio.run(run())
+    (thread,) = cas.threads
+    assert thread is not threading.main_thread()
+
+
+def test_a_wait_that_is_cancelled_leaves_the_loading_of_the_cas_to_the_others(
+    sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cas = SlowCas(monkeypatch)
+
+    async def run() -> None:
+        first, second = (
+            asyncio.create_task(wait_for(sandbox, Pace(0.01), fields=fields)) for fields in ("id", "id,name")
+        )
+        while not cas.threads:
+            await asyncio.sleep(0.01)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        cas.may_end.set()
+        await asyncio.wait_for(second, 60)
+
+    asyncio.run(run())
     assert nothing_left()
 
 

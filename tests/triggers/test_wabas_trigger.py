@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,10 @@ def test_arguments_that_are_missing_take_their_defaults(connected: GraphSandbox)
         ({"path": "../me/accounts"}, "path: "),
         ({"path": "1"}, "path: "),
         ({}, "path: "),
-        ({"path": "1/x", "params": {"a": 1}}, "params: "),
+        ({"path": "1/x", "params": {"a": float("nan")}}, "params: "),
         ({"path": "1/x", "params": "a"}, "params: "),
+        ({"path": "1/x", "params": {" Method": "delete"}}, "params: "),
+        ({"path": "1/x", "params": {"access_token": "EAAtheirs"}}, "params: "),
         ({"path": "1/x", "page_size": 0}, "page_size: "),
         ({"path": "1/x", "max_items": -1}, "max_items: "),
         ({"path": "1/x", "fields": "id,"}, "fields: "),
@@ -131,6 +134,62 @@ def test_a_query_that_no_release_stored_is_an_error(
     assert (event["status"], event["error"]) == ("error", "ValueError")
     assert event["message"].startswith(message)
     assert connected.requests == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"poke_interval": -1}, "poke_interval: "),
+        ({"poke_interval": "60"}, "poke_interval: "),
+        ({"poke_interval": float("nan")}, "poke_interval: "),
+        ({"exponential_backoff": "yes"}, "exponential_backoff: "),
+        ({"max_wait": -1}, "max_wait: "),
+        ({"max_wait": float("inf")}, "max_wait: "),
+        ({"started": None}, "started: "),
+        ({"looked": "now"}, "looked: "),
+        ({"deadline": float("nan")}, "deadline: "),
+        ({"deadline": "2026-11-24"}, "deadline: "),
+        ({"not_before": 1e300}, "not_before: "),
+        ({"condition": {"min_count": -1}}, "min_count: "),
+        ({"path": "1/x", "fields": 5}, "fields: "),
+    ],
+)
+def test_a_value_that_no_release_stored_is_an_error(
+    connected: GraphSandbox, changes: dict[str, Any], message: str
+) -> None:
+    event, _ = fired(trigger_for(connected, **changes))
+    assert (event["status"], event["error"]) == ("error", "ValueError")
+    assert event["message"].startswith(message)
+    assert json.loads(json.dumps(event, allow_nan=False)) == event
+    assert connected.requests == []
+
+
+@pytest.mark.parametrize("value", ["text", 5, ["a"], None])
+@pytest.mark.parametrize("group", ["query", "condition", "pace", "clock", "whatsapp_conn_id"])
+def test_a_group_of_another_type_is_an_error_and_does_not_end_the_triggerer(
+    connected: GraphSandbox, group: str, value: Any
+) -> None:
+    if (value is None and group in ("condition", "pace", "clock")) or (group, value) == ("whatsapp_conn_id", "text"):
+        return  # those are right values
+    _, arguments = trigger_for(connected).serialize()
+    event, _ = fired(WhatsAppWabasTrigger(**{**arguments, group: value}))
+    assert (event["status"], event["error"]) == ("error", "ValueError")
+    assert event["message"].startswith(f"{group}: ")
+    assert connected.requests == []
+
+
+def test_a_token_in_the_wrong_group_is_not_shown(connected: GraphSandbox) -> None:
+    _, arguments = trigger_for(connected).serialize()
+    for group in ("query", "condition", "pace", "clock"):
+        event, _ = fired(WhatsAppWabasTrigger(**{**arguments, group: connected.token}))
+        assert connected.token not in json.dumps(event)
+
+
+@pytest.mark.parametrize("pace", [{"poke_interval": 0.0}, {"exponential_backoff": True, "max_wait": 0.0}])
+def test_it_never_looks_without_a_pause(connected: GraphSandbox, pace: dict[str, Any]) -> None:
+    event, _ = fired(trigger_for(connected, condition={"waba_ids": ["4242"]}, timeout=30, **pace))
+    assert event["status"] == "timeout"
+    assert 1 <= len(connected.requests) / 3 <= 31
 
 
 def test_no_secret_in_it(connected: GraphSandbox) -> None:
@@ -228,6 +287,19 @@ def test_after_a_restart_it_looks_soon(connected: GraphSandbox, exponential: boo
     )
     assert event["status"] == "met"
     assert seconds < 10
+
+
+def test_looks_that_are_overdue_after_a_restart_are_spread(
+    connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Hundreds of triggers start at the same moment then.
+    now = time.time()
+    seconds = []
+    for chance in (0.1, 0.9):
+        monkeypatch.setattr(random, "random", lambda chance=chance: chance)
+        seconds.append(fired(trigger_for(connected, started=now - 90_000, looked=now - 50_000))[1])
+    assert 0.5 <= seconds[0]
+    assert 4.5 <= seconds[1] < 10
 
 
 def test_the_longest_interval(connected: GraphSandbox) -> None:

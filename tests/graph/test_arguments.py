@@ -1,0 +1,99 @@
+"""What the errors of arguments show, and the single values that triggers and their events hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from airflow_provider_whatsapp.graph.arguments import parse_moment, parse_seconds, shown, shown_if_short
+from airflow_provider_whatsapp.graph.condition import build_condition
+from airflow_provider_whatsapp.graph.query import build_edge_query, build_node_query, build_waba_query
+
+SECRETS = {
+    "token": "EAAJ" + "abC9" * 50,
+    "app secret": "5ecre7ab" * 4,
+    "proof": "0123456789abcdef" * 4,
+    "token of an app": "123456789012345|abcdEFGH123-9xY_8abcdefghijk",
+    "address": "https://graph.facebook.com/me?access_token=abcdefgh",
+    "proxy": "http://user:hunter2@proxy:3128",
+}
+EDGE = "1/phone_numbers"
+ARGUMENTS: dict[str, Callable[[str], object]] = {
+    "business_id": lambda secret: build_waba_query(f"{secret} ?", "client"),
+    "edge": lambda secret: build_waba_query("1", secret),
+    "path": lambda secret: build_edge_query(secret),
+    "path of a node": lambda secret: build_node_query(f"{secret}?"),
+    "fields": lambda secret: build_edge_query(EDGE, fields=f"id,{secret}$"),
+    "fields as a list": lambda secret: build_edge_query(EDGE, fields=[secret, ""]),
+    "fields of another type": lambda secret: build_edge_query(EDGE, fields={secret: 1}),  # type: ignore[arg-type]
+    "fields asked for twice": lambda secret: build_edge_query(
+        EDGE, fields=f"a.x({secret.replace('(', '')}),a.x(b)" if "?" not in secret else f"a.x({secret}),a"
+    ),
+    "ownership_types": lambda secret: build_edge_query(EDGE, ownership_types=[secret, ""]),
+    "created_after": lambda secret: build_edge_query(EDGE, created_after=secret),
+    "filtering": lambda secret: build_edge_query(EDGE, filtering=secret),  # type: ignore[arg-type]
+    "filtering with a wrong key": lambda secret: build_edge_query(EDGE, filtering=[{"field": secret}]),
+    "sort": lambda secret: build_edge_query(EDGE, sort=f"{secret}?"),
+    "page_size": lambda secret: build_edge_query(EDGE, page_size=secret),
+    "waba_ids": lambda secret: build_condition(waba_ids=[secret]),
+    "min_count": lambda secret: build_condition(min_count=secret),
+    "where": lambda secret: build_condition(where=secret),
+    "where with a wrong name": lambda secret: build_condition(where={f"{secret}?": 1}),
+    "where with a wrong value": lambda secret: build_condition(where={"name": {secret: 1}}),
+}
+
+
+@pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS)
+@pytest.mark.parametrize("argument", ARGUMENTS)
+def test_a_secret_in_the_wrong_argument_is_not_shown(argument: str, secret: str) -> None:
+    with pytest.raises(ValueError, match=f"^{argument.partition(' ')[0]}: ") as caught:
+        ARGUMENTS[argument](secret)
+    message = str(caught.value)
+    for part in (secret, secret[-12:], "hunter2", "abcdefgh"):
+        assert part not in message
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "", "soon", "2026-11-01T00:00:00Z", "102290129340398", "9" * 32, "../me/accounts", "whatsapp_production_2", 5, None,
+        ["id", "name"], {"owner_business_info.name": ["Acme", "B 2"]}, "client_whatsapp_business_accounts", "a:b", "me@work",
+        "https://graph.facebook.com:443/x", "/etc/ssl/certs/company-ca-2026.pem", 1.5, "graph.facebook.com",
+    ],
+)  # fmt: skip
+def test_an_ordinary_value_is_shown(value: object) -> None:
+    assert shown(value) == repr(value)
+
+
+def test_a_long_value_is_cut() -> None:
+    assert shown("no " * 100) == repr("no " * 100)[:77] + "..."
+
+
+def test_a_value_that_could_be_a_secret_is_described() -> None:
+    assert shown("EAA" + "a" * 200) == "a text of 203 characters (not shown, as it could be a secret)"
+    assert shown(["5ecre7ab" * 4]) == "a list of 36 characters (not shown, as it could be a secret)"
+
+
+def test_where_right_values_are_short_a_long_one_is_described() -> None:
+    assert shown_if_short("v26") == "'v26'"
+    assert shown_if_short("pass word " * 3) == "a text of 30 characters (not shown, as it could be a secret)"
+
+
+@pytest.mark.parametrize("value", [0, 0.0, 1793491200, 1793491200.5])
+def test_moments(value: float) -> None:
+    assert parse_moment("deadline", value) == parse_seconds("max_wait", value) == value
+
+
+@pytest.mark.parametrize("value", [None, True, "5", [], -1, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("parse", [parse_moment, parse_seconds])
+def test_what_is_no_moment_or_number_of_seconds(parse: Callable[[str, Any], float], value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^clock: .* a right one is"):
+        parse("clock", value)
+
+
+def test_a_moment_lies_in_the_years_that_python_knows() -> None:
+    with pytest.raises(ValueError, match="deadline: 1e"):
+        parse_moment("deadline", 1e300)
