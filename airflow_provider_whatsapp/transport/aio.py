@@ -20,8 +20,8 @@ from airflow_provider_whatsapp.graph.pages import Page
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery
 from airflow_provider_whatsapp.graph.retry import Patience
 from airflow_provider_whatsapp.transport import clock
+from airflow_provider_whatsapp.transport.aio_transport import Transport
 from airflow_provider_whatsapp.transport.errors import build_transport_error
-from airflow_provider_whatsapp.transport.one_answer import OneAnswerTransport
 from airflow_provider_whatsapp.transport.proxies import check_proxy, find_proxy
 from airflow_provider_whatsapp.transport.shared import (
     CHUNK_BYTES,
@@ -156,14 +156,14 @@ class AsyncGraphClient(BaseClient):
         return Response(response.status_code, lower_case_names(response.headers), body.joined())
 
 
-def _build_transport(config: GraphConfig) -> OneAnswerTransport:
+def _build_transport(config: GraphConfig) -> Transport:
     trusted = load_trusted_cas(find_trusted_cas(config))
     address = find_proxy(config)
     if address is None:
-        return OneAnswerTransport(verify=trusted)
+        return Transport(verify=trusted)
     # Only for a proxy that is reached over TLS: httpcore refuses to take CAs for any other.
     is_secure = address.lower().startswith("https:")
-    return OneAnswerTransport(verify=trusted, proxy=httpx.Proxy(address, ssl_context=trusted if is_secure else None))
+    return Transport(verify=trusted, proxy=httpx.Proxy(address, ssl_context=trusted if is_secure else None))
 
 
 def load_trusted_cas(path: str | None) -> ssl.SSLContext:

@@ -43,6 +43,12 @@ class _Watched:
             Attempt.current().watch(self.sock)
         super().request(*args, **kwargs)  # type: ignore[misc]  # of urllib3
 
+    def _tunnel(self) -> None:
+        super()._tunnel()  # type: ignore[misc]  # of http.client
+        # http.client takes an answer of the proxy that was cut short for a complete one, and TLS would begin on a
+        # connection that the end of the attempt has shut down.
+        Attempt.current().watch(self.sock)
+
 
 class _Direct(_Watched):
     def _new_conn(self) -> socket.socket:

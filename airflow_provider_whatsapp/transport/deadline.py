@@ -53,7 +53,9 @@ class Attempt:
         results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
         # The thread gets the caller's context variables, because instrumentation of the HTTP library may read them.
         run_in_context = contextvars.copy_context().run
-        thread = threading.Thread(target=run_in_context, args=(self._work, work, results), daemon=True)
+        thread = threading.Thread(
+            target=run_in_context, args=(self._work, work, results), name="Attempt of GraphClient", daemon=True
+        )
         is_complete = False
         try:
             thread.start()

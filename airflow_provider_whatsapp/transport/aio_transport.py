@@ -1,7 +1,9 @@
-"""Keeps bytes that follow an answer from being taken for the answer to the next request.
+"""httpx's transport with two gaps of ``httpcore`` closed.
 
-``httpcore`` reuses a connection on which a server has sent more than it was asked for. The surplus would be the answer
-to the next request, which may belong to another listing: that listing would then be incomplete without an error.
+``httpcore`` reuses a connection on which a server has sent more than it was asked for. The surplus would be taken for
+the answer to the next request, which may belong to another listing: that listing would be incomplete without an error.
+
+``httpcore`` also forgets to close a socket when it is cancelled during a TLS handshake or while it talks to a proxy.
 """
 
 from __future__ import annotations
@@ -14,12 +16,24 @@ import httpx
 from anyio.streams.tls import TLSAttribute, TLSStream
 
 
-class OneAnswerTransport(httpx.AsyncHTTPTransport):
-    """Closes each connection on which more than the answer has arrived."""
+class Transport(httpx.AsyncHTTPTransport):
+    """Closes each connection on which more than the answer has arrived, and each that could not be established."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request, and watch the end of its answer."""
-        response = await super().handle_async_request(request)
+        sockets: list[Any] = []
+
+        async def trace(event: str, info: dict[str, Any]) -> None:
+            if event.endswith("connect_tcp.complete"):
+                sockets.append(info["return_value"])
+
+        request.extensions = {**request.extensions, "trace": trace}
+        try:
+            response = await super().handle_async_request(request)
+        except BaseException:
+            for sock in sockets:
+                await sock.aclose()
+            raise
         stream = cast("httpx.AsyncByteStream", response.stream)
         response.stream = _WatchedStream(stream, response.extensions["network_stream"])
         return response
