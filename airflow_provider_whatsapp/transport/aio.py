@@ -20,7 +20,9 @@ from airflow_provider_whatsapp.graph.pages import Page
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery
 from airflow_provider_whatsapp.graph.retry import Patience
 from airflow_provider_whatsapp.transport import clock
+from airflow_provider_whatsapp.transport.aio_transport import Transport
 from airflow_provider_whatsapp.transport.errors import build_transport_error
+from airflow_provider_whatsapp.transport.proxies import check_proxy, find_proxy
 from airflow_provider_whatsapp.transport.shared import (
     CHUNK_BYTES,
     NO_COOKIES,
@@ -39,6 +41,7 @@ class AsyncGraphClient(BaseClient):
     :param config: where the API is and which credentials to use
     :param patience: how often and how long to try again
     :param max_concurrency: how many requests may be under way at once
+    :raises ValueError: if the proxy or the CAs of the connection or the environment cannot be used
     """
 
     def __init__(
@@ -49,21 +52,24 @@ class AsyncGraphClient(BaseClient):
         max_concurrency: int = 10,
     ) -> None:
         super().__init__(config, patience)
+        check_proxy(config, socks_schemes=("socks5", "socks5h"), module="socksio", install='pip install "httpx[socks]"')
         self._turns = asyncio.Semaphore(max_concurrency)
+        reason = None
         try:
-            self._http = httpx.AsyncClient(
-                headers=config.headers,
-                timeout=config.timeout,
-                trust_env=not config.is_unencrypted,
-                verify=load_trusted_cas(find_trusted_cas(config)),
-                proxy=None if config.is_unencrypted else config.proxy,
-                follow_redirects=False,
-            )
+            transport = _build_transport(config)
         except Exception as error:
-            # Without the exception's text, which may contain a part of the proxy's password.
-            raise ValueError(
-                f"the proxy or the CAs of the connection or the environment are unusable ({type(error).__name__})"
-            ) from None
+            reason = type(error).__name__
+        if reason is not None:
+            # Without the exception's text and not as its consequence: both may hold a part of the proxy's password.
+            raise ValueError(f"the proxy or the CAs of the connection or the environment are unusable ({reason})")
+        self._http = httpx.AsyncClient(
+            transport=transport,
+            headers=config.headers,
+            timeout=config.timeout,
+            # The environment's proxy and CAs are in the transport; otherwise httpx would read ~/.netrc as well.
+            trust_env=False,
+            follow_redirects=False,
+        )
         self._http.cookies.jar.set_policy(NO_COOKIES)
 
     async def __aenter__(self) -> AsyncGraphClient:
@@ -110,20 +116,36 @@ class AsyncGraphClient(BaseClient):
                     yield step
 
     async def _send(self, request: Request) -> Response | GraphError:
+        # The time that a request waits for its turn does not count as part of its attempt.
+        async with self._turns:
+            # A task of its own, so that the traceback of an interrupt or a cancellation does not have the frames of the
+            # HTTP library, whose local variables hold the Authorization header.
+            attempt = asyncio.create_task(self._attempt(request))
+            try:
+                await asyncio.wait({attempt}, timeout=self._config.timeout)
+            finally:
+                if not attempt.done():
+                    attempt.cancel()
+                    await asyncio.wait({attempt})
+            return self._build_error(TimeoutError()) if attempt.cancelled() else attempt.result()
+
+    async def _attempt(self, request: Request) -> Response | GraphError:
         try:
-            # The time that a request waits for its turn does not count as part of its attempt.
-            async with self._turns:
-                return await asyncio.wait_for(self._exchange(request), self._config.timeout)
+            return await self._exchange(request)
         except GraphError as error:
-            return error
+            # Without the traceback, whose frames hold the secrets that were sent.
+            return error.with_traceback(None)
         except Exception as error:
-            return build_transport_error(
-                error,
-                self._config,
-                timeouts=(httpx.TimeoutException, asyncio.TimeoutError, TimeoutError),
-                refusals=(),
-                failures=(httpx.HTTPError, httpx.StreamError),
-            )
+            return self._build_error(error)
+
+    def _build_error(self, error: Exception) -> GraphError:
+        return build_transport_error(
+            error,
+            self._config,
+            timeouts=(httpx.TimeoutException, asyncio.TimeoutError, TimeoutError),
+            refusals=(),
+            failures=(httpx.HTTPError, httpx.StreamError),
+        )
 
     async def _exchange(self, request: Request) -> Response:
         params, headers = self._config.credentials.sign(request, now=clock.now())
@@ -132,6 +154,16 @@ class AsyncGraphClient(BaseClient):
             async for chunk in response.aiter_raw(CHUNK_BYTES):
                 body.add(chunk)
         return Response(response.status_code, lower_case_names(response.headers), body.joined())
+
+
+def _build_transport(config: GraphConfig) -> Transport:
+    trusted = load_trusted_cas(find_trusted_cas(config))
+    address = find_proxy(config)
+    if address is None:
+        return Transport(verify=trusted)
+    # Only for a proxy that is reached over TLS: httpcore refuses to take CAs for any other.
+    is_secure = address.lower().startswith("https:")
+    return Transport(verify=trusted, proxy=httpx.Proxy(address, ssl_context=trusted if is_secure else None))
 
 
 def load_trusted_cas(path: str | None) -> ssl.SSLContext:

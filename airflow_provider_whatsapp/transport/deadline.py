@@ -1,112 +1,132 @@
 """Ends every HTTP attempt of the client for tasks on time.
 
-The timeout of ``requests`` is that of the socket, and a socket's timeout begins anew with each byte that arrives: a
-server that sends one byte a second keeps a request open for ever. Reading in small pieces and looking at the clock in
-between is not enough either, because the status line, the headers, the sizes of chunks and the trailers are read inside
-of ``http.client``. In a test with twelve ways to send slowly, six got past such a loop. A timer that shuts the
-socket down ends all of them, whatever is being read.
+The timeout of ``requests`` is that of one operation on a socket: a server that sends one byte a second keeps a request
+open for ever, a name with eight addresses has eight timeouts, and the resolution of a name has none. Nothing in Python
+can interrupt ``getaddrinfo``. So each attempt runs in a thread of its own, and the caller stops waiting for it when its
+time is over.
+
+The thread has a second use. A traceback with local variables, which some log formats print, shows only the frames of
+the thread that was interrupted: those of the HTTP library, which hold the Authorization header, are not among them.
 """
 
 from __future__ import annotations
 
+import contextvars
+import queue
 import socket
 import threading
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
-import requests
-import urllib3
+_Result = TypeVar("_Result")
 
 
 class Attempt:
-    """One HTTP attempt, which ends with a ``TimeoutError`` when its time is over.
+    """One HTTP attempt.
 
-    :param timeout: seconds
+    :param timeout: seconds from the beginning of the attempt to the last byte of the answer
     """
 
     _of_thread = threading.local()
 
     def __init__(self, timeout: float) -> None:
-        self._timer = threading.Timer(timeout, self._cut)
-        self._timer.daemon = True
-        self._is_over = False
-        self._connection: _CuttableConnection | None = None
-        self._socket: socket.socket | None = None
+        self._timeout = timeout
+        self._deadline = time.monotonic() + timeout
+        self._lock = threading.Lock()
+        self._handle: socket.socket | None = None
+        #: Whether the caller has stopped waiting, because the time was over or the caller was interrupted.
+        self.is_given_up = False
 
     @classmethod
-    def watch(cls, connection: _CuttableConnection, sock: socket.socket | None) -> None:
-        """Let the current thread's attempt cut this connection.
+    def current(cls) -> Attempt:
+        """The attempt that runs in this thread."""
+        attempt: Attempt = cls._of_thread.attempt
+        return attempt
 
-        :param connection: the connection that the attempt uses
-        :param sock: its socket; None while it is connecting, when the socket may still change
+    def run(self, work: Callable[[], _Result]) -> _Result | None:
+        """The result of the work, or None if it was not there in time.
+
+        :param work: is called in a new thread; must not raise
+        """
+        results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
+        # The thread gets the caller's context variables, because instrumentation of the HTTP library may read them.
+        run_in_context = contextvars.copy_context().run
+        thread = threading.Thread(
+            target=run_in_context, args=(self._work, work, results), name="Attempt of GraphClient", daemon=True
+        )
+        is_complete = False
+        try:
+            thread.start()
+            result = results.get(timeout=self._timeout)
+            is_complete = True
+            return result
+        except queue.Empty:
+            return None
+        finally:
+            if not is_complete:
+                self._give_up()
+
+    def connect(self, host: str, port: int, options: Iterable[tuple[Any, ...]]) -> socket.socket:
+        """A connection to the first address of a name that accepts one.
+
+        :param host: name or IP address
+        :param port: TCP port
+        :param options: arguments for ``setsockopt``
+        :raises OSError: if the name cannot be resolved or no address accepts
+        """
+        failure = OSError(f"no address for {host}")
+        addresses = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+        for number, (family, kind, protocol, _, address) in enumerate(addresses):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                for option in options:
+                    sock.setsockopt(*option)
+                # Each address gets a share of the time that is left, so that one that does not answer, such as IPv6 in
+                # a network that drops it, does not use up the time of those after it.
+                sock.settimeout(max(self._deadline - time.monotonic(), 0.001) / (len(addresses) - number))
+                self.watch(sock)
+                sock.connect(address)
+                sock.settimeout(self._timeout)
+            except OSError as error:
+                sock.close()
+                failure = error
+            else:
+                return sock
+        raise failure
+
+    def watch(self, sock: Any) -> None:
+        """Let the end of the attempt shut this socket down.
+
+        :param sock: a socket, or one of the wrappers that TLS and SOCKS put around it
         :raises TimeoutError: if the attempt's time is over already
         """
-        attempt: Attempt = cls._of_thread.attempt
-        attempt._connection, attempt._socket = connection, sock
-        if attempt._is_over:
-            raise TimeoutError
+        with self._lock:
+            self._forget_socket()
+            if self.is_given_up:
+                raise TimeoutError
+            # A duplicate, because the socket itself is no longer at hand when TLS has wrapped it, and is closed before
+            # the body has been read when the connection is not kept alive. To shut one down is to shut down both.
+            self._handle = socket.fromfd(sock.fileno(), socket.AF_INET, socket.SOCK_STREAM)
 
-    def __enter__(self) -> None:
+    def _work(self, work: Callable[[], _Result], results: queue.SimpleQueue[_Result]) -> None:
         self._of_thread.attempt = self
-        self._timer.start()
+        try:
+            results.put(work())
+        finally:
+            with self._lock:
+                self._forget_socket()
 
-    def __exit__(self, *exc_info: object) -> None:
-        self._timer.cancel()
-        self._of_thread.attempt = None
-        if self._is_over:
-            # Raised even if the answer looks complete: a body without a length ends where the socket was shut down.
-            raise TimeoutError
+    def _give_up(self) -> None:
+        # The thread ends soon, because nothing more can be received; after getaddrinfo, watch() ends it.
+        with self._lock:
+            self.is_given_up = True
+            if self._handle is not None:
+                with suppress(OSError):
+                    self._handle.shutdown(socket.SHUT_RDWR)
 
-    def _cut(self) -> None:
-        self._is_over = True
-        sock = self._socket or getattr(self._connection, "sock", None)
-        if sock is not None:
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-
-
-class _CuttableConnection:
-    sock: Any
-
-    def connect(self) -> None:
-        Attempt.watch(self, None)
-        super().connect()  # type: ignore[misc]  # of urllib3's connection
-
-    def getresponse(self, *args: Any, **kwargs: Any) -> Any:
-        # A connection that is not kept alive drops its reference to the socket before the body has been read.
-        Attempt.watch(self, self.sock)
-        return super().getresponse(*args, **kwargs)  # type: ignore[misc]  # of urllib3's connection
-
-
-class _HTTPConnection(_CuttableConnection, urllib3.connection.HTTPConnection):
-    pass
-
-
-class _HTTPSConnection(_CuttableConnection, urllib3.connection.HTTPSConnection):
-    pass
-
-
-class _HTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
-
-
-class _HTTPSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
-
-
-_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
-
-
-class DeadlineAdapter(requests.adapters.HTTPAdapter):
-    """Sends requests over connections that an :class:`Attempt` can cut."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make the pools of direct connections."""
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """Make the pools of connections through a proxy."""
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        manager.pool_classes_by_scheme = _POOLS
-        return manager
+    def _forget_socket(self) -> None:
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None

@@ -51,13 +51,16 @@ def _system_reason(error: OSError) -> str | None:
 
 
 def _chain_of(error: BaseException) -> Iterator[BaseException]:
-    """The exception and those that caused it. urllib3 keeps causes in ``args`` and ``reason``."""
+    """The exception and those that caused it.
+
+    urllib3 keeps causes in ``args`` and ``reason``; anyio raises a group when no address of a name accepts.
+    """
     seen: set[int] = set()
     following: BaseException | None = error
     while following is not None and id(following) not in seen:
         seen.add(id(following))
         yield following
-        inner = [*following.args, getattr(following, "reason", None)]
+        inner = [*following.args, getattr(following, "reason", None), *getattr(following, "exceptions", ())]
         following = following.__cause__ or next(
             (value for value in inner if isinstance(value, BaseException)), following.__context__
         )

@@ -4,42 +4,60 @@ from __future__ import annotations
 
 import logging
 
+from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.messages import Credentials
 from airflow_provider_whatsapp.transport import clock
+from airflow_provider_whatsapp.transport.proxies import find_proxy_passwords
 
+# A filter sees the records of its own logger only, not those of the loggers below it.
 _LIBRARY_LOGGERS = (
+    "requests",
+    "socks",
+    "urllib3",
     "urllib3.connection",
     "urllib3.connectionpool",
+    "urllib3.poolmanager",
     "urllib3.response",
     "urllib3.util.retry",
     "httpx",
     "httpcore.connection",
     "httpcore.http11",
     "httpcore.proxy",
+    "httpcore.socks",
 )
 
 
-def mask_in_library_logs(credentials: Credentials) -> None:
-    """Mask these secrets in the logs of the HTTP libraries from now on, in the whole process."""
-    _FILTER.add_credentials(credentials)
+def mask_in_library_logs(config: GraphConfig) -> None:
+    """Mask the secrets of a connection in the logs of the HTTP libraries from now on, in the whole process.
+
+    :param config: the connection; the passwords of its proxy and of the environment's are masked too
+    """
+    _FILTER.add_credentials(config.credentials)
+    _FILTER.add_passwords(find_proxy_passwords(config))
 
 
 class _SecretsFilter(logging.Filter):
     """Takes secrets out of log records.
 
-    The libraries log addresses, in which the proof has to travel, and what servers answer, which can repeat the token.
+    The libraries log addresses, in which the proof has to travel, what servers answer, which can repeat the token, and
+    how they log in to a proxy.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # Replaced instead of changed, because other threads may be reading it while they log.
+        # Replaced instead of changed, because other threads may be reading them while they log.
         self._credentials: frozenset[Credentials] = frozenset()
+        self._passwords: frozenset[str] = frozenset()
 
     def add_credentials(self, credentials: Credentials) -> None:
         """Mask these secrets too."""
         self._credentials |= {credentials}
         for name in _LIBRARY_LOGGERS:
             logging.getLogger(name).addFilter(self)
+
+    def add_passwords(self, passwords: frozenset[str]) -> None:
+        """Mask these texts too."""
+        self._passwords |= passwords
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Mask the secrets in a record, and let every record pass."""
@@ -56,6 +74,8 @@ class _SecretsFilter(logging.Filter):
     def _redact(self, text: str) -> str:
         for credentials in self._credentials:
             text = credentials.redact(text, now=clock.now())
+        for password in self._passwords:
+            text = text.replace(password, "***")
         return text
 
 

@@ -31,7 +31,7 @@ class BaseClient:
         self._config = config
         self._patience = patience
         self._answered_versions: set[str] = set()
-        mask_in_library_logs(config.credentials)
+        mask_in_library_logs(config)
 
     @property
     def other_versions(self) -> list[str]:

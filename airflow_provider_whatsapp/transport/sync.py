@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import closing
+from functools import partial
 from typing import Any, TypeVar
 
 import requests
@@ -17,8 +18,10 @@ from airflow_provider_whatsapp.graph.pages import Page
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery
 from airflow_provider_whatsapp.graph.retry import Patience
 from airflow_provider_whatsapp.transport import clock
-from airflow_provider_whatsapp.transport.deadline import Attempt, DeadlineAdapter
+from airflow_provider_whatsapp.transport.connections import DeadlineAdapter
+from airflow_provider_whatsapp.transport.deadline import Attempt
 from airflow_provider_whatsapp.transport.errors import build_transport_error
+from airflow_provider_whatsapp.transport.proxies import check_proxy, find_proxy
 from airflow_provider_whatsapp.transport.shared import (
     CHUNK_BYTES,
     NO_COOKIES,
@@ -36,13 +39,18 @@ class GraphClient(BaseClient):
 
     :param config: where the API is and which credentials to use
     :param patience: how often and how long to try again
+    :raises ValueError: if the environment names a proxy that cannot be used
     """
 
     def __init__(self, config: GraphConfig, *, patience: Patience = Patience()) -> None:  # noqa: B008  # immutable
         super().__init__(config, patience)
+        check_proxy(
+            config,
+            socks_schemes=("socks4", "socks4a", "socks5", "socks5h"),
+            module="socks",
+            install='pip install "requests[socks]"',
+        )
         self._session = _Session()
-        self._session.headers = requests.structures.CaseInsensitiveDict(config.headers)
-        self._session.trust_env = not config.is_unencrypted
 
     def __enter__(self) -> GraphClient:
         """Return the client, which is closed at the end of the block."""
@@ -88,30 +96,44 @@ class GraphClient(BaseClient):
                     yield step
 
     def _send(self, request: Request) -> Response | GraphError:
+        attempt = Attempt(self._config.timeout)
         try:
-            with Attempt(self._config.timeout):
-                return self._exchange(request)
-        except GraphError as error:
-            return error
-        except Exception as error:
-            return build_transport_error(
-                error,
-                self._config,
-                timeouts=(requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError),
-                refusals=(urllib3.exceptions.NewConnectionError,),
-                failures=(requests.RequestException, urllib3.exceptions.HTTPError),
-            )
+            outcome = attempt.run(partial(self._attempt, self._session, request))
+        finally:
+            if attempt.is_given_up:
+                # The attempt's thread may still be using the session.
+                self._session.close()
+                self._session = _Session()
+        return self._build_error(TimeoutError()) if outcome is None else outcome
 
-    def _exchange(self, request: Request) -> Response:
+    def _attempt(self, session: requests.Session, request: Request) -> Response | GraphError:
+        try:
+            return self._exchange(session, request)
+        except GraphError as error:
+            # Without the traceback, whose frames hold the secrets that were sent.
+            return error.with_traceback(None)
+        except BaseException as error:
+            return self._build_error(error)
+
+    def _build_error(self, error: BaseException) -> GraphError:
+        return build_transport_error(
+            error,
+            self._config,
+            timeouts=(requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError),
+            refusals=(urllib3.exceptions.NewConnectionError,),
+            failures=(requests.RequestException, urllib3.exceptions.HTTPError),
+        )
+
+    def _exchange(self, session: requests.Session, request: Request) -> Response:
         params, headers = self._config.credentials.sign(request, now=clock.now())
-        with self._session.get(
+        proxy = find_proxy(self._config)
+        with session.get(
             self._config.url(request),
             params=params,
-            auth=_Headers(headers),
+            headers={**self._config.headers, **headers},
             timeout=self._config.timeout,
-            # Given with each request, because requests lets environment variables override what the session has.
             verify=find_trusted_cas(self._config) or True,
-            proxies={"https": self._config.proxy} if self._config.proxy else None,
+            proxies={"https": proxy} if proxy else None,
             allow_redirects=False,
             stream=True,
         ) as response:
@@ -122,10 +144,14 @@ class GraphClient(BaseClient):
 
 
 class _Session(requests.Session):
-    """A session that follows no redirect, keeps no cookie and lets an :class:`Attempt` cut its connections."""
+    """A session that follows no redirect, keeps no cookie and uses connections that an :class:`Attempt` can end."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.headers.clear()
+        # Otherwise an entry in `~/.netrc` would replace the Authorization header, and environment variables would
+        # replace the CAs of the connection.
+        self.trust_env = False
         self.cookies.set_policy(NO_COOKIES)
         for scheme in ("http://", "https://"):
             self.mount(scheme, DeadlineAdapter())
@@ -133,14 +159,3 @@ class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         # With a target, requests would read the body of a redirect to its end before handing the answer out.
         return None
-
-
-class _Headers(requests.auth.AuthBase):
-    """Sets headers as requests' ``auth``: otherwise an entry in ``~/.netrc`` would replace the Authorization header."""
-
-    def __init__(self, headers: dict[str, str]) -> None:
-        self._headers = headers
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers.update(self._headers)
-        return request

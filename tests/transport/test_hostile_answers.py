@@ -2,90 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
 
 import pytest
+from raw_server import HEAD, SECRET, TOKEN, Act, Read, config, read_async, saying, server
 
 from airflow_provider_whatsapp.graph import GraphError, GraphProtocolError, GraphTransportError
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.messages import Credentials
-from airflow_provider_whatsapp.graph.pages import Page
-from airflow_provider_whatsapp.graph.query import build_edge_query
-from airflow_provider_whatsapp.graph.retry import Patience
-from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 from airflow_provider_whatsapp.transport.sync import GraphClient
-
-TOKEN = "lowercase-token-0123456789"
-SECRET = "5ecre7" * 5
-ONCE = Patience(attempts=1)
-READ = build_edge_query("1/client_whatsapp_business_accounts", fields="id")
-Act = Callable[[socket.socket], None]
-
-
-@contextmanager
-def server(act: Act) -> Iterator[int]:
-    """Run a server within the block that calls ``act`` with each connection; gives its port."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    stopped = threading.Event()
-    threads = []
-
-    def serve(connection: socket.socket) -> None:
-        with connection, suppress(OSError):
-            connection.settimeout(10)
-            connection.recv(65536)
-            act(connection)
-
-    def accept() -> None:
-        with suppress(OSError):
-            while not stopped.is_set():
-                connection, _ = listener.accept()
-                threads.append(threading.Thread(target=serve, args=(connection,), daemon=True))
-                threads[-1].start()
-
-    accepting = threading.Thread(target=accept, daemon=True)
-    accepting.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        stopped.set()
-        with suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        accepting.join(5)
-        for thread in threads:
-            thread.join(5)
-
-
-def config(port: int, timeout: float = 0.5) -> GraphConfig:
-    return GraphConfig(
-        credentials=Credentials(TOKEN, SECRET), base_url=f"http://127.0.0.1:{port}", version="v26.0", timeout=timeout
-    )
-
-
-def read_sync(config: GraphConfig) -> list[Page]:
-    with GraphClient(config, patience=ONCE) as client:
-        return list(client.pages(READ))
-
-
-def read_async(config: GraphConfig) -> list[Page]:
-    async def run() -> list[Page]:
-        async with AsyncGraphClient(config, patience=ONCE) as client:
-            return [page async for page in client.pages(READ)]
-
-    return asyncio.run(run())
-
-
-@pytest.fixture(params=[read_sync, read_async], ids=["sync", "async"])
-def read(request: pytest.FixtureRequest) -> Any:
-    return request.param
 
 
 def dripping(before: bytes, drop: bytes, after: bytes = b"") -> Act:
@@ -99,11 +28,6 @@ def dripping(before: bytes, drop: bytes, after: bytes = b"") -> Act:
     return act
 
 
-def saying(answer: bytes) -> Act:
-    return lambda connection: connection.sendall(answer)
-
-
-HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 DRIPS = {
     "status line": dripping(b"HTTP/1.1 200 ", b"O"),
@@ -122,15 +46,15 @@ DRIPS = {
 
 
 @pytest.mark.parametrize("name", DRIPS)
-def test_an_answer_that_drips_ends_on_time(name: str, read: Callable[[GraphConfig], list[Page]]) -> None:
+def test_an_answer_that_drips_ends_on_time(name: str, read: Read) -> None:
     with server(DRIPS[name]) as port:
         started = time.monotonic()
         with pytest.raises(GraphTransportError, match="within 0.5 s"):
-            read(config(port))
+            read(config(port, timeout=0.5))
         assert time.monotonic() - started < 3  # the server goes on for four seconds
 
 
-def test_an_endless_answer_ends_early(read: Callable[[GraphConfig], list[Page]]) -> None:
+def test_an_endless_answer_ends_early(read: Read) -> None:
     sent = 0
 
     def act(connection: socket.socket) -> None:
@@ -170,14 +94,12 @@ ANSWERS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_an_odd_answer_is_a_graph_error(
-    name: str, read: Callable[[GraphConfig], list[Page]], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_odd_answer_is_a_graph_error(name: str, read: Read, caplog: pytest.LogCaptureFixture) -> None:
     answer = ANSWERS[name]
     if answer.startswith(b"{"):
         answer = HEAD + b"Content-Length: %d\r\n\r\n" % len(answer) + answer
     with caplog.at_level(logging.DEBUG), server(saying(answer)) as port, pytest.raises(GraphError) as caught:
-        read(config(port, timeout=5))
+        read(config(port))
     assert caught.value.__context__ is None
     assert not [secret for secret in Credentials(TOKEN, SECRET).secrets if secret in caplog.text]
 
@@ -194,20 +116,18 @@ ECHOES = {
 
 
 @pytest.mark.parametrize("name", ECHOES)
-def test_a_token_that_is_echoed_shows_nowhere(
-    name: str, read: Callable[[GraphConfig], list[Page]], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_token_that_is_echoed_shows_nowhere(name: str, read: Read, caplog: pytest.LogCaptureFixture) -> None:
     shown = ""
     with caplog.at_level(logging.DEBUG), server(saying(ECHOES[name])) as port:
         try:
-            read(config(port, timeout=5))
+            read(config(port))
         except GraphError as error:
             shown = f"{error} {error!r} {vars(error)} {error.__context__!r} {error.__cause__!r}"
     shown += caplog.text
     assert not [secret for secret in Credentials(TOKEN, SECRET).secrets if secret in shown]
 
 
-def test_cookies_are_not_kept(read: Callable[[GraphConfig], list[Page]]) -> None:
+def test_cookies_are_not_kept(read: Read) -> None:
     heads: list[bytes] = []
 
     def act(connection: socket.socket) -> None:
@@ -218,7 +138,7 @@ def test_cookies_are_not_kept(read: Callable[[GraphConfig], list[Page]]) -> None
             heads.append(connection.recv(65536))
 
     with server(act) as port:
-        read(config(port, timeout=5))
+        read(config(port))
     assert len(heads) == 3
     assert b"cookie" not in b"".join(heads).lower()
 
@@ -232,7 +152,7 @@ def test_cookies_are_not_kept(read: Callable[[GraphConfig], list[Page]]) -> None
     ],
 )
 def test_an_unusable_environment_is_told_without_its_values(
-    name: str, value: str, read: Callable[[GraphConfig], list[Page]], monkeypatch: pytest.MonkeyPatch
+    name: str, value: str, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
     secure = GraphConfig(credentials=Credentials(TOKEN), base_url="https://127.0.0.1:9", version="v26.0", timeout=1)
@@ -263,7 +183,7 @@ def test_threads_may_make_clients_while_others_log() -> None:
         for thread in threads:
             thread.start()
         for _ in range(20):
-            read_async(config(port, timeout=5))
+            read_async(config(port))
         for thread in threads:
             thread.join()
     assert failures == []

@@ -93,11 +93,6 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
 @pytest.fixture
 def secure_port(authority: trustme.CA) -> Iterator[int]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -106,13 +101,6 @@ def secure_port(authority: trustme.CA) -> Iterator[int]:
     Tunnel.seen.clear()
     with serving(Node, context) as port:
         yield port
-
-
-@pytest.fixture
-def ca_bundle(authority: trustme.CA, tmp_path: Path) -> str:
-    path = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(path))
-    return str(path)
 
 
 def read_sync(config: GraphConfig) -> dict[str, Any]:

@@ -1,0 +1,93 @@
+"""httpx's transport with two gaps of ``httpcore`` closed.
+
+``httpcore`` reuses a connection on which a server has sent more than it was asked for. The surplus would be taken for
+the answer to the next request, which may belong to another listing: that listing would be incomplete without an error.
+
+``httpcore`` also forgets to close a socket when it is cancelled during a TLS handshake or while it talks to a proxy.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import httpx
+from anyio.streams.tls import TLSAttribute, TLSStream
+
+
+class Transport(httpx.AsyncHTTPTransport):
+    """Closes each connection on which more than the answer has arrived, and each that could not be established."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request, and watch the end of its answer."""
+        sockets: list[Any] = []
+
+        async def trace(event: str, info: dict[str, Any]) -> None:
+            if event.endswith("connect_tcp.complete"):
+                sockets.append(info["return_value"])
+
+        request.extensions = {**request.extensions, "trace": trace}
+        try:
+            response = await super().handle_async_request(request)
+        except BaseException:
+            for sock in sockets:
+                await sock.aclose()
+            raise
+        stream = cast("httpx.AsyncByteStream", response.stream)
+        response.stream = _WatchedStream(stream, response.extensions["network_stream"])
+        return response
+
+
+class _WatchedStream(httpx.AsyncByteStream):
+    """The body of an answer.
+
+    :param body: the stream that httpx made
+    :param network: httpcore's stream of the connection
+    """
+
+    def __init__(self, body: httpx.AsyncByteStream, network: Any) -> None:
+        self._body = body
+        self._network = network
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._body:
+            yield chunk
+        # This must be now: httpx closes the body next, and with that the connection is free for another request.
+        if _has_more(self._body, self._network):
+            # httpcore discards a connection whose socket is closed.
+            await self._network.aclose()
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
+
+
+def _has_more(body: Any, network: Any) -> bool:
+    """Whether more than the answer has arrived, or it cannot be seen.
+
+    The libraries have no public way to see this. Bytes that are still in the socket need not be looked for: httpcore
+    discards an idle connection that is readable.
+    """
+    try:
+        if body._httpcore_stream._stream._connection._h11_state.trailing_data != (b"", False):
+            return True
+        layer = network._stream
+        while isinstance(layer, TLSStream):
+            if _can_read(layer.extra(TLSAttribute.ssl_object)):  # noqa: S610  # anyio's method, not Django's
+                return True
+            layer = layer.transport_stream
+        return bool(layer._protocol.read_queue)
+    except AttributeError:
+        # Another version of a library keeps them elsewhere. A new connection for each request is slow but safe.
+        return True
+
+
+def _can_read(tls: Any) -> bool:
+    try:
+        # The byte is lost, but then the connection is closed anyway.
+        tls.read(1)
+    except ssl.SSLWantReadError:
+        return False
+    except ssl.SSLError:
+        return True
+    return True

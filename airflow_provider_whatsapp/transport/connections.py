@@ -1,0 +1,116 @@
+"""The connections of the client for tasks: an :class:`Attempt` ends them, and each answers one request at a time."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from typing import Any
+
+import requests
+import urllib3
+
+from airflow_provider_whatsapp.transport.deadline import Attempt
+
+
+class _Answer(http.client.HTTPResponse):
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]  # not in the type stubs
+        # http.client skips answers with status 100 only, and takes 102 and 103 for final. A final answer follows those
+        # too. 101 is left alone: it is an answer to an upgrade, which was not asked for.
+        return version, 100 if 102 <= status <= 199 else status, reason
+
+
+class _Watched:
+    """The part of a connection that all of them share. urllib3's class follows it among the base classes."""
+
+    # A user may set `http.client.HTTPConnection.debuglevel` for the whole process. It would print every header that is
+    # sent, with the token among them.
+    debuglevel = 0
+    response_class: Any = _Answer
+    sock: Any
+    port: int
+    _dns_host: str
+    socket_options: Any
+
+    @property
+    def is_connected(self) -> bool:
+        # urllib3 discards a kept-alive connection on which something has arrived, but looks only at the socket and not
+        # at what TLS has decrypted already.
+        return super().is_connected and not _has_pending_bytes(self.sock)  # type: ignore[misc]  # of urllib3
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is not None:
+            Attempt.current().watch(self.sock)
+        super().request(*args, **kwargs)  # type: ignore[misc]  # of urllib3
+
+    def _tunnel(self) -> None:
+        super()._tunnel()  # type: ignore[misc]  # of http.client
+        # http.client takes an answer of the proxy that was cut short for a complete one, and TLS would begin on a
+        # connection that the end of the attempt has shut down.
+        Attempt.current().watch(self.sock)
+
+
+class _Direct(_Watched):
+    def _new_conn(self) -> socket.socket:
+        return Attempt.current().connect(self._dns_host, self.port, self.socket_options or ())
+
+
+def _has_pending_bytes(sock: Any) -> bool:
+    if hasattr(sock, "pending"):
+        return bool(sock.pending())
+    # TLS within the TLS of a proxy.
+    return hasattr(sock, "sslobj") and bool(sock.sslobj.pending() or sock.incoming.pending or sock.socket.pending())
+
+
+class _HTTPConnection(_Direct, urllib3.connection.HTTPConnection):
+    pass
+
+
+class _HTTPSConnection(_Direct, urllib3.connection.HTTPSConnection):
+    pass
+
+
+class _HTTPPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+def _socks_pools() -> dict[str, Any]:
+    # Imported late, because it needs PySocks, which is not installed everywhere.
+    from urllib3.contrib import socks
+
+    class _Socks(_Watched):
+        def _new_conn(self) -> socket.socket:
+            sock: socket.socket = super()._new_conn()  # type: ignore[misc]  # of urllib3
+            Attempt.current().watch(sock)
+            return sock
+
+    class _SocksConnection(_Socks, socks.SOCKSHTTPSConnection):
+        pass
+
+    class _SocksPool(socks.SOCKSHTTPSConnectionPool):
+        ConnectionCls = _SocksConnection
+
+    # Only https: a proxy is never used for plain HTTP.
+    return {"https": _SocksPool}
+
+
+class DeadlineAdapter(requests.adapters.HTTPAdapter):
+    """Sends requests over connections that an :class:`Attempt` can end."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pools of direct connections."""
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """Make the pools of connections through a proxy."""
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = _socks_pools() if proxy.lower().startswith("socks") else _POOLS
+        return manager

@@ -1,0 +1,163 @@
+"""Servers that send exactly the bytes that a test wants, proxies to reach them through, and one read by each client."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from airflow_provider_whatsapp.graph.config import GraphConfig
+from airflow_provider_whatsapp.graph.messages import Credentials
+from airflow_provider_whatsapp.graph.pages import Page
+from airflow_provider_whatsapp.graph.query import build_edge_query
+from airflow_provider_whatsapp.graph.retry import Patience
+from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
+from airflow_provider_whatsapp.transport.sync import GraphClient
+
+TOKEN = "lowercase-token-0123456789"
+SECRET = "5ecre7" * 5
+ONCE = Patience(attempts=1)
+READ = build_edge_query("1/client_whatsapp_business_accounts", fields="id")
+HEAD = b"HTTP/1.1 200 OK\r\n"
+EMPTY_LIST = b'{"data":[]}'
+
+Act = Callable[[socket.socket], None]
+Read = Callable[[GraphConfig], list[Page]]
+
+
+@contextmanager
+def listening(act: Act) -> Iterator[int]:
+    """Run a server within the block that calls ``act`` with each connection; gives its port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    threads = []
+
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.settimeout(10)
+            act(connection)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                threads.append(threading.Thread(target=serve, args=(connection,), daemon=True))
+                threads[-1].start()
+
+    accepting = threading.Thread(target=accept, daemon=True)
+    accepting.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        accepting.join(5)
+        for thread in threads:
+            thread.join(5)
+
+
+def over_tls(context: ssl.SSLContext | None, act: Act) -> Act:
+    """The same over TLS, if there is a context."""
+
+    def act_securely(connection: socket.socket) -> None:
+        if context is None:
+            return act(connection)
+        with context.wrap_socket(connection, server_side=True) as secured:
+            act(secured)
+
+    return act_securely
+
+
+@contextmanager
+def server(act: Act, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """Run a server within the block that calls ``act`` after the first request of each connection; gives its port."""
+
+    def act_when_asked(connection: socket.socket) -> None:
+        connection.recv(65536)
+        act(connection)
+
+    with listening(over_tls(tls, act_when_asked)) as port:
+        yield port
+
+
+@contextmanager
+def tunnel(tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """Run an HTTP proxy within the block, which is itself reached over TLS if there is a context; gives its port."""
+
+    def act(connection: socket.socket) -> None:
+        host, _, port = connection.recv(65536).split()[1].decode().rpartition(":")
+        with socket.create_connection((host, int(port))) as target:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            _relay(connection, target)
+
+    with listening(over_tls(tls, act)) as port:
+        yield port
+
+
+@contextmanager
+def socks5(user: bytes = b"", password: bytes = b"") -> Iterator[tuple[int, list[bytes]]]:
+    """Run a SOCKS 5 proxy within the block; gives its port and the address types of the targets it was asked for."""
+    types: list[bytes] = []
+
+    def act(connection: socket.socket) -> None:
+        connection.recv(2 + connection.recv(2, socket.MSG_PEEK)[1])
+        connection.sendall(b"\x05\x02" if user else b"\x05\x00")
+        if user:
+            accepted = connection.recv(513) == b"\x01%c%b%c%b" % (len(user), user, len(password), password)
+            connection.sendall(b"\x01\x00" if accepted else b"\x01\x01")
+        types.append(connection.recv(4)[3:])
+        # The target is an IPv4 address or a name.
+        name = connection.recv(4 if types[-1] == b"\x01" else connection.recv(1)[0])
+        host = socket.inet_ntoa(name) if types[-1] == b"\x01" else name.decode()
+        with socket.create_connection((host, int.from_bytes(connection.recv(2), "big"))) as target:
+            connection.sendall(b"\x05\x00\x00\x01" + bytes(6))
+            _relay(connection, target)
+
+    with listening(act) as port:
+        yield port, types
+
+
+def _relay(one: socket.socket, other: socket.socket) -> None:
+    def copy(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                socket.socket.shutdown(end, socket.SHUT_RDWR)
+
+    back = threading.Thread(target=copy, args=(other, one), daemon=True)
+    back.start()
+    copy(one, other)
+    back.join(5)
+
+
+def answer(body: bytes, *headers: bytes) -> bytes:
+    """The bytes of an answer with this body."""
+    return HEAD + b"".join(header + b"\r\n" for header in headers) + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def saying(data: bytes) -> Act:
+    return lambda connection: connection.sendall(data)
+
+
+def config(port: int, timeout: float = 5) -> GraphConfig:
+    return GraphConfig(
+        credentials=Credentials(TOKEN, SECRET), base_url=f"http://127.0.0.1:{port}", version="v26.0", timeout=timeout
+    )
+
+
+def read_sync(config: GraphConfig) -> list[Page]:
+    with GraphClient(config, patience=ONCE) as client:
+        return list(client.pages(READ))
+
+
+def read_async(config: GraphConfig) -> list[Page]:
+    async def run() -> list[Page]:
+        async with AsyncGraphClient(config, patience=ONCE) as client:
+            return [page async for page in client.pages(READ)]
+
+    return asyncio.run(run())
