@@ -82,6 +82,7 @@ def bench(session: nox.Session) -> None:
     """Run the benchmarks."""
     session.install(*PINS, "-e", ".")
     session.run("python", "benchmarks/many_waits.py", *session.posargs)
+    session.run("python", "benchmarks/hostile_answers.py")
 
 
 @nox.session

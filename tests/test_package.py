@@ -194,7 +194,7 @@ def test_the_form_of_airflow_3_1_is_that_of_the_declaration() -> None:
 
 
 def test_airflow_shows_the_form() -> None:
-    # In a process of its own, because Airflow 3.1 replaces wtforms by stand-ins in a process that has loaded the hooks.
+    # This runs in a subprocess, because Airflow 3.1 replaces wtforms with stubs in a process that has loaded the hooks.
     shown = run_python(
         "from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService as S\n"
         "form = next(meta for meta in S.hook_meta_data() if meta.connection_type == 'whatsapp')\n"

@@ -77,6 +77,9 @@ _ADVICE_BY_CLASS: dict[type[GraphApiError], str] = {
     GraphRequestError: "Check the id, the fields and the filters (ownership_types, created_..., filtering, sort).",
 }
 _LONGEST_TEXT = 500
+# Only so much of a text is searched for secrets, because a text can be as long as the whole answer.
+_SEARCHED_TEXT = 20_000
+_LONGEST_SECRET = 1_000
 _LONGEST_TRACE = 100
 
 
@@ -120,7 +123,11 @@ def _error_from_envelope(
         value = envelope.get(name)
         if not isinstance(value, str) or not value:
             return None
-        return "".join(c if c.isprintable() else " " for c in redact(value))[:longest]
+        clean = redact(value[:_SEARCHED_TEXT])
+        if len(value) > _SEARCHED_TEXT:
+            # The end may be the first half of a secret, which is not recognized as one.
+            clean = clean[:-_LONGEST_SECRET]
+        return "".join(c if c.isprintable() else " " for c in clean[:longest])
 
     code, subcode = _parse_code(envelope.get("code")), _parse_code(envelope.get("error_subcode"))
     is_transient = envelope.get("is_transient") is True

@@ -48,7 +48,7 @@ class GraphTransportError(GraphError):
 
 
 class GraphProtocolError(GraphError):
-    """The answer is not what the Graph API promises: not JSON, no data, or a cursor that leads in a circle."""
+    """The answer is not what the Graph API promises: invalid JSON, no ``data``, or a cursor that comes again."""
 
 
 class GraphApiError(GraphError):

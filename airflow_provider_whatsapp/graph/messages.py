@@ -30,7 +30,7 @@ _OTHER_SPELLINGS = re.compile(rb"\\u00[2-7]|\x00")
 _SECRET_PARAMETER = re.compile(
     r"(?i)(access_token|appsecret_proof|input_token|client_secret|app_secret)(=|%3D)[^&\s\"'<>]+"
 )
-# The access tokens of all of Meta's apps begin like this.
+# Every access token of Meta's apps starts with EAA.
 _TOKEN = re.compile(r"EAA[A-Za-z0-9]{20,}")
 
 
@@ -64,7 +64,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The secrets of one connection.
+    """The access token and the app secret of a connection: signs requests, and masks the secrets in texts.
 
     https://developers.facebook.com/documentation/facebook-login/security
 

@@ -238,7 +238,7 @@ def build_node_query(
 def parse_params(params: object) -> dict[str, str]:
     """The query parameters that a user gave, as they are sent.
 
-    :param params: value by name, or None. Values that are not ``str`` are sent as JSON; those that are None are left out
+    :param params: value by name, or None. Values that are not ``str`` are sent as JSON, and None is left out
     :raises ValueError: if a parameter would change what is read or how, has no name, or has a value that is not JSON
     """
     if params is None:

@@ -9,7 +9,7 @@ from airflow_provider_whatsapp.graph.errors import GraphError, GraphRateLimitErr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How often and how long a listing tries again before it ends in an error. All times are in seconds.
+    """The limits within which a listing tries again before it ends in an error. All times are in seconds.
 
     :param attempts: how often one request is sent at most
     :param first_delay: upper bound of the wait after the first failure; it doubles with each further one

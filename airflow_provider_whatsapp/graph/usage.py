@@ -1,4 +1,4 @@
-"""How much of its rate limit an app has used, as the headers of an answer say.
+"""Reads from the headers of an answer how much of its rate limit an app has used.
 
 https://developers.facebook.com/docs/graph-api/overview/rate-limiting
 """

@@ -75,7 +75,7 @@ def _is_older_than_known(version: str) -> bool:
 
 
 def parse_version(value: object) -> str:
-    """A version of the Graph API, the package's default when the value is empty.
+    """The version of the Graph API that the value names, or ``DEFAULT_VERSION`` if the value is empty.
 
     :raises ValueError: if the value is not ``vN.0``
     """

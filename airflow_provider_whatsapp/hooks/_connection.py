@@ -182,9 +182,12 @@ def _is_loopback(name: str) -> bool:
 
 
 def _parse_extra(extra: str | None) -> dict[str, Any]:
-    """The extra fields that are filled in. A blank one counts as not given, as the form leaves them."""
-    # Airflow's own `extra_dejson` takes text that is not JSON for an empty extra: the app secret would silently be
-    # missing from every request.
+    """The extra fields that are not empty.
+
+    The connection form saves a field that was left empty as an empty text or null, which counts as missing.
+    """
+    # Airflow's own `extra_dejson` turns text that is not JSON into an empty dict, so that requests would silently be
+    # sent without an appsecret_proof.
     try:
         value = json.loads(extra or "{}")
     except (ValueError, RecursionError):

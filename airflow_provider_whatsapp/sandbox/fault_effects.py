@@ -21,7 +21,7 @@ _ENUM_FIELDS = ("account_review_status", "business_verification_status", "owners
 
 @dataclass
 class Exchange:
-    """A request and its answer, which a fault can change.
+    """A request and its answer. A fault may change the answer.
 
     :param path: the segments of the request's path without the version
     :param memory: what the fault keeps from one request that it acts on to the next
@@ -53,7 +53,7 @@ class Exchange:
             paging["next"] = self.page.link("after", cursor)
 
     def accounts(self) -> list[Node]:
-        """The accounts of the edge that the path names, to be changed. Without such an edge, a list of no effect."""
+        """The accounts of the edge that is requested, to be changed; an unused list if the path is not an account edge."""
         if len(self.path) == 2 and self.path[1] in ACCOUNT_EDGES:
             return self.api.lists.get((self.path[0], self.path[1]), [])
         return []
@@ -63,7 +63,7 @@ class Exchange:
 
 
 def refuse(exchange: Exchange, status: int, code: int, message: str, **details: Any) -> None:
-    """Answer an error envelope. ``{token}`` in the message stands for the token of the request."""
+    """Replace the answer by an error envelope. ``{token}`` in the message stands for the token of the request."""
     message = message.replace("{token}", exchange.request.token or "")
     error = {"message": message, "type": "OAuthException", "code": code, **details}
     exchange.answer = Answer.of_error(status, error)
@@ -72,12 +72,12 @@ def refuse(exchange: Exchange, status: int, code: int, message: str, **details: 
 def answer(
     exchange: Exchange, status: int, payload: Any = None, text: str | None = None, headers: dict[str, str] | None = None
 ) -> None:
-    """Answer a JSON payload or a text."""
+    """Replace the answer by a JSON payload or a text."""
     exchange.answer = Answer(status, payload, text, dict(headers or {}))
 
 
 def throttle(exchange: Exchange, code: int, minutes: int | None, retry_after: int | None) -> None:
-    """Answer that a rate limit is reached."""
+    """Replace the answer by a rate limit error."""
     error = throttle_error(code)
     exchange.answer = Answer.of_error(error.status, error.error)
     if minutes is not None:
@@ -102,11 +102,11 @@ def high_usage(exchange: Exchange, percent: int) -> None:
     exchange.answer.headers |= usage_headers(exchange.api.businesses, percent)
 
 
-# Pages
+# Effects on pages
 
 
 def empty_page(exchange: Exchange) -> None:
-    """Replace the page by an empty one after which the listing continues at the same place."""
+    """Replace the page by an empty page whose cursor leads to the rows that it should have had."""
     if exchange.page is not None:
         # The salt makes another cursor for the same place, since a cursor that comes back would be a loop.
         exchange.memory["salt"] = exchange.memory.get("salt", 0) + 1
@@ -140,7 +140,7 @@ def next_with_token(exchange: Exchange) -> None:
 
 
 def duplicated_row(exchange: Exchange) -> None:
-    """Insert the last row of the page before at the beginning."""
+    """Repeat the last row of the previous page as the first row of this page."""
     page = exchange.page
     if page is not None and page.start > 0:
         exchange.rows.insert(0, page.render(page.rows[page.start - 1]))
@@ -177,7 +177,7 @@ def account_removed(exchange: Exchange) -> None:
     del accounts[:1]
 
 
-# Sending
+# Effects while the answer is sent
 
 
 def huge_body(delivery: Delivery, mib: int) -> None:

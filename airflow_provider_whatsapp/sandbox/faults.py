@@ -114,7 +114,7 @@ class Fault:
 
     @staticmethod
     def throttle(code: int = 80008, minutes: int | None = 5, retry_after: int | None = None) -> Fault:
-        """Answer that a rate limit is reached.
+        """Respond with a rate limit error.
 
         :param code: 4, 17, 32, 613 or one of 80000 to 80014
         :param minutes: ``estimated_time_to_regain_access`` in the usage header; None leaves the header out
@@ -125,7 +125,7 @@ class Fault:
 
     @staticmethod
     def too_many_requests(retry_after: int | None = None) -> Fault:
-        """Answer HTTP 429 without an envelope, and optionally with ``Retry-After`` in seconds."""
+        """Respond with HTTP 429 without an envelope, and optionally with ``Retry-After`` in seconds."""
         headers = {"Content-Type": "text/plain"}
         if retry_after is not None:
             headers["Retry-After"] = str(retry_after)
@@ -136,23 +136,23 @@ class Fault:
 
     @staticmethod
     def server_error(status: int = 503) -> Fault:
-        """Answer an HTML page with status 500, 502 or 503."""
+        """Respond with an HTML page with status 500, 502 or 503."""
         options = {"status": status, "text": _HTML, "headers": _HTML_TYPE}
         return Fault("server_error", "answer", effects.answer, options)
 
     unknown_error = _error(500, 1, "An unknown error occurred")
-    """Answer code 1, an unknown error."""
+    """Respond with code 1, an unknown error."""
     unavailable = _error(500, 2, "Service temporarily unavailable")
-    """Answer code 2, the service is temporarily unavailable."""
+    """Respond with code 2, the service is temporarily unavailable."""
     error_data_text = _error(
         500, 131000, "(#131000) Something went wrong",
         error_data='{"messaging_product":"whatsapp","details":"Try again later"}',
     )  # fmt: skip
-    """Answer code 131000 with ``error_data`` as JSON within a string."""
+    """Respond with code 131000, whose ``error_data`` is JSON within a string."""
 
     @staticmethod
     def transient_error(code: int = 1675030) -> Fault:
-        """Answer any code with ``is_transient``."""
+        """Respond with any code with ``is_transient``."""
         message = "An unexpected error has occurred. Please retry your request later."
         options = {"status": 400, "code": code, "message": message, "is_transient": True}
         return Fault("transient_error", "answer", effects.refuse, options)
@@ -169,21 +169,21 @@ class Fault:
     # Answers that are not Graph answers
 
     error_on_200 = _error(200, 2, "Service temporarily unavailable")
-    """Answer an envelope with code 2 on HTTP 200."""
+    """Respond with an envelope with code 2 on HTTP 200."""
     html_on_200 = _Maker("answer", effects.answer, options={"status": 200, "text": _HTML, "headers": _HTML_TYPE})
-    """Answer an HTML page on HTTP 200."""
+    """Respond with an HTML page on HTTP 200."""
     empty_body = _Maker("answer", effects.answer, options={"status": 200, "text": ""})
-    """Answer an empty body on HTTP 200."""
+    """Respond with an empty body on HTTP 200."""
 
     @staticmethod
     def error_not_an_object(status: int = 500) -> Fault:
-        """Answer an ``error`` that is a string."""
+        """Respond with an ``error`` that is a string."""
         options = {"status": status, "payload": {"error": "Service temporarily unavailable"}}
         return Fault("error_not_an_object", "answer", effects.answer, options)
 
     @staticmethod
     def error_without_code(status: int = 500) -> Fault:
-        """Answer an envelope that has only a message."""
+        """Respond with an envelope that has only a message."""
         options = {"status": status, "payload": {"error": {"message": "Something went wrong"}}}
         return Fault("error_without_code", "answer", effects.answer, options)
 
@@ -194,7 +194,7 @@ class Fault:
 
     @staticmethod
     def deep_json(levels: int = 100_000) -> Fault:
-        """Answer arrays that are nested ``levels`` deep."""
+        """Respond with arrays that are nested ``levels`` deep."""
         options = {"status": 200, "text": '{"data":[' + "[" * levels + "]" * levels + "]}"}
         return Fault("deep_json", "answer", effects.answer, options)
 
@@ -240,9 +240,9 @@ class Fault:
     # Pages
 
     empty_page = _page(effects.empty_page, "harmless")
-    """Answer a page without rows that has a ``next``; the rows are on the pages after it."""
+    """Respond with a page without rows that has a ``next``; the rows are on the pages after it."""
     repeated_cursor = _page(lambda it: it.continue_at(it.request.params["after"]), acts_on="later page")
-    """Answer a later page with the same ``after`` that asked for it."""
+    """Give a later page the same ``after`` cursor that asked for it."""
     cursor_cycle = _page(effects.cursor_cycle, "fatal", requests_hit=_FOR_EVER)
     """Lead every listing of two pages or more from cursor A to B and back to A."""
     next_without_cursors = _page(lambda it: it.paging.pop("cursors", None), "harmless")
@@ -261,9 +261,9 @@ class Fault:
         "before", lambda it: it.accounts().insert(0, it.api.new_account(it.path[0])), nature="harmless",
         acts_on="account edge",
     )  # fmt: skip
-    """Add a new account at the beginning of the list before a page is answered."""
+    """Add a new account at the beginning of the list before the page is made."""
     account_removed = _Maker("before", effects.account_removed, nature="harmless", acts_on="account edge")
-    """Remove the first account from the list before a page is answered."""
+    """Remove the first account from the list before the page is made."""
 
     # Values, shapes and headers
 
@@ -276,11 +276,11 @@ class Fault:
     no_data = _page(lambda it: it.answer.payload.pop("data"))
     """Leave ``data`` out."""
     data_not_a_list = _page(lambda it: it.answer.payload.update(data={"rows": it.rows}))
-    """Answer ``data`` as an object."""
+    """Respond with ``data`` as an object."""
     row_not_an_object = _page(lambda it: it.answer.payload.update(data=[*it.rows[:-1], "not an object"]))
-    """Answer a string as the last row."""
+    """Respond with a string as the last row."""
     paging_not_an_object = _page(lambda it: it.answer.payload.update(paging="next"))
-    """Answer ``paging`` as a string."""
+    """Respond with ``paging`` as a string."""
     odd_content_type = _headers({"Content-Type": "text/javascript; charset=UTF-8"})
     """Send the right answer as ``text/javascript``."""
     malformed_usage = _headers(
@@ -295,7 +295,7 @@ class Fault:
 
     @staticmethod
     def version_upgrade(version: str = "v99.0") -> Fault:
-        """Say in ``facebook-api-version`` that the request ran on another version."""
+        """Report another version in the ``facebook-api-version`` header."""
         options = {"headers": {"facebook-api-version": version}}
         return Fault("version_upgrade", "answer", effects.add_headers, options, "harmless")
 

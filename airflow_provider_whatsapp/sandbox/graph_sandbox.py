@@ -106,7 +106,7 @@ class GraphSandbox:
         return self
 
     def stop(self) -> None:
-        """Close every connection, idle or not, and free the port. Stopping twice does no harm."""
+        """Close every connection, idle or not, and free the port. It is safe to call this more than once."""
         if self._server is not None:
             self._server.stop()
             self._accepted = self._server.accepted

@@ -57,7 +57,7 @@ def make_token(seed: int) -> str:
 
 
 def make_id(rng: random.Random, taken: set[str]) -> str:
-    """An unused id of 15 to 17 digits. A float cannot hold many of these exactly.
+    """An unused id of 15 to 17 digits. Many exceed 2^53, so that a client that parses ids as floats corrupts them.
 
     :param taken: the ids in use; the new one is added
     """

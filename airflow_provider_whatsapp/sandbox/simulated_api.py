@@ -266,7 +266,7 @@ class SimulatedApi:
 
 
 def _own_names(nodes: Iterable[Node], kind: NodeType) -> set[str]:
-    """The names that a user put on nodes and that their type does not have."""
+    """The names of the fields that a test added to the nodes and that the node type does not declare."""
     # The tasks are stored with a shared account, although only the client edge shows them and the node does not.
     return {name for node in nodes for name in node} - kind.fields.keys() - {"permitted_tasks"}
 

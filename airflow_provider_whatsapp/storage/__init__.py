@@ -1,1 +1,1 @@
-"""Writes rows as one object in object storage, which appears whole or not at all."""
+"""Writes rows to one object in object storage, which appears only when it is complete."""

@@ -153,7 +153,7 @@ def _open_store(path: str, conn_id: str | None) -> ObjectStoragePath:
 
 
 def _check_writable(key: str) -> None:
-    # Checked now, because the disk is otherwise first touched when the whole listing has been read.
+    # Fail before the listing begins: the folder is otherwise written to only after the last row has been read.
     existing = next(parent for parent in Path(os.path.realpath(key)).parents if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"output_path: this worker cannot write below {str(existing)!r}")

@@ -33,6 +33,9 @@ from airflow_provider_whatsapp.transport.shared import (
 )
 
 _Result = TypeVar("_Result")
+# A larger answer is parsed in a thread, so that the other tasks of the event loop get their turn meanwhile. The limit
+# is low, because gzip can pack a thousand times as much into it.
+_LONGEST_BODY_ON_THE_LOOP = 4 * 1024
 
 
 class AsyncGraphClient(BaseClient):
@@ -103,11 +106,13 @@ class AsyncGraphClient(BaseClient):
         outcome: Outcome = None
         with closing(flow):
             while True:
-                try:
-                    step = flow.send(outcome)
-                except StopIteration:
-                    return
+                if isinstance(outcome, Response) and len(outcome.body) > _LONGEST_BODY_ON_THE_LOOP:
+                    step = await asyncio.to_thread(_advance, flow, outcome)
+                else:
+                    step = _advance(flow, outcome)
                 outcome = None
+                if step is None:
+                    return
                 if isinstance(step, Request):
                     outcome = await self._send(step)
                 elif isinstance(step, Wait):
@@ -154,6 +159,14 @@ class AsyncGraphClient(BaseClient):
             async for chunk in response.aiter_raw(CHUNK_BYTES):
                 body.add(chunk)
         return Response(response.status_code, lower_case_names(response.headers), body.joined())
+
+
+def _advance(flow: Flow[Any, None], outcome: Outcome) -> Any:
+    """The next step of a flow, or None at its end. A StopIteration cannot leave the thread that it is raised in."""
+    try:
+        return flow.send(outcome)
+    except StopIteration:
+        return None
 
 
 def _build_transport(config: GraphConfig) -> Transport:

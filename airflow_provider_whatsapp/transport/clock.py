@@ -25,7 +25,7 @@ class SkippedWaits:
         return sum(self.seconds)
 
 
-# The blocks that are open now; the last one records.
+# The no_waits() blocks that are active now, the innermost one last. Skipped waits are recorded in that one.
 _open_blocks: list[SkippedWaits] = []
 
 

@@ -1,4 +1,4 @@
-"""What both clients share: the flows that they carry out, and how a body is received."""
+"""The base class and the helpers that the client for tasks and the client for event loops share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lets many triggers that wait on the same event loop share few calls of the API.
+"""Shares the calls of the API among all triggers that wait on the same event loop.
 
 All who wait for accounts of the same listing over the same connection share one *reading* of it, which is repeated as
 often as the most impatient of them asks. All readings over the same connection share one client.
@@ -132,7 +132,11 @@ class SharedReadings:
         return self._throttled_until.get(config, 0.0)
 
     def throttle(self, config: GraphConfig, seconds: float) -> None:
-        """Make no call over the connection for this long: the API counts the calls of the whole app."""
+        """Pause all calls that use this Airflow connection, because Meta applies a rate limit to the whole app.
+
+        :param config: the connection
+        :param seconds: length of the pause
+        """
         loop = asyncio.get_running_loop()
         until = self._throttled_until[config] = loop.time() + seconds
         # Forgotten when it is over, because the key holds the token, which must not stay in memory for ever.
@@ -208,7 +212,7 @@ class _Reading:
         self._query = query
         self._loop = asyncio.get_running_loop()
         self._waiters: set[_Waiter] = set()
-        # Set when a wait has joined or a look is due.
+        # Set when a waiter was added, or when a waiter is due to look at the accounts.
         self._wake_up = asyncio.Event()
         # In an empty context: the context of the trigger that came first would send the log lines of all to its task.
         self._task: asyncio.Task[None] = contextvars.Context().run(self._loop.create_task, self._run())
@@ -250,7 +254,7 @@ class _Reading:
                     await self._wait_until_due()
                     await self._look(client)
         except Exception as error:
-            # Without this, those who wait would wait for ever for a reading that does not come.
+            # Every waiter gets the error. Otherwise they would never be resumed, because nothing reads for them any more.
             self._fail(list(self._waiters), error)
 
     async def _wait_until_due(self) -> None:

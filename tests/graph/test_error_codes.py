@@ -272,3 +272,26 @@ def test_the_tree_is_the_documented_one() -> None:
     }
     retryable = {kind for kind in GraphError.__subclasses__() + GraphApiError.__subclasses__() if kind("x").retryable}
     assert retryable == {GraphTransportError, GraphRateLimitError, GraphServerError}
+
+
+@pytest.mark.parametrize("at", [0, 391, 19_890, 19_992, 29_988])
+def test_no_half_of_a_secret_is_left_at_the_end_of_a_long_message(at: int) -> None:
+    token = "lowercase-token-0123456789" * 8
+    message = "access_token=abc " * 2_000
+    error = judged(400, envelope(100, message=message[:at] + token + message[at:]), token=token)
+    assert error is not None
+    assert token[:12] not in str(error)
+    assert "abc" not in str(error)
+    shrinking = judged(400, envelope(100, message=token * 200), token=token)
+    assert "token" not in str(shrinking).partition(" [code")[0]
+
+
+def test_only_the_beginning_of_a_long_message_is_searched() -> None:
+    searched: list[int] = []
+
+    def redact(text: str) -> str:
+        searched.append(len(text))
+        return text
+
+    find_error(400, envelope(100, message="x" * 1_000_000), retry_after=None, redact=redact)
+    assert max(searched) <= 20_000

@@ -354,7 +354,7 @@ def test_numbers_are_remembered_exactly(numbers: list[int]) -> None:
 
 def test_the_cost_of_an_id_does_not_depend_on_the_ids() -> None:
     def searched(ids: range) -> int:
-        """How many ids the longest search goes through."""
+        """The size of the largest array of ids, which a search has to go through."""
         reading = listing()
         reading.take(RawPage(rows(*ids), None))
         return max(map(len, reading._ids._arrays))

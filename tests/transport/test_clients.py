@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,10 +22,11 @@ from airflow_provider_whatsapp.graph import (
     GraphRequestError,
     GraphTokenError,
     GraphTransportError,
+    flow,
 )
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.messages import Credentials
-from airflow_provider_whatsapp.graph.pages import Page
+from airflow_provider_whatsapp.graph.pages import Page, parse_json
 from airflow_provider_whatsapp.graph.query import WABA_EDGES, EdgeQuery, NodeQuery, build_edge_query, build_node_query
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
@@ -368,3 +371,24 @@ def test_a_server_that_upgrades_the_version_is_reported_once(
     assert [record.getMessage()[:49] for record in caplog.records] == [
         "Graph API v26.0 was asked for but v27.0 answered:"
     ]
+
+
+def test_a_large_answer_does_not_hold_the_event_loop(sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed_in: list[int] = []
+
+    def parse(body: bytes, **kwargs: Any) -> Any:
+        parsed_in.append(threading.get_ident())
+        return parse_json(body, **kwargs)
+
+    monkeypatch.setattr(flow, "parse_json", parse)
+    for number, account in enumerate(sandbox.accounts[:100]):
+        account["name"] = hashlib.sha256(b"%d" % number).hexdigest()
+
+    async def run() -> list[Page]:
+        async with AsyncGraphClient(config_of(sandbox)) as client:
+            return [page async for page in client.pages(clients_of(sandbox, max_items=105))]
+
+    large, small = asyncio.run(run())
+    assert (len(large.rows), len(small.rows)) == (100, 5)
+    assert parsed_in[0] != threading.get_ident()
+    assert parsed_in[1] == threading.get_ident()

@@ -33,7 +33,13 @@ from airflow_provider_whatsapp.triggers import _shared_readings
 from airflow_provider_whatsapp.triggers._shared_readings import Pace, SharedReadings, wait_until_met
 
 NEW = {"id": "4242", "name": "new"}
-QUERIES: list[Any] = [{}, {"ownership_types": "CLIENT_OWNED"}, {"max_items": 5}, {"page_size": 50}, {"sort": "creation_time_ascending"}]
+QUERIES: list[Any] = [
+    {},
+    {"ownership_types": "CLIENT_OWNED"},
+    {"max_items": 5},
+    {"page_size": 50},
+    {"sort": "creation_time_ascending"},
+]
 
 
 def config_of(sandbox: GraphSandbox, timeout: float = 30) -> GraphConfig:
@@ -306,7 +312,7 @@ def test_another_loop_has_its_own_readings(sandbox: GraphSandbox) -> None:
 
 def test_a_client_that_cannot_be_made_is_told(sandbox: GraphSandbox) -> None:
     config = replace(config_of(sandbox), base_url="https://127.0.0.1:9", proxy="ftp://127.0.0.1:9")
-    with pytest.raises(ValueError, match="unusable"):
+    with pytest.raises(ValueError, match="^proxy: "):
         run_virtually(wait_until_met(config, clients_of(sandbox), build_condition(), Pace(60)))
     assert nothing_left()
 

@@ -1,4 +1,4 @@
-"""What a type checker must accept and refuse of the public names.
+"""Type-checking tests of the public API.
 
 ``mypy --strict`` reads this file, and nothing runs it. Each ``type: ignore`` marks a line that must be an error: with
 ``warn_unused_ignores``, mypy fails when it is none.
