@@ -39,7 +39,7 @@ def check_proxy(config: GraphConfig, *, socks_schemes: tuple[str, ...], module: 
         return
     if scheme not in socks_schemes:
         known = ", ".join(("http", "https", *socks_schemes))
-        raise ValueError(f"proxy: the environment's proxy has an unknown scheme; those that work are {known}")
+        raise ValueError(f"proxy: that of the connection or the environment is unusable; its scheme is none of {known}")
     if importlib.util.find_spec(module) is None:
         raise ValueError(f"proxy: the environment names a SOCKS proxy, for which a package is missing: {install}")
 

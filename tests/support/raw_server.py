@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import ssl
 import threading
@@ -121,18 +122,15 @@ def socks5(user: bytes = b"", password: bytes = b"") -> Iterator[tuple[int, list
 
 
 def _relay(one: socket.socket, other: socket.socket) -> None:
-    def copy(source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        for end in (source, sink):
-            with suppress(OSError):
-                socket.socket.shutdown(end, socket.SHUT_RDWR)
-
-    back = threading.Thread(target=copy, args=(other, one), daemon=True)
-    back.start()
-    copy(one, other)
-    back.join(5)
+    # In one thread, because OpenSSL does not allow two to use a TLS connection at once.
+    opposite = {one: other, other: one}
+    while True:
+        decrypted = [end for end in opposite if isinstance(end, ssl.SSLSocket) and end.pending()]
+        for end in decrypted or select.select(list(opposite), [], [], 10)[0]:
+            data = end.recv(65536)
+            if not data:
+                return
+            opposite[end].sendall(data)
 
 
 def answer(body: bytes, *headers: bytes) -> bytes:

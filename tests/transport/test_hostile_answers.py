@@ -34,6 +34,7 @@ DRIPS = {
     "one header": dripping(HEAD + b"X: ", b"x"),
     "many headers": dripping(HEAD, b"X: y\r\n"),
     "100 Continue": dripping(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "102 Processing": dripping(b"", b"HTTP/1.1 102 Processing\r\n\r\n"),
     "body": dripping(HEAD + b"Content-Length: 1000\r\n\r\n", b"x"),
     "body without a length": dripping(HEAD + b'Connection: close\r\n\r\n{"data":[]}', b" "),
     "chunks": dripping(CHUNKED, b"1\r\nx\r\n"),

@@ -1,0 +1,182 @@
+"""No secret shows in tracebacks with local variables, in http.client's debug output or in what is said of a proxy."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import logging
+import os
+import pickle
+import signal
+import socket
+import ssl
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from raw_server import EMPTY_LIST, HEAD, SECRET, TOKEN, Read, answer, config, saying, server, socks5, tunnel
+
+from airflow_provider_whatsapp.graph import GraphError, GraphTransportError
+from airflow_provider_whatsapp.graph.config import GraphConfig
+from airflow_provider_whatsapp.graph.messages import Credentials
+from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
+
+PASSWORD = "p@ss:w0rd'"
+ENCODED = "p%40ss%3Aw0rd'"
+
+
+def secrets() -> list[str]:
+    basic = base64.b64encode(f"user:{PASSWORD}".encode()).decode()
+    return [*Credentials(TOKEN, SECRET).secrets_at(time.time()), PASSWORD, ENCODED, basic]
+
+
+def locals_of(error: BaseException | None) -> str:
+    """The tracebacks of an exception and of those before it, with all local variables."""
+    shown = []
+    while error is not None:
+        shown += [*traceback.TracebackException.from_exception(error, capture_locals=True).format(), repr(vars(error))]
+        error = error.__cause__ or error.__context__
+    return "".join(shown)
+
+
+def shown_in(text: str) -> list[str]:
+    return [secret for secret in secrets() if secret in text]
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    with caplog.at_level(logging.DEBUG):
+        for name in ("urllib3", "httpx", "httpcore", "socks", "requests"):
+            caplog.set_level(logging.DEBUG, logger=name)
+        yield caplog
+
+
+def test_a_timeout_shows_no_secret(read: Read) -> None:
+    with server(lambda connection: time.sleep(2)) as port, pytest.raises(GraphTransportError, match="within") as caught:
+        read(config(port, 0.5))
+    assert shown_in(locals_of(caught.value)) == []
+
+
+def test_an_answer_that_is_too_large_shows_no_secret(read: Read) -> None:
+    head = HEAD + b"Content-Length: 20000000\r\n\r\n"
+    with server(saying(head + b" " * 20_000_000)) as port, pytest.raises(GraphError, match="larger") as caught:
+        read(config(port))
+    assert shown_in(locals_of(caught.value)) == []
+
+
+def test_an_interrupt_shows_no_secret(read: Read) -> None:
+    def interrupt(connection: socket.socket) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        connection.recv(1)
+
+    with server(interrupt) as port, pytest.raises(KeyboardInterrupt) as caught:
+        read(config(port))
+    assert shown_in(locals_of(caught.value)) == []
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+def test_the_debug_output_of_http_client_is_off(
+    read: Read,
+    tls: ssl.SSLContext,
+    ca_bundle: str,
+    proxied: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
+    with server(saying(answer(EMPTY_LIST)), tls) as port, tunnel() as proxy:
+        found = replace(config(port), base_url=f"https://127.0.0.1:{port}", ca_bundle=ca_bundle)
+        read(replace(found, proxy=f"http://user:{ENCODED}@127.0.0.1:{proxy}" if proxied else None))
+    assert capsys.readouterr().out == ""
+
+
+def secure(port: int, **more: Any) -> GraphConfig:
+    return replace(config(port), base_url=f"https://127.0.0.1:{port}", **more)
+
+
+def test_a_proxy_that_repeats_its_password(read: Read, logged: pytest.LogCaptureFixture) -> None:
+    def refuse(connection: socket.socket) -> None:
+        basic = base64.b64encode(f"user:{PASSWORD}".encode())
+        said = b"%b %b %b" % (basic, PASSWORD.encode(), ENCODED.encode())
+        connection.sendall(b"HTTP/1.1 407 %b\r\nX-Said: %b\r\nContent-Length: 0\r\n\r\n" % (said, said))
+
+    with server(refuse) as port, pytest.raises(GraphTransportError) as caught:
+        read(secure(9, proxy=f"http://user:{ENCODED}@127.0.0.1:{port}"))
+    shown = f"{caught.value} {locals_of(caught.value)} {pickle.dumps(caught.value)!r} {logged.text}"
+    assert shown_in(shown) == []
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
+@pytest.mark.parametrize("name", ["ALL_PROXY", "HTTPS_PROXY"])
+def test_a_socks_proxy(
+    read: Read,
+    name: str,
+    scheme: str,
+    tls: ssl.SSLContext,
+    ca_bundle: str,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: pytest.LogCaptureFixture,
+) -> None:
+    pytest.importorskip("socks")
+    pytest.importorskip("socksio")
+    with server(saying(answer(EMPTY_LIST)), tls) as port, socks5(b"user", PASSWORD.encode()) as (proxy, asked):
+        monkeypatch.setenv(name, f"{scheme}://user:{ENCODED}@127.0.0.1:{proxy}")
+        found = replace(config(port), base_url=f"https://localhost:{port}", ca_bundle=ca_bundle)
+        assert len(read(found)) == 1
+    assert len(asked) == 1
+    assert shown_in(logged.text) == []
+
+
+def test_a_socks_proxy_without_its_package(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "socks", None)
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv("ALL_PROXY", f"socks5://user:{ENCODED}@127.0.0.1:9")
+    with pytest.raises(ValueError, match=r'pip install "(requests|httpx)\[socks\]"') as caught:
+        read(secure(9))
+    assert shown_in(locals_of(caught.value)) == []
+
+
+def test_a_proxy_that_httpx_refuses() -> None:
+    with pytest.raises(ValueError, match="unusable") as caught:
+        AsyncGraphClient(secure(9, proxy=f"http://user:{ENCODED}@127.0.0.1:bad"))
+    assert caught.value.__context__ is None
+    assert shown_in(locals_of(caught.value)) == []
+
+
+@pytest.mark.parametrize("place", ["row", "message", "header", "reason", "trailing"])
+def test_a_proof_that_is_repeated(read: Read, place: str, logged: pytest.LogCaptureFixture) -> None:
+    proofs: list[bytes] = []
+
+    def act(connection: socket.socket) -> None:
+        proof = Credentials(TOKEN, SECRET).secrets_at(time.time())[-2:]
+        proofs.extend(text.encode() for text in proof)
+        said = b" ".join(proofs)
+        connection.sendall({
+            "row": answer(b'{"data":[{"id":"1","name":"%b"}]}' % said),
+            "message": answer(b'{"error":{"code":100,"message":"%b"}}' % said),
+            "header": answer(EMPTY_LIST, b"Facebook-Api-Version: " + said, b"X: " + said),
+            "reason": b"HTTP/1.1 400 %b\r\nContent-Length: 2\r\n\r\n{}" % said,
+            "trailing": HEAD + b"%b\r\nContent-Length: 2\r\n\r\n{}" % said,
+        }[place])  # fmt: skip
+
+    shown = ""
+    with server(act) as port:
+        try:
+            shown = repr(read(config(port)))
+        except GraphError as error:
+            shown = f"{error} {vars(error)} {pickle.dumps(error)!r} {error.__context__!r} {error.__cause__!r}"
+    shown += logged.text
+    assert proofs
+    assert [proof for proof in proofs if proof.decode() in shown] == []
+    assert shown_in(shown) == []
+
+
+@pytest.mark.parametrize("status", [100, 102, 103, 199])
+def test_answers_before_the_final_one_are_skipped(read: Read, status: int) -> None:
+    early = b"HTTP/1.1 %d Early\r\nLink: </x>\r\n\r\n" % status
+    with server(saying(early * 3 + answer(EMPTY_LIST))) as port:
+        assert len(read(config(port))) == 1
