@@ -152,7 +152,9 @@ def _parse_where(value: object) -> tuple[tuple[str, tuple[Any, ...]], ...]:
             raise ValueError(f"where: {shown(name)} is not the name of a field; {_WHERE_EXAMPLE}")
         values = wanted if isinstance(wanted, (list, tuple)) else (wanted,)
         if not values or not all(one is None or isinstance(one, (str, int, float)) for one in values):
-            raise ValueError(f"where: {shown(wanted)} is not a value or list of values for {shown(name)}; {_WHERE_EXAMPLE}")
+            raise ValueError(
+                f"where: {shown(wanted)} is not a value or list of values for {shown(name)}; {_WHERE_EXAMPLE}"
+            )
         pairs.append((name, tuple(_as_in_an_answer(name, one) for one in values)))
     return tuple(pairs)
 
@@ -167,7 +169,9 @@ def _value_of(row: Row, name: str) -> Any:
     value: Any = row
     for part in name.split("."):
         if isinstance(value, dict) and isinstance(value.get("data"), list):
-            raise ValueError(f"where: {shown(name)} leads through an edge, which has many values; it can only reach objects")
+            raise ValueError(
+                f"where: {shown(name)} leads through an edge, which has many values; it can only reach objects"
+            )
         value = value.get(part) if isinstance(value, dict) else None
     return value
 
@@ -184,7 +188,8 @@ def _check_asked_for(name: str, fields: Sequence[Field]) -> None:
     for part in name.split("."):
         by_key = {field.key: field for field in fields}
         if part not in by_key:
-            raise ValueError(f"where: {shown(part)} of {shown(name)} is not among the fields {shown(', '.join(by_key))}; add it there")
+            asked_for = ", ".join(map(shown, by_key))
+            raise ValueError(f"where: {shown(part)} of {shown(name)} is not among the fields {asked_for}; add it there")
         fields = by_key[part].fields
         if not fields:
             # Without nested fields, the API decides what the object holds.

@@ -215,7 +215,11 @@ def test_problems_come_first_and_warnings_before_what_works(guarded: GraphSandbo
         ("v21.0", datetime(2027, 1, 21, tzinfo=timezone.utc), "WARNING: API version: v21.0 ended on 2027-01-21;"),
         ("v12.0", datetime(2027, 1, 21, tzinfo=timezone.utc), "WARNING: API version: v12.0 ended; set a newer"),
         ("v27.0", datetime(2027, 1, 21, tzinfo=timezone.utc), "API version: v27.0."),
-        ("v28.0", datetime(2027, 1, 21, tzinfo=timezone.utc), "WARNING: API version: v28.0 is newer than this provider"),
+        (
+            "v28.0",
+            datetime(2027, 1, 21, tzinfo=timezone.utc),
+            "WARNING: API version: v28.0 is newer than this provider",
+        ),
     ],
 )
 def test_how_long_a_version_lasts(

@@ -33,7 +33,13 @@ from airflow_provider_whatsapp.triggers import _shared_readings
 from airflow_provider_whatsapp.triggers._shared_readings import Pace, SharedReadings, wait_until_met
 
 NEW = {"id": "4242", "name": "new"}
-QUERIES: list[Any] = [{}, {"ownership_types": "CLIENT_OWNED"}, {"max_items": 5}, {"page_size": 50}, {"sort": "creation_time_ascending"}]
+QUERIES: list[Any] = [
+    {},
+    {"ownership_types": "CLIENT_OWNED"},
+    {"max_items": 5},
+    {"page_size": 50},
+    {"sort": "creation_time_ascending"},
+]
 
 
 def config_of(sandbox: GraphSandbox, timeout: float = 30) -> GraphConfig:
@@ -396,6 +402,7 @@ def test_a_reading_ends_even_if_a_cancellation_is_lost(sandbox: GraphSandbox, mo
         except asyncio.CancelledError as cancelled:
             lost.append(cancelled)
         await asyncio.sleep(1000)
+        raise AssertionError("it was not cancelled again")
 
     monkeypatch.setattr(_shared_readings._Reading, "_wait_until_due", lose_one)
 
