@@ -26,7 +26,7 @@ SPAWN = multiprocessing.get_context("spawn")
 
 
 def repeat(begin: bytes, part: Callable[[int], bytes], end: bytes, most: int = 10**9) -> bytes:
-    """Build a body: ``begin``, then ``part(0)``, ``part(1)``, ... separated by commas up to ``SIZE`` bytes, then ``end``."""
+    """Build a body: ``begin``, then ``part(0)``, ``part(1)``, ... with commas up to ``SIZE`` bytes, then ``end``."""
     parts, size, number = [], len(begin) + len(end), 0
     while number < most:
         made = part(number)

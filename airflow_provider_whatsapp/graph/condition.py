@@ -99,7 +99,7 @@ class Tally:
 
     @property
     def is_met(self) -> bool:
-        """Whether enough accounts have matched. Once true, it stays true."""
+        """Whether the condition is met, whatever accounts follow."""
         return self.count >= self._condition.matches_needed
 
     @property
@@ -178,7 +178,7 @@ def _value_of(row: Row, name: str) -> Any:
 
 def _equals(answered: Any, wanted: Any) -> bool:
     if isinstance(wanted, str) and isinstance(answered, (bool, int, float)):
-        # Jinja templates render numbers and booleans as strings.
+        # Templates render numbers and truth values as texts.
         return json.dumps(answered) == wanted.lower()
     # In Python, unlike in JSON, True equals 1.
     return isinstance(answered, bool) == isinstance(wanted, bool) and bool(answered == wanted)
@@ -188,9 +188,8 @@ def _check_asked_for(name: str, fields: Sequence[Field]) -> None:
     for part in name.split("."):
         by_key = {field.key: field for field in fields}
         if part not in by_key:
-            raise ValueError(
-                f"where: {shown(part)} of {shown(name)} is not among the fields {shown(', '.join(by_key))}; add it"
-            )
+            asked_for = ", ".join(map(shown, by_key))
+            raise ValueError(f"where: {shown(part)} of {shown(name)} is not among the fields {asked_for}; add it there")
         fields = by_key[part].fields
         if not fields:
             # Without nested fields, the API decides what the object holds.

@@ -43,19 +43,24 @@ _SIGNED = "the connection says with which token and app secret requests are sign
 _PAGED = "the listing goes through all pages itself"
 _SHAPED = "it would change the shape of the answer"
 _READ_ONLY = "only single reads are sent, and it would change what the request does"
+_PAGING_PARAMS = ("after", "before", "first", "last", "offset", "__paging_token")
 # Parameters of every path of the Graph API that change the method, the identity, the address or the shape of a request,
 # and why they are refused. The `metadata` of a node and `return_ssl_resources` add addresses that can hold a token.
 # https://developers.facebook.com/docs/graph-api/overview
 _REFUSED_PARAMS = {
     "fields": "give the `fields` argument instead",
     "limit": "give the `page_size` argument of a listing instead",
-    **dict.fromkeys(("after", "before", "first", "last", "offset", "__paging_token"), _PAGED),
+    **dict.fromkeys(_PAGING_PARAMS, _PAGED),
     **dict.fromkeys(("access_token", "appsecret_proof", "appsecret_time", "input_token", "oauth_token"), _SIGNED),
     **dict.fromkeys(("app_secret", "client_id", "client_secret", "fb_exchange_token", "signed_request"), _SIGNED),
     **dict.fromkeys(("method", "batch", "attached_files", "relative_url"), _READ_ONLY),
     **dict.fromkeys(("id", "ids"), "the path says what is read"),
     **dict.fromkeys(("callback", "format", "pretty", "debug", "metadata", "include_headers"), _SHAPED),
     **dict.fromkeys(("suppress_http_code", "redirect", "return_ssl_resources", "date_format"), _SHAPED),
+}
+# A field can be an edge, which has pages of its own: `phone_numbers.limit(5)`.
+_REFUSED_FIELD_ARGUMENTS = {
+    name: reason for name, reason in _REFUSED_PARAMS.items() if name not in ("fields", "limit", *_PAGING_PARAMS)
 }
 # The API is written in a language that also takes `fields[0]`, `access.token` and `access token` for these names.
 _PARAM_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -140,7 +145,7 @@ class EdgeQuery:
         fields, max_items = value.get("fields"), value.get("max_items")
         return cls(
             path=_parse_edge_path(value.get("path")),
-            fields=parse_fields(fields) if fields else (),
+            fields=_parse_fields(fields) if fields else (),
             params=parse_params(value.get("params")),
             page_size=parse_count("page_size", value.get("page_size", 100)),
             max_items=None if max_items is None else parse_count("max_items", max_items),
@@ -187,7 +192,7 @@ def build_edge_query(
     """
     path = _parse_edge_path(path)
     edge = path.rpartition("/")[2]
-    wanted = parse_fields(_DEFAULT_FIELDS.get(edge, _DEFAULT_FIELDS_OF_OTHER_EDGES) if fields is None else fields)
+    wanted = _parse_fields(_DEFAULT_FIELDS.get(edge, _DEFAULT_FIELDS_OF_OTHER_EDGES) if fields is None else fields)
     if edge in _EDGES_THAT_NEED_IDS and "id" not in {field.key for field in wanted}:
         wanted = (Field("id"), *wanted)
     params = {}
@@ -230,7 +235,7 @@ def build_node_query(
     """
     return NodeQuery(
         path="/".join(parse_path(path)),
-        fields=parse_fields(_DEFAULT_FIELDS_OF_A_NODE if fields is None else fields),
+        fields=_parse_fields(_DEFAULT_FIELDS_OF_A_NODE if fields is None else fields),
         params=parse_params(params),
     )
 
@@ -238,7 +243,7 @@ def build_node_query(
 def parse_params(params: object) -> dict[str, str]:
     """The query parameters that a user gave, as they are sent.
 
-    :param params: value by name, or None. Values that are not ``str`` are sent as JSON, and None is left out
+    :param params: value by name, or None; values that are not ``str`` are sent as JSON, and None is left out
     :raises ValueError: if a parameter would change what is read or how, has no name, or has a value that is not JSON
     """
     if params is None:
@@ -261,6 +266,21 @@ def parse_params(params: object) -> dict[str, str]:
         except (TypeError, ValueError):
             raise ValueError(f"params: the value of {shown(name)}, {shown(value)}, is not JSON") from None
     return parsed
+
+
+def _parse_fields(fields: str | Sequence[str]) -> tuple[Field, ...]:
+    parsed = parse_fields(fields)
+    _check_field_arguments(parsed)
+    return parsed
+
+
+def _check_field_arguments(fields: Sequence[Field]) -> None:
+    # The further pages of an edge that is asked for as a field are read with these arguments as parameters.
+    for one in fields:
+        for name, _ in one.arguments:
+            if reason := _REFUSED_FIELD_ARGUMENTS.get(name.lower()):
+                raise ValueError(f"fields: {shown(f'{one.name}.{name}')} cannot be given here: {reason}")
+        _check_field_arguments(one.fields)
 
 
 def _parse_edge_path(path: object) -> str:

@@ -53,7 +53,7 @@ class Exchange:
             paging["next"] = self.page.link("after", cursor)
 
     def accounts(self) -> list[Node]:
-        """The accounts of the edge that is requested, to be changed; an unused list if the path is not an account edge."""
+        """The list of accounts behind the requested edge, to be changed; an unused one if it is not an account edge."""
         if len(self.path) == 2 and self.path[1] in ACCOUNT_EDGES:
             return self.api.lists.get((self.path[0], self.path[1]), [])
         return []

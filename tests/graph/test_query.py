@@ -259,6 +259,22 @@ def test_a_parameter_that_changes_or_redirects_the_request_is_refused(name: str,
         EdgeQuery.from_json({"path": "1/phone_numbers", "params": {spell(name): "x"}})
 
 
+@pytest.mark.parametrize("name", ["method", "METHOD", "access_token", "ids", "callback", "batch"])
+@pytest.mark.parametrize("fields", ["phone_numbers.{}(delete){{id}}", "id,owner{{phone_numbers.limit(1).{}(delete)}}"])
+def test_such_a_parameter_is_refused_as_the_argument_of_a_field(name: str, fields: str) -> None:
+    # The further pages of phone_numbers would be read with it as a parameter.
+    for build in (build_node_query, build_edge_query):
+        with pytest.raises(ValueError, match=rf"^fields: 'phone_numbers.{name}' cannot be given here: "):
+            build("1/phone_numbers", fields=fields.format(name))
+    with pytest.raises(ValueError, match="^fields: "):
+        EdgeQuery.from_json({"path": PATH, "fields": fields.format(name)})
+
+
+def test_arguments_that_page_or_shape_one_field_are_allowed() -> None:
+    fields = "id,phone_numbers.limit(5).after(abc).as(phones).sort(x){id},pricing_analytics.start(1).granularity(DAILY)"
+    assert join_fields(build_edge_query(PATH, fields=fields).fields) == fields
+
+
 @pytest.mark.parametrize(("name", "advice"), [("fields", "`fields` argument"), ("limit", "`page_size` argument")])
 def test_the_argument_to_give_instead_is_named(name: str, advice: str) -> None:
     with pytest.raises(ValueError, match=advice):

@@ -204,6 +204,14 @@ def test_bad_input_fails_at_once_before_anything_is_sent(
     assert connected.connections == 0
 
 
+@pytest.mark.parametrize("argument", ["business_id", "edge", "fields", "sort", "if_exists", "if_empty"])
+def test_a_token_in_the_wrong_argument_is_not_shown(connected: GraphSandbox, argument: str) -> None:
+    with pytest.raises(AirflowFailException, match=f"^{argument}: ") as caught:
+        run(**{argument: f"{connected.token}!"})
+    assert connected.token not in str(caught.value)
+    assert connected.connections == 0
+
+
 def test_an_unusable_connection_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", '{"conn_type": "whatsapp", "extra": {"business_id": "1"}}')
     for business_id in (None, "1"):

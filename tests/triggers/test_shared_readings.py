@@ -402,6 +402,7 @@ def test_a_reading_ends_even_if_a_cancellation_is_lost(sandbox: GraphSandbox, mo
         except asyncio.CancelledError as cancelled:
             lost.append(cancelled)
         await asyncio.sleep(1000)
+        raise AssertionError("it was not cancelled again")
 
     monkeypatch.setattr(_shared_readings._Reading, "_wait_until_due", lose_one)
 
@@ -421,32 +422,29 @@ def test_a_reading_ends_even_if_a_cancellation_is_lost(sandbox: GraphSandbox, mo
 def test_a_reading_that_died_does_not_take_its_successor_with_it(
     sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[GraphConfig] = []
+    waits: list[asyncio.Task[None]] = []
 
     def unusable_once(config: GraphConfig) -> AsyncGraphClient:
-        made.append(config)
-        if len(made) == 1:
-            raise ValueError("unusable")
-        return AsyncGraphClient(config)
+        if waits:
+            return AsyncGraphClient(config)
+        # This wait begins after the reading has died, and before those who wait for that reading have noticed.
+        waits.append(asyncio.create_task(wait_for(sandbox, waba_ids=["4242"])))
+        raise ValueError("unusable")
 
     monkeypatch.setattr(_shared_readings, "AsyncGraphClient", unusable_once)
 
     async def run() -> None:
-        first = asyncio.create_task(wait_for(sandbox, waba_ids=["4242"]))
-        shared = SharedReadings.of_running_loop()
-        while not [reading for reading in shared._readings.values() if reading.has_ended]:
-            await asyncio.sleep(0)
-        second = asyncio.create_task(wait_for(sandbox, waba_ids=["4242"]))
         with pytest.raises(ValueError, match="unusable"):
-            await first
-        third = asyncio.create_task(wait_for(sandbox, waba_ids=["4242"]))
+            await wait_for(sandbox, waba_ids=["4242"])
+        waits.append(asyncio.create_task(wait_for(sandbox, waba_ids=["4242"])))
         await asyncio.sleep(200)
-        for wait in (second, third):
+        for wait in waits:
             wait.cancel()
-        await asyncio.gather(second, third, return_exceptions=True)
+        await asyncio.gather(*waits, return_exceptions=True)
 
     run_virtually(run())
-    # One reading of three pages a minute, for the second and the third together.
+    assert len(waits) == 2
+    # One reading of three pages a minute, for both together.
     assert 6 <= len(sandbox.requests) <= 9
     assert nothing_left()
 
@@ -472,7 +470,7 @@ def test_the_cas_are_loaded_once_and_not_by_the_event_loop(
 
     async def run() -> None:
         waits = [asyncio.create_task(wait_for(sandbox, Pace(0.01), fields=fields)) for fields in ("id", "id,name")]
-        while not cas.threads:
+        while not cas.threads and not all(wait.done() for wait in waits):
             await asyncio.sleep(0.01)
         cas.may_end.set()
         await asyncio.gather(*waits)
@@ -491,7 +489,7 @@ def test_a_wait_that_is_cancelled_leaves_the_loading_of_the_cas_to_the_others(
         first, second = (
             asyncio.create_task(wait_for(sandbox, Pace(0.01), fields=fields)) for fields in ("id", "id,name")
         )
-        while not cas.threads:
+        while not cas.threads and not first.done():
             await asyncio.sleep(0.01)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
