@@ -23,6 +23,7 @@ from airflow_provider_whatsapp.graph.pages import Listing, Page, is_nested_edge,
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery
 from airflow_provider_whatsapp.graph.retry import Patience
 from airflow_provider_whatsapp.graph.usage import Usage, parse_retry_after
+from airflow_provider_whatsapp.graph.versions import describe_version_problem
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +166,8 @@ class GraphFlow:
         if isinstance(outcome, GraphError):
             raise outcome
         response = cast("Response", outcome)
-        self._warn_about_other_version(printable_header(response.headers, "facebook-api-version"))
+        answered = printable_header(response.headers, "facebook-api-version")
+        self._warn_about_other_version(answered)
         unreadable = None
         try:
             body = decompress(response)
@@ -177,6 +179,7 @@ class GraphFlow:
             payload,
             retry_after=parse_retry_after(response.headers),
             redact=partial(self._credentials.redact, now=self._now()),
+            version_problem=describe_version_problem(self._version, answered, now=self._now()),
         )
         # Errors by status come first: the body of an error page is seldom JSON, and "not JSON" would hide the reason.
         if reported is not None:

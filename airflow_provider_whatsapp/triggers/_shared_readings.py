@@ -254,7 +254,7 @@ class _Reading:
                     await self._wait_until_due()
                     await self._look(client)
         except Exception as error:
-            # Every waiter gets the error. Otherwise none would ever be resumed, because nothing reads for them any more.
+            # Every waiter gets the error. Otherwise they would never be resumed, because nothing reads for them now.
             self._fail(list(self._waiters), error)
 
     async def _wait_until_due(self) -> None:
