@@ -168,12 +168,7 @@ class GraphFlow:
         response = cast("Response", outcome)
         answered = printable_header(response.headers, "facebook-api-version")
         self._warn_about_other_version(answered)
-        unreadable = None
-        try:
-            body = decompress(response)
-            payload = parse_json(body, mask=self._credentials.mask_for(body, now=self._now()))
-        except GraphError as error:
-            payload, unreadable = None, error
+        payload, unreadable = self._parse(response)
         reported = find_error(
             response.status,
             payload,
@@ -189,6 +184,18 @@ class GraphFlow:
         if not isinstance(payload, dict):
             raise GraphProtocolError("the answer is not a JSON object")
         return payload, Usage.from_headers(response.headers)
+
+    def _parse(self, response: Response) -> tuple[Any, GraphError | None]:
+        """The answer's payload, or the reason why it cannot be read.
+
+        The body is a variable of this method only: a traceback with local variables would show it, with the token if
+        the server repeated that.
+        """
+        try:
+            body = decompress(response)
+            return parse_json(body, mask=self._credentials.mask_for(body, now=self._now())), None
+        except GraphError as error:
+            return None, error.with_traceback(None)
 
     def _warn_about_other_version(self, answered: str) -> None:
         if answered == self._version or answered in self._answered_versions or not _VERSION.fullmatch(answered):

@@ -58,7 +58,8 @@ class Response:
     """
 
     status: int
-    headers: Mapping[str, str]
+    # Neither in the repr, because a server can repeat the token in both.
+    headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
 
 

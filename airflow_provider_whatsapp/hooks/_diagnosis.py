@@ -138,12 +138,14 @@ def _told(value: object) -> str:
 
 
 def _check_expiry(expires_at: object, diagnosis: Diagnosis, now: datetime) -> None:
-    if not isinstance(expires_at, int) or expires_at == 0:
+    if expires_at == 0:
         diagnosis.confirm("It does not expire")
         return
     try:
-        end = datetime.fromtimestamp(expires_at, timezone.utc)
+        end = datetime.fromtimestamp(expires_at, timezone.utc) if isinstance(expires_at, int) else None
     except (OverflowError, ValueError, OSError):
+        end = None
+    if end is None:
         diagnosis.warn("Its expiry cannot be read")
         return
     if end - now < _WARN_BEFORE_EXPIRY:
@@ -163,7 +165,7 @@ def _check_permissions(scopes: object, diagnosis: Diagnosis) -> None:
 
 
 def _missing(needed: Sequence[str], granted: Iterable[str]) -> str:
-    return " and ".join(permission for permission in needed if permission not in set(granted))
+    return " and ".join(permission for permission in needed if permission not in granted)
 
 
 def _check_business(client: GraphClient, connection: WhatsAppConnection, diagnosis: Diagnosis) -> None:

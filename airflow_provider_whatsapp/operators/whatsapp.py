@@ -64,8 +64,10 @@ class WhatsAppListWabasOperator(WabaTask):
     def execute(self, context: Context) -> list[dict[str, Any]] | dict[str, Any]:
         """The rows, or the manifest of the object that holds them.
 
-        :raises AirflowFailException: if a retry cannot help: bad input, a bad token, a missing permission
-        :raises AirflowSkipException: as ``if_exists`` and ``if_empty`` say
+        :raises AirflowFailException: if a retry cannot help: bad input, a bad token, a missing permission, or an object
+            that exists with ``if_exists="fail"``
+        :raises AirflowException: if there are no accounts with ``if_empty="fail"``; Airflow retries
+        :raises AirflowSkipException: if ``if_exists`` or ``if_empty`` says to skip
         :raises GraphError: if the fault may pass; Airflow then retries as the task's ``retries`` say
         """
         with failing_fast(ValueError):

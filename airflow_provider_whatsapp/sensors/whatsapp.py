@@ -73,10 +73,11 @@ class WhatsAppWabasSensor(WabaTask, BaseSensorOperator):
         self.deferrable = deferrable
         #: Id of the account that is waited for, when it is a single one.
         self.awaited_waba_id: str | None = None
-        # All times in unix seconds: the API asked for no call before the first, the wait has lasted since the second
-        # and ends at the third.
+        # Moments in unix seconds: before this one the API asked not to be called,
         self._not_before = 0.0
+        # at this one the wait began,
         self._started = 0.0
+        # and at this one it ends.
         self._deadline = 0.0
 
     def execute(self, context: Context) -> Any:
@@ -146,7 +147,7 @@ class WhatsAppWabasSensor(WabaTask, BaseSensorOperator):
     def _look_until_met(self, context: Context, *, started: float, deadline: float) -> Any:
         self._started, self._deadline = started, deadline
         if self.deferrable:
-            # A deferred sensor is not rescheduled as well; the base class would look for its reschedules.
+            # In mode "reschedule" the base class would ask Airflow for earlier reschedules, of which there are none.
             self.mode = "poke"
         return super().execute(context)
 

@@ -180,7 +180,9 @@ def _build_transport(config: GraphConfig) -> Transport:
 
 
 def load_trusted_cas(path: str | None) -> ssl.SSLContext:
-    """The TLS settings that trust these CAs. A file or folder is read again only after it has changed.
+    """The TLS settings that trust these CAs.
+
+    They are read again only after the file, or the list of files in the folder, has changed.
 
     :param path: path of a PEM file or folder; None for the CAs that come with the HTTP library
     """

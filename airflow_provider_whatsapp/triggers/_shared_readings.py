@@ -45,47 +45,23 @@ class Pace:
     :param interval: time between two looks
     :param exponential: whether to double the interval with each look
     :param longest: upper bound of an interval that doubles, or None
-    :param waited: how long the wait had already lasted when it began on this event loop
     """
 
     interval: float
     exponential: bool = False
     longest: float | None = None
-    waited: float = 0.0
 
     def next_interval(self, waited: float, chance: float) -> float:
         """Seconds until the next look.
 
-        :param waited: seconds that the wait has lasted on this event loop
+        :param waited: seconds that the wait has lasted so far, those before a restart of the triggerer included
         :param chance: random number from 0 to 1, so that waits that began together do not stay together
         """
         # An interval as long as the whole wait so far doubles with each look, and goes on to do so after a restart.
-        interval = max(self.interval, self.waited + waited) if self.exponential else self.interval
+        interval = max(self.interval, waited) if self.exponential else self.interval
         interval *= 1 + chance / 10
         # As in every Airflow sensor, the upper bound has a meaning only where the interval grows.
         return min(interval, self.longest) if self.exponential and self.longest is not None else interval
-
-
-async def wait_until_met(
-    config: GraphConfig,
-    query: EdgeQuery,
-    condition: Condition,
-    pace: Pace,
-    *,
-    first_look_in: float | None = None,
-) -> None:
-    """Return when a reading of the listing meets the condition.
-
-    Faults that pass and rate limits are waited out, for as long as they last.
-
-    :param config: where the API is and which credentials to use
-    :param query: what is listed
-    :param condition: what to wait for
-    :param pace: how often to look
-    :param first_look_in: seconds until the first look; one interval by default
-    :raises GraphError: if waiting cannot mend the error
-    """
-    await SharedReadings.of_running_loop().wait_until_met(config, query, condition, pace, first_look_in)
 
 
 class SharedReadings:
@@ -111,14 +87,32 @@ class SharedReadings:
         return not self._readings and not self._clients
 
     async def wait_until_met(
-        self, config: GraphConfig, query: EdgeQuery, condition: Condition, pace: Pace, first_look_in: float | None
+        self,
+        config: GraphConfig,
+        query: EdgeQuery,
+        condition: Condition,
+        pace: Pace,
+        *,
+        waited: float = 0.0,
+        first_look_in: float | None = None,
     ) -> None:
-        """See :func:`wait_until_met`."""
+        """Return when a reading of the listing meets the condition.
+
+        Faults that pass and rate limits are waited out, for as long as they last.
+
+        :param config: where the API is and which credentials to use
+        :param query: what is listed
+        :param condition: what to wait for
+        :param pace: how often to look
+        :param waited: seconds that the wait has lasted before, in another process
+        :param first_look_in: seconds until the first look; one interval by default
+        :raises GraphError: if waiting cannot mend the error
+        """
         key = (config, json.dumps(query.to_json(), sort_keys=True))
         reading = self._readings.get(key)
         if reading is None or reading.has_ended:
             reading = self._readings[key] = _Reading(self, config, query)
-        waiter = reading.add(condition, pace, first_look_in)
+        waiter = reading.add(condition, pace, waited, first_look_in)
         try:
             await waiter.finished
         finally:
@@ -139,7 +133,7 @@ class SharedReadings:
         """
         loop = asyncio.get_running_loop()
         until = self._throttled_until[config] = loop.time() + seconds
-        # Forgotten when it is over, because the key holds the token, which must not stay in memory for ever.
+        # Forgotten when it is over, so that a triggerer that runs for months does not keep one for each token it saw.
         loop.call_at(until, self._forget_throttle, config, until)
 
     def _forget_throttle(self, config: GraphConfig, until: float) -> None:
@@ -185,7 +179,7 @@ class _SharedClient:
 
 @dataclass(eq=False, slots=True)
 class _Waiter:
-    """One wait on a reading. ``since`` and ``due``, when it looks next, are times on the loop's clock."""
+    """One wait on a reading. ``since`` is when it began and ``due`` when it looks next, on the loop's clock."""
 
     condition: Condition
     pace: Pace
@@ -217,10 +211,10 @@ class _Reading:
         # In an empty context: the context of the trigger that came first would send the log lines of all to its task.
         self._task: asyncio.Task[None] = contextvars.Context().run(self._loop.create_task, self._run())
 
-    def add(self, condition: Condition, pace: Pace, first_look_in: float | None) -> _Waiter:
+    def add(self, condition: Condition, pace: Pace, waited: float, first_look_in: float | None) -> _Waiter:
         """Let one more wait take part."""
         now = self._loop.time()
-        waiter = _Waiter(condition, pace, now, now, self._loop.create_future())
+        waiter = _Waiter(condition, pace, now - waited, now, self._loop.create_future())
         if first_look_in is None:
             waiter.schedule_next_look(now)
         else:

@@ -8,7 +8,7 @@ import math
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -106,7 +106,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
 
     async def _wait_until_met(self, clock: _Clock) -> None:
         await _load_shared_readings()
-        from airflow_provider_whatsapp.triggers._shared_readings import wait_until_met
+        from airflow_provider_whatsapp.triggers._shared_readings import SharedReadings
 
         if not isinstance(self.whatsapp_conn_id, str) or not self.whatsapp_conn_id:
             raise ValueError(f"whatsapp_conn_id: {shown(self.whatsapp_conn_id)} is not the id of a connection")
@@ -116,11 +116,12 @@ class WhatsAppWabasTrigger(BaseTrigger):
         config = (await aload_connection(WhatsAppHook(self.whatsapp_conn_id))).config
         while True:
             now = time.time()
-            pace = replace(pace, waited=max(0.0, now - clock.started))
-            due = clock.looked + pace.next_interval(clock.looked - now, random.random())
+            due = clock.looked + pace.next_interval(max(0.0, clock.looked - clock.started), random.random())
             first_look_in = max(due - now, clock.not_before - now, _SECONDS_TO_SPREAD * random.random())
             try:
-                await wait_until_met(config, query, condition, pace, first_look_in=first_look_in)
+                await SharedReadings.of_running_loop().wait_until_met(
+                    config, query, condition, pace, waited=max(0.0, now - clock.started), first_look_in=first_look_in
+                )
             except GraphTokenError:
                 # The token may have been replaced in the connection while the task waited.
                 rotated = (await aload_connection(WhatsAppHook(self.whatsapp_conn_id))).config
@@ -178,16 +179,17 @@ def _fill_in(given: Any, **defaults: Any) -> Any:
     return {name: default if given is None else given.get(name, default) for name, default in defaults.items()}
 
 
-_shared_readings_loaded = False
+_loading: asyncio.Future[Any] | None = None
 
 
 async def _load_shared_readings() -> None:
     """Import the HTTP library, which parsing a DAG file must not wait for.
 
     It is imported in a thread, because that takes a fifth of a second, during which the other triggers would stand
-    still; and only by the first trigger, because each further thread would cost time for nothing.
+    still; and in one thread for all triggers, because each further thread would cost time for nothing.
     """
-    global _shared_readings_loaded
-    if not _shared_readings_loaded:
-        await asyncio.to_thread(importlib.import_module, _SHARED_READINGS)
-        _shared_readings_loaded = True
+    global _loading
+    if _loading is None or _loading.get_loop() is not asyncio.get_running_loop():
+        _loading = asyncio.ensure_future(asyncio.to_thread(importlib.import_module, _SHARED_READINGS))
+    # Shielded, because a trigger that is cancelled must not cancel it for the others.
+    await asyncio.shield(_loading)

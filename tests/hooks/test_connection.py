@@ -229,3 +229,9 @@ def test_a_proxy_is_an_address_without_a_path() -> None:
 def test_the_longest_timeout_and_blanks_around_an_app_secret() -> None:
     read = parse_connection(connection(extra={"timeout": 600, "app_secret": " 5ecret\n"})).config
     assert (read.timeout, read.credentials.app_secret) == (600, "5ecret")
+
+
+@pytest.mark.parametrize("password", [None, "", "  \n"])
+def test_an_empty_token_is_told_from_a_wrong_one(password: str | None) -> None:
+    with pytest.raises(ValueError, match="password: empty; it takes the access token"):
+        parse_connection(connection(password=password))

@@ -70,7 +70,10 @@ def test_when_the_token_expires(guarded: GraphSandbox, tested: Tested, days: flo
 @pytest.mark.parametrize("expires_at", [10**30, "soon", None])
 def test_an_expiry_that_cannot_be_read(guarded: GraphSandbox, tested: Tested, expires_at: object) -> None:
     guarded.token_info = {"expires_at": expires_at}
-    assert tested()[0]
+    ok, message = tested()
+    assert ok
+    assert "WARNING: Its expiry cannot be read" in message
+    assert "does not expire" not in message
 
 
 def test_a_dead_token(guarded: GraphSandbox, tested: Tested) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_whatsapp.storage import publish
 from airflow_provider_whatsapp.storage.target import Target
 
 ROWS: list[dict[str, Any]] = [
@@ -101,10 +103,23 @@ def test_any_rows_survive(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
         assert read_back(tmp_path / name, format) == rows
 
 
+@pytest.mark.parametrize("name", ["a.ndjson", "a.json", "a.csv"])
+def test_a_number_that_json_does_not_have_is_not_written(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        Target(str(tmp_path / name)).write([{"id": "1", "n": float("nan")}], ["id", "n"])
+    assert os.listdir(tmp_path) == []
+
+
 def test_the_same_rows_make_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a.ndjson.gz", "a.csv.gz", "a.json.gz"):
         first, second = (Target(str(tmp_path / folder / name)).write(ROWS, COLUMNS) for folder in ("x", "y"))
         assert first.sha256 == second.sha256
+
+
+def test_a_local_address_is_written_without_detours(tmp_path: Path) -> None:
+    stored = Target(f"{tmp_path}/x/../a.ndjson").write(ROWS, COLUMNS)
+    assert stored.uri == (tmp_path / "a.ndjson").as_uri()
+    assert os.listdir(tmp_path) == ["a.ndjson"]
 
 
 def test_output_format_beats_the_suffix(tmp_path: Path) -> None:
@@ -165,6 +180,7 @@ class TestAllOrNothing:
         path.write_text("before")
         worker = f"""
 import os, shutil, signal
+from airflow_provider_whatsapp.storage import publish
 from airflow_provider_whatsapp.storage.target import Target
 def copy_half(source, sink, length):
     sink.write(b"half"); sink.flush()
@@ -181,6 +197,34 @@ Target({str(path)!r}).write([{{"id": "1"}}], ["id"])
         os.utime(tmp_path / leftover, (0, 0))
         Target(str(path)).write(ROWS, COLUMNS)
         assert os.listdir(tmp_path) == ["a.ndjson"]
+
+    def test_the_object_is_on_the_disk_before_it_appears(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        done: list[str] = []
+        real_sync, real_replace = os.fsync, os.replace
+
+        def sync(descriptor: int) -> None:
+            done.append(f"sync {os.fstat(descriptor).st_size}")
+            real_sync(descriptor)
+
+        def replace(source: Path, target: Path) -> None:
+            done.append("replace")
+            real_replace(source, target)
+
+        monkeypatch.setattr(os, "fsync", sync)
+        monkeypatch.setattr(os, "replace", replace)
+        stored = Target(str(tmp_path / "a.ndjson")).write(ROWS, COLUMNS)
+        assert done == [f"sync {stored.bytes}", "replace"]
+
+    @pytest.mark.parametrize(("age", "is_removed"), [(3500, False), (3700, True)])
+    def test_a_copy_is_abandoned_after_an_hour(self, tmp_path: Path, age: int, is_removed: bool) -> None:
+        copy = tmp_path / publish._temporary_name("a.ndjson")
+        other = tmp_path / publish._temporary_name("b.ndjson")
+        for path in (copy, other):
+            path.touch()
+            os.utime(path, (time.time() - age, time.time() - age))
+        Target(str(tmp_path / "a.ndjson")).write(ROWS, COLUMNS)
+        assert copy.exists() is not is_removed
+        assert other.exists()
 
     @pytest.mark.parametrize("name", ["x" * 248 + ".ndjson", "東" * 80 + ".ndjson"])
     def test_the_longest_names(self, tmp_path: Path, name: str) -> None:
@@ -278,6 +322,29 @@ class TestOtherStores:
         store.protocol = "s3"
         Target("memory://bucket/a/b.ndjson").write(ROWS, COLUMNS)
         assert store.find("/bucket") == ["/bucket/a/b.ndjson"]
+
+    @pytest.mark.parametrize(
+        "protocol", ["s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", ("gs", "gcs")]
+    )
+    def test_the_stores_that_show_an_upload_when_it_is_complete(
+        self, store: Store, protocol: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*args: object, **kwargs: object) -> None:
+            raise AssertionError("moved")
+
+        store.protocol = protocol
+        monkeypatch.setattr(Store, "mv", refuse)
+        Target("memory://bucket/a/b.ndjson").write(ROWS, COLUMNS)
+        assert store.find("/bucket") == ["/bucket/a/b.ndjson"]
+
+    def test_what_the_store_said_before_is_not_believed(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        target = Target("memory://bucket/a/b.ndjson")
+        forgotten: list[str] = []
+        monkeypatch.setattr(store, "invalidate_cache", lambda: forgotten.append("x"))
+        target.exists()
+        assert len(forgotten) == 1
+        target.write(ROWS, COLUMNS)
+        assert len(forgotten) == 2
 
     def test_a_store_that_kept_something_else_is_an_error(self, store: Store) -> None:
         store.lies = True

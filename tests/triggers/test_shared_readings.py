@@ -7,7 +7,7 @@ import contextvars
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -22,7 +22,7 @@ from airflow_provider_whatsapp.graph import (
     GraphTokenError,
     GraphTransportError,
 )
-from airflow_provider_whatsapp.graph.condition import Tally, build_condition
+from airflow_provider_whatsapp.graph.condition import Condition, Tally, build_condition
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.messages import Credentials
 from airflow_provider_whatsapp.graph.pages import Page
@@ -30,7 +30,7 @@ from airflow_provider_whatsapp.graph.query import EdgeQuery, build_edge_query
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 from airflow_provider_whatsapp.triggers import _shared_readings
-from airflow_provider_whatsapp.triggers._shared_readings import Pace, SharedReadings, wait_until_met
+from airflow_provider_whatsapp.triggers._shared_readings import Pace, SharedReadings
 
 NEW = {"id": "4242", "name": "new"}
 QUERIES: list[Any] = [
@@ -50,10 +50,12 @@ def clients_of(sandbox: GraphSandbox, fields: str = "id") -> EdgeQuery:
     return build_edge_query(f"{sandbox.business_id}/client_whatsapp_business_accounts", fields=fields)
 
 
-def wait_for(
-    sandbox: GraphSandbox, pace: Pace | None = None, *, fields: str = "id", **condition: Any
-) -> Coroutine[Any, Any, None]:
-    return wait_until_met(
+async def wait_until_met(config: GraphConfig, query: EdgeQuery, condition: Condition, pace: Pace) -> None:
+    await SharedReadings.of_running_loop().wait_until_met(config, query, condition, pace)
+
+
+async def wait_for(sandbox: GraphSandbox, pace: Pace | None = None, *, fields: str = "id", **condition: Any) -> None:
+    await wait_until_met(
         config_of(sandbox), clients_of(sandbox, fields), build_condition(**condition), pace or Pace(60)
     )
 
@@ -508,7 +510,7 @@ def test_a_wait_that_is_cancelled_leaves_the_loading_of_the_cas_to_the_others(
         (Pace(60, exponential=True), 0, 60),
         (Pace(60, exponential=True), 60, 60),
         (Pace(60, exponential=True), 130, 130),
-        (Pace(60, exponential=True, waited=1000), 130, 1130),
+        (Pace(60, exponential=True), 1130, 1130),
         (Pace(60, exponential=True, longest=300), 1000, 300),
         (Pace(60, longest=30), 0, 60),
     ],
