@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -17,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 from airflow_provider_whatsapp.graph.errors import GraphProtocolError
 from airflow_provider_whatsapp.graph.messages import Request
 from airflow_provider_whatsapp.graph.query import EdgeQuery
+from airflow_provider_whatsapp.graph.seen import SeenCursors, SeenIds
 from airflow_provider_whatsapp.graph.usage import Usage
 
 #: How many pages without a new row may follow each other. Single empty pages are normal, also with a ``next``.
@@ -162,8 +162,8 @@ class Listing:
         self._query = query
         self._asks_for_ids = any(field.key == "id" for field in query.fields)
         self._after: str | None = None
-        self._cursors = _SeenCursors()
-        self._ids = _SeenIds()
+        self._cursors = SeenCursors()
+        self._ids = SeenIds()
         self._pages = 0
         self._barren_pages = 0
         self._page_size = query.page_size
@@ -228,67 +228,6 @@ class Listing:
         if self._pages_since_shrinking >= _PAGES_BEFORE_GROWTH and self._page_size < self._query.page_size:
             self._page_size = min(self._page_size * 2, self._query.page_size)
             self._pages_since_shrinking = 0
-
-
-class _SeenCursors:
-    """Remembers the cursors of a listing, so that one that leads in a circle ends."""
-
-    def __init__(self) -> None:
-        # Hashes take less memory than cursors. Two cursors with the same hash would end the listing in an error, but
-        # would never lose a row.
-        self._hashes: set[int] = set()
-
-    def add(self, after: str) -> None:
-        """Remember the cursor.
-
-        :raises GraphProtocolError: if it came before
-        """
-        if hash(after) in self._hashes:
-            raise GraphProtocolError("the listing loops: the API gave a cursor that it had given before")
-        self._hashes.add(hash(after))
-
-
-class _SeenIds:
-    """Remembers the ids of a listing exactly, in some twenty bytes an id.
-
-    A set of texts takes five times as much, which would be most of a worker's memory after a million accounts. Meta's
-    ids are numbers below 2^64, which are kept as such in many small arrays; any other text is kept as it is.
-    """
-
-    _IDS_PER_ARRAY = 32
-
-    def __init__(self) -> None:
-        self._arrays: list[array[int]] = [array("Q")]
-        self._count = 0
-        self._others: set[str] = set()
-
-    def add(self, id_: str) -> bool:
-        """Remember the id; False when it came before."""
-        number = int(id_) if id_.isascii() and id_.isdigit() and len(id_) < 20 else -1
-        if not 0 <= number < 1 << 64 or str(number) != id_:
-            new = id_ not in self._others
-            self._others.add(id_)
-            return new
-        ids = self._array_of(id_)
-        if number in ids:
-            return False
-        ids.append(number)
-        self._count += 1
-        if self._count > self._IDS_PER_ARRAY * len(self._arrays):
-            self._double()
-        return True
-
-    def _array_of(self, id_: str) -> array[int]:
-        # By the hash of the text, which Python seeds anew in each process: a server could choose ids that all go to the
-        # same array if it knew to which array a number goes, and each search would then go through all of them.
-        return self._arrays[hash(id_) & (len(self._arrays) - 1)]
-
-    def _double(self) -> None:
-        before = self._arrays
-        self._arrays = [array("Q") for _ in range(2 * len(before))]
-        for ids in before:
-            for number in ids:
-                self._array_of(str(number)).append(number)
 
 
 class _ObjectWithRepeatedKey(dict[str, Any]):

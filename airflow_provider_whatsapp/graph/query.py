@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from airflow_provider_whatsapp.graph.arguments import parse_business_id, parse_count, parse_path, parse_time, shown
 from airflow_provider_whatsapp.graph.fields import Field, join_fields, parse_fields
 from airflow_provider_whatsapp.graph.messages import Request
+from airflow_provider_whatsapp.graph.params import check_field_arguments, parse_params
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -39,32 +40,6 @@ _DEFAULT_FIELDS_OF_OTHER_EDGES = "id"
 _DEFAULT_FIELDS_OF_A_NODE = "id,name"
 # Without the id of each row, these listings could not tell whether a row is missing or there twice.
 _EDGES_THAT_NEED_IDS = {*WABA_EDGES.values(), "businesses"}
-_SIGNED = "the connection says with which token and app secret requests are signed"
-_PAGED = "the listing goes through all pages itself"
-_SHAPED = "it would change the shape of the answer"
-_READ_ONLY = "only single reads are sent, and it would change what the request does"
-_PAGING_PARAMS = ("after", "before", "first", "last", "offset", "__paging_token")
-# Parameters of every path of the Graph API that change the method, the identity, the address or the shape of a request,
-# and why they are refused. The `metadata` of a node and `return_ssl_resources` add addresses that can hold a token.
-# https://developers.facebook.com/docs/graph-api/overview
-_REFUSED_PARAMS = {
-    "fields": "give the `fields` argument instead",
-    "limit": "give the `page_size` argument of a listing instead",
-    **dict.fromkeys(_PAGING_PARAMS, _PAGED),
-    **dict.fromkeys(("access_token", "appsecret_proof", "appsecret_time", "input_token", "oauth_token"), _SIGNED),
-    **dict.fromkeys(("app_secret", "client_id", "client_secret", "fb_exchange_token", "signed_request"), _SIGNED),
-    **dict.fromkeys(("method", "batch", "attached_files", "relative_url"), _READ_ONLY),
-    **dict.fromkeys(("id", "ids"), "the path says what is read"),
-    **dict.fromkeys(("callback", "format", "pretty", "debug", "metadata", "include_headers"), _SHAPED),
-    **dict.fromkeys(("suppress_http_code", "redirect", "return_ssl_resources", "date_format"), _SHAPED),
-}
-# A field can be an edge, which has pages of its own: `phone_numbers.limit(5)`.
-_REFUSED_FIELD_ARGUMENTS = {
-    name: reason for name, reason in _REFUSED_PARAMS.items() if name not in ("fields", "limit", *_PAGING_PARAMS)
-}
-# The API is written in a language that also takes `fields[0]`, `access.token` and `access token` for these names.
-_PARAM_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_PARAMS_EXAMPLE = "a right one looks like {'business': '1906385232743451'}"
 _FILTERING_EXAMPLE = "a right one looks like [{'field': 'ownership_type', 'operator': 'IN', 'value': ['SELF']}]"
 
 
@@ -240,47 +215,10 @@ def build_node_query(
     )
 
 
-def parse_params(params: object) -> dict[str, str]:
-    """The query parameters that a user gave, as they are sent.
-
-    :param params: value by name, or None; values that are not ``str`` are sent as JSON, and None is left out
-    :raises ValueError: if a parameter would change what is read or how, has no name, or has a value that is not JSON
-    """
-    if params is None:
-        return {}
-    if not isinstance(params, Mapping):
-        raise ValueError(f"params: {shown(params)} is not an object; {_PARAMS_EXAMPLE}")
-    parsed = {}
-    for name, value in params.items():
-        key = name.strip().lower() if isinstance(name, str) else ""
-        if key in _REFUSED_PARAMS:
-            raise ValueError(f"params: {shown(name)} cannot be given here: {_REFUSED_PARAMS[key]}")
-        if not isinstance(name, str) or _PARAM_NAME.fullmatch(name) is None:
-            raise ValueError(f"params: {shown(name)} is not the name of a parameter; {_PARAMS_EXAMPLE}")
-        if value is None:
-            continue
-        try:
-            parsed[name] = (
-                value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), allow_nan=False)
-            )
-        except (TypeError, ValueError):
-            raise ValueError(f"params: the value of {shown(name)}, {shown(value)}, is not JSON") from None
-    return parsed
-
-
 def _parse_fields(fields: str | Sequence[str]) -> tuple[Field, ...]:
     parsed = parse_fields(fields)
-    _check_field_arguments(parsed)
+    check_field_arguments(parsed)
     return parsed
-
-
-def _check_field_arguments(fields: Sequence[Field]) -> None:
-    # The further pages of an edge that is asked for as a field are read with these arguments as parameters.
-    for one in fields:
-        for name, _ in one.arguments:
-            if reason := _REFUSED_FIELD_ARGUMENTS.get(name.lower()):
-                raise ValueError(f"fields: {shown(f'{one.name}.{name}')} cannot be given here: {reason}")
-        _check_field_arguments(one.fields)
 
 
 def _parse_edge_path(path: object) -> str:

@@ -12,6 +12,7 @@ from airflow_provider_whatsapp.graph import GraphError, GraphProtocolError, page
 from airflow_provider_whatsapp.graph.fields import parse_fields
 from airflow_provider_whatsapp.graph.pages import Listing, RawPage, parse_json, parse_page
 from airflow_provider_whatsapp.graph.query import EdgeQuery
+from airflow_provider_whatsapp.graph.seen import SeenIds
 
 NEXT = "https://graph.facebook.com/v26.0/1/edge?limit=25&after=FROM_NEXT"
 
@@ -365,7 +366,7 @@ def test_the_cost_of_an_id_does_not_depend_on_the_ids() -> None:
 
 
 def test_ids_take_little_memory() -> None:
-    seen = pages._SeenIds()
+    seen = SeenIds()
     for number in range(100_000):
         seen.add(str(10**16 + number))
     assert sum(map(sys.getsizeof, seen._arrays)) < 30 * 100_000
