@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -392,3 +393,12 @@ def test_a_large_answer_does_not_hold_the_event_loop(sandbox: GraphSandbox, monk
     assert (len(large.rows), len(small.rows)) == (100, 5)
     assert parsed_in[0] != threading.get_ident()
     assert parsed_in[1] == threading.get_ident()
+
+
+def test_small_requests_are_sent_without_delay(sandbox: GraphSandbox) -> None:
+    with GraphClient(config_of(sandbox)) as client:
+        list(client.pages(clients_of(sandbox, max_items=1)))
+        pool = client._session.get_adapter(sandbox.url).poolmanager.connection_from_url(sandbox.url)
+        connection = pool.pool.get()
+        assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        connection.close()
