@@ -1,4 +1,4 @@
-"""The names that differ between Airflow 3.1 and 3.3."""
+"""What differs between the supported versions of Airflow: where names are, and which calls hold the event loop."""
 
 from __future__ import annotations
 

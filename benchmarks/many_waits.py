@@ -223,7 +223,7 @@ async def polls_alone(path: str, waba_ids: list[str] | None) -> bool:
 
     query, condition = build_edge_query(path, fields="id"), build_condition(waba_ids=waba_ids)
     end = time.monotonic() + LONGEST_CASE
-    connection = await aload_connection(WhatsAppHook())
+    connection = await aload_connection(WhatsAppHook(), "whatsapp_default")
     async with AsyncGraphClient(connection.config) as client:
         while time.monotonic() < end:
             await asyncio.sleep(INTERVAL)
@@ -237,7 +237,7 @@ async def polls_alone(path: str, waba_ids: list[str] | None) -> bool:
 
 @asynccontextmanager
 async def watched_loop() -> AsyncIterator[Loop]:
-    """Measure the event loop during the block."""
+    """Record how late the ticks of the event loop are during the block, and its largest number of tasks."""
     seen = Loop()
     ticker = asyncio.create_task(tick(seen))
     await asyncio.sleep(4 * TICK)

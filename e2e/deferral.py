@@ -236,7 +236,7 @@ def wait_until(what: str, is_so: Callable[[], bool], limit: float = 120.0) -> No
 
 
 def all_are(state: str, states: list[str]) -> bool:
-    """Whether all runs are in this state."""
+    """Whether all of the states are this one; raises an error if one of them is ``failed``."""
     expect("failed" not in states, f"waiting for {state}, but found {states}")
     return states == [state] * len(RUNS)
 

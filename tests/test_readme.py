@@ -49,7 +49,7 @@ def test_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     variable, _, value = assignment.partition("=")
     assert variable == "AIRFLOW_CONN_WHATSAPP_DEFAULT"
     monkeypatch.setenv(variable, value)
-    assert load_connection(WhatsAppHook()).waba_query().node_id == "1906385232743451"
+    assert load_connection(WhatsAppHook(), "whatsapp_default").waba_query().node_id == "1906385232743451"
 
 
 def test_first_dag(connected: GraphSandbox, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,12 @@ def proofs(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 def everything_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     for name in [None, *logging.root.manager.loggerDict]:
         caplog.set_level(logging.NOTSET if name is None else logging.DEBUG, logger=name)
+
+    async def mask_nothing(secret: str) -> None:
+        """Leave the secret to the provider itself."""
+
     monkeypatch.setattr("airflow_provider_whatsapp.hooks._connection.mask_secret", lambda secret: None)
+    monkeypatch.setattr("airflow_provider_whatsapp._compat.amask_secret", mask_nothing)
     for kind in (WhatsAppListWabasOperator, WhatsAppWabasSensor):
         monkeypatch.setattr(kind, "log", logging.getLogger("task"))
     return caplog

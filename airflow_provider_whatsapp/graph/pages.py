@@ -88,7 +88,7 @@ def parse_json(body: bytes, *, mask: Callable[[str], str] | None = None) -> Any:
         _check_repeated_keys(value)
         return _normalize(value, mask)
     except ValueError:
-        # Retryable, because a gateway cut the answer short or answered with an error page of its own.
+        # Retryable, because the usual cause is a gateway that cut the answer short or sent a page of its own.
         problem = GraphProtocolError("the answer is not JSON", retryable=True)
     except RecursionError:
         problem = GraphProtocolError("the answer is nested too deeply to be one of the Graph API")

@@ -20,10 +20,8 @@ from airflow_provider_whatsapp.graph.query import EdgeQuery, Query, build_waba_q
 from airflow_provider_whatsapp.graph.versions import parse_version
 
 if TYPE_CHECKING:
-    from airflow.sdk import Connection
+    from airflow.sdk import BaseHook, Connection
     from typing_extensions import Unpack
-
-    from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 
 DEFAULT_BASE_URL = "https://graph.facebook.com"
 _DEFAULT_TIMEOUT = 30.0
@@ -60,24 +58,27 @@ class WhatsAppConnection:
         return build_waba_query(business_id, edge, **query)
 
 
-def load_connection(hook: WhatsAppHook) -> WhatsAppConnection:
-    """The hook's connection, checked, with its secrets masked in Airflow's logs.
+def load_connection(hook: BaseHook, conn_id: str, *, api_version: str | None = None) -> WhatsAppConnection:
+    """A connection, checked, with its secrets masked in Airflow's logs.
 
+    :param hook: hook to read it with, because a subclass may read its connections in another way
+    :param conn_id: id of the connection
+    :param api_version: version to use instead of the one in the connection
     :raises ValueError: if a field of the connection is wrong
     """
-    connection = parse_connection(hook.get_connection(hook.whatsapp_conn_id), api_version=hook.api_version)
+    connection = parse_connection(hook.get_connection(conn_id), api_version=api_version)
     for secret in connection.config.credentials.secrets:
         mask_secret(secret)
     return connection
 
 
-async def aload_connection(hook: WhatsAppHook) -> WhatsAppConnection:
+async def aload_connection(hook: BaseHook, conn_id: str, *, api_version: str | None = None) -> WhatsAppConnection:
     """The same as :func:`load_connection`, without holding the event loop.
 
     :raises ValueError: if a field of the connection is wrong
     """
-    airflow_connection = await _compat.aget_connection(hook, hook.whatsapp_conn_id)
-    connection = parse_connection(airflow_connection, api_version=hook.api_version)
+    airflow_connection = await _compat.aget_connection(hook, conn_id)
+    connection = parse_connection(airflow_connection, api_version=api_version)
     for secret in connection.config.credentials.secrets:
         await _compat.amask_secret(secret)
     return connection

@@ -144,7 +144,7 @@ class WhatsAppHook(BaseHook):
         :param edge: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         """
-        connection = await aload_connection(self)
+        connection = await self._aload_connection()
         async with aclosing(_aiter_rows(connection, connection.waba_query(business_id, edge=edge, **query))) as rows:
             async for row in rows:
                 yield row
@@ -156,7 +156,7 @@ class WhatsAppHook(BaseHook):
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         """
         edge_query = build_edge_query(path, **query)
-        async with aclosing(_aiter_rows(await aload_connection(self), edge_query)) as rows:
+        async with aclosing(_aiter_rows(await self._aload_connection(), edge_query)) as rows:
             async for row in rows:
                 yield row
 
@@ -195,7 +195,7 @@ class WhatsAppHook(BaseHook):
         return self._client.node(query)
 
     async def _aget_node(self, query: NodeQuery) -> dict[str, Any]:
-        async with _open_async_client(await aload_connection(self)) as client:
+        async with _open_async_client(await self._aload_connection()) as client:
             return await client.node(query)
 
     @cached_property
@@ -207,7 +207,10 @@ class WhatsAppHook(BaseHook):
 
     @cached_property
     def _connection(self) -> WhatsAppConnection:
-        return load_connection(self)
+        return load_connection(self, self.whatsapp_conn_id, api_version=self.api_version)
+
+    async def _aload_connection(self) -> WhatsAppConnection:
+        return await aload_connection(self, self.whatsapp_conn_id, api_version=self.api_version)
 
 
 def _declared_form() -> dict[str, Any]:

@@ -91,7 +91,7 @@ class WabaTask(BaseOperator):
         self.listed_business_id: str | None = None
 
     def _load_connection(self) -> WhatsAppConnection:
-        return load_connection(WhatsAppHook(self.whatsapp_conn_id))
+        return load_connection(WhatsAppHook(self.whatsapp_conn_id), self.whatsapp_conn_id)
 
     def _build_query(self, connection: WhatsAppConnection) -> EdgeQuery:
         arguments: dict[str, Any] = {parameter.name: getattr(self, parameter.name) for parameter in _QUERY_PARAMETERS}

@@ -119,5 +119,5 @@ class Quota:
         return QuotaUse(percent, count > self._limit, math.ceil(remaining / 60))
 
     def forget_calls(self) -> None:
-        """Begin a new hour in which no call was made."""
+        """Forget all calls, so that the whole quota is free again."""
         self._calls.clear()

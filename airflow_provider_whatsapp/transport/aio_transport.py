@@ -84,7 +84,7 @@ def _has_more(body: Any, network: Any) -> bool:
 
 def _can_read(tls: Any) -> bool:
     try:
-        # The byte is lost, but then the connection is closed anyway.
+        # A byte that is read here is lost, which does no harm: the connection is then not used again.
         tls.read(1)
     except ssl.SSLWantReadError:
         return False

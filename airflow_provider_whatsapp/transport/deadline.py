@@ -101,7 +101,7 @@ class Attempt:
         raise failure
 
     def watch(self, sock: Any) -> None:
-        """Let the end of the attempt shut this socket down.
+        """Shut this socket down if the caller gives the attempt up.
 
         :param sock: a socket, or one of the wrappers that TLS and SOCKS put around it
         :raises TimeoutError: if the attempt's time is over already
@@ -110,8 +110,8 @@ class Attempt:
             self._forget_socket()
             if self.is_given_up:
                 raise TimeoutError
-            # A duplicate, because the socket itself is no longer at hand when TLS has wrapped it, and is closed before
-            # the body has been read when the connection is not kept alive. To shut one down is to shut down both.
+            # A duplicate, because the original may be unusable by then: TLS takes its descriptor over, and the library
+            # closes it early when the connection is not kept alive. Shutting down the duplicate shuts down both.
             self._handle = socket.fromfd(sock.fileno(), socket.AF_INET, socket.SOCK_STREAM)
 
     def _work(self, work: Callable[[], _Result], results: queue.SimpleQueue[_Result]) -> None:

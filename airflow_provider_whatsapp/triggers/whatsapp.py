@@ -113,7 +113,8 @@ class WhatsAppWabasTrigger(BaseTrigger):
         query = EdgeQuery.from_json(_parse_object("query", self.query))
         condition = build_condition(**_parse_object("condition", self.condition))
         pace = _parse_pace(self.pace)
-        config = (await aload_connection(WhatsAppHook(self.whatsapp_conn_id))).config
+        hook = WhatsAppHook(self.whatsapp_conn_id)
+        config = (await aload_connection(hook, self.whatsapp_conn_id)).config
         while True:
             now = time.time()
             due = clock.looked + pace.next_interval(max(0.0, clock.looked - clock.started), random.random())
@@ -124,7 +125,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
                 )
             except GraphTokenError:
                 # The token may have been replaced in the connection while the task waited.
-                rotated = (await aload_connection(WhatsAppHook(self.whatsapp_conn_id))).config
+                rotated = (await aload_connection(hook, self.whatsapp_conn_id)).config
                 if rotated == config:
                     raise
                 config = rotated

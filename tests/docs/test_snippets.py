@@ -56,7 +56,7 @@ def test_connection(name: str, page: str, monkeypatch: pytest.MonkeyPatch) -> No
     variable, _, value = assignment.partition("=")
     assert variable == "AIRFLOW_CONN_WHATSAPP_DEFAULT"
     monkeypatch.setenv(variable, value)
-    connection = load_connection(WhatsAppHook())
+    connection = load_connection(WhatsAppHook(), "whatsapp_default")
     assert connection.waba_query().node_id == "1906385232743451"
     assert connection.config.timeout == 20
 

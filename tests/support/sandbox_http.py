@@ -53,7 +53,7 @@ def send(sandbox: GraphSandbox, path: str, *, method: str = "GET", body: str | N
 
 
 def get(sandbox: GraphSandbox, path: str, params: dict[str, Any] | None = None, **headers: str) -> Reply:
-    """Read a path with the right token; the version is v26.0 unless the path has one."""
+    """Read a path with the right token; a path without a leading slash gets ``/v26.0/`` in front."""
     headers.setdefault("Authorization", f"Bearer {sandbox.token}")
     versioned = path if path.startswith("/") else f"/v26.0/{path}"
     return send(sandbox, versioned + (f"?{urlencode(params)}" if params else ""), **headers)

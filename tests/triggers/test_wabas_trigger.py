@@ -292,7 +292,7 @@ def test_after_a_restart_it_looks_soon(connected: GraphSandbox, exponential: boo
 def test_looks_that_are_overdue_after_a_restart_are_spread(
     connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Hundreds of triggers start at the same moment then.
+    # After a restart of the triggerer, hundreds of triggers start at the same moment.
     now = time.time()
     seconds = []
     for chance in (0.1, 0.9):
@@ -312,7 +312,7 @@ def test_the_longest_interval(connected: GraphSandbox) -> None:
 def test_a_time_out_of_the_secrets_backend_is_not_that_of_the_sensor(
     connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def slow(hook: object) -> None:
+    async def slow(hook: object, conn_id: str) -> None:
         raise asyncio.TimeoutError
 
     monkeypatch.setattr("airflow_provider_whatsapp.triggers.whatsapp.aload_connection", slow)
