@@ -68,6 +68,15 @@ def test_an_answer_that_is_too_large_shows_no_secret(read: Read) -> None:
     assert shown_in(locals_of(caught.value)) == []
 
 
+@pytest.fixture
+def _interrupts() -> Iterator[None]:
+    """Let SIGINT raise KeyboardInterrupt, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interrupts")
 def test_an_interrupt_shows_no_secret(read: Read) -> None:
     def interrupt(connection: socket.socket) -> None:
         os.kill(os.getpid(), signal.SIGINT)
