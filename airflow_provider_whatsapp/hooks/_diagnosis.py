@@ -57,15 +57,15 @@ class Diagnosis:
         return not self._problems
 
     def confirm(self, finding: str) -> None:
-        """Note something that works."""
+        """Add a finding about something that works."""
         self._confirmations.append(finding)
 
     def report_problem(self, finding: str) -> None:
-        """Note something that does not work and has to be mended."""
+        """Add a finding about something that does not work and has to be mended."""
         self._problems.append(f"PROBLEM: {finding}")
 
     def warn(self, finding: str) -> None:
-        """Note something that works now but soon may not."""
+        """Add a finding about something that works now but soon may not."""
         self._warnings.append(f"WARNING: {finding}")
 
     def __str__(self) -> str:

@@ -137,7 +137,7 @@ TEMPLATE = NodeType(
     ),
     ("id", "name", "language", "status", "category", "components"),
 )
-# The versions are the lowest major versions of Meta's Python SDK whose WhatsAppBusinessAccount has the field.
+# The version beside a field is the first major version of Meta's Python SDK whose WhatsAppBusinessAccount has it.
 ACCOUNT = NodeType(
     "WhatsAppBusinessAccount",
     {

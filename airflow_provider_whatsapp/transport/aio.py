@@ -121,7 +121,7 @@ class AsyncGraphClient(BaseClient):
                     yield step
 
     async def _send(self, request: Request) -> Response | GraphError:
-        # The time that a request waits for its turn does not count as part of its attempt.
+        # The timeout of an attempt begins only when the request gets its turn, however long it waits for that.
         async with self._turns:
             # A task of its own, so that the traceback of an interrupt or a cancellation does not have the frames of the
             # HTTP library, whose local variables hold the Authorization header.

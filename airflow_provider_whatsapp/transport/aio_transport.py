@@ -17,7 +17,7 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 
 
 class Transport(httpx.AsyncHTTPTransport):
-    """Closes each connection on which more than the answer has arrived, and each that could not be established."""
+    """Closes connections that must not be reused: those with bytes after the answer, and those that failed to open."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request, and watch the end of its answer."""

@@ -230,7 +230,7 @@ class _Reading:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it reads no more, so that a new wait needs a new reading."""
+        """Whether this reading has stopped. A new wait on the same listing then needs a new one."""
         return self._task.done()
 
     async def stop(self) -> None:
