@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import re
 import socket
 import ssl
+import struct
+import termios
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -20,6 +24,9 @@ from airflow_provider_whatsapp.graph.query import build_edge_query
 from airflow_provider_whatsapp.transport import aio_transport
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 from airflow_provider_whatsapp.transport.sync import GraphClient
+
+# Loopback carries so many bytes in one piece; a longer answer arrives in several.
+_LARGEST_SEGMENT = 60_000
 
 
 class TwoPages:
@@ -48,11 +55,25 @@ class TwoPages:
             body = rows.replace(b"%b", path[1])
             while len(page := answer(body)) < self._size:
                 body += b" " * max(self._size - len(page) - 5, 1)
+            if len(page) >= _LARGEST_SEGMENT:
+                # Too long to arrive at once. The end of the answer and the surplus do, when all before them has arrived:
+                # a surplus that arrives after the next request was sent cannot be told from its answer.
+                connection.sendall(page[:-1])
+                while unacknowledged(connection):
+                    time.sleep(0.001)
+                connection.sendall(page[-1:] + self._surplus)
+                continue
             # The system holds the bytes back until all of them are there, so that they arrive at once.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
             for part in (page, self._surplus) if self._writes == 2 else (page + self._surplus,):
                 connection.sendall(part)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
+
+def unacknowledged(connection: socket.socket) -> int:
+    """Number of bytes that were sent and have not arrived yet."""
+    count: int = struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0]
+    return count
 
 
 def ids(pages: list[Any]) -> list[str]:
