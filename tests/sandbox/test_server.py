@@ -130,14 +130,14 @@ class TestServer:
     def test_latency_does_not_add_up(self) -> None:
         with GraphSandbox(latency=0.2) as sandbox:
             begun = time.perf_counter()
-            threads = [threading.Thread(target=get, args=(sandbox, "me")) for _ in range(20)]
+            threads = [threading.Thread(target=get, args=(sandbox, "me")) for _ in range(100)]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
-            # One after the other they would take 4 seconds.
-            assert 0.2 <= time.perf_counter() - begun < 3
-            assert len(sandbox.requests) == 20
+            # One after the other they would take 20 seconds.
+            assert 0.2 <= time.perf_counter() - begun < 15
+            assert len(sandbox.requests) == 100
 
     def test_many_clients_at_once(self, sandbox: GraphSandbox) -> None:
         wires = [socket.create_connection(address(sandbox)) for _ in range(300)]
