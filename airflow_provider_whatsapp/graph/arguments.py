@@ -104,14 +104,27 @@ def parse_moment(name: str, value: object) -> float:
 
 
 def parse_seconds(name: str, value: object) -> float:
-    """A number of seconds of at least 0.
+    """A number of seconds of at least 0, given as a number or as the text of one.
 
     :param name: name of the value, for the error
     :raises ValueError: if the value is no number, or negative
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+    number = _parse_number(value)
+    if number is None or number < 0:
         raise ValueError(f"{name}: {shown(value)} is not a number of seconds of at least 0; a right one is 60")
-    return value
+    return number
+
+
+def parse_percentage(name: str, value: object) -> float:
+    """A percentage from 1 to 100, given as a number or as the text of one.
+
+    :param name: name of the value, for the error
+    :raises ValueError: if the value is no such percentage
+    """
+    number = _parse_number(value)
+    if number is None or not 1 <= number <= 100:
+        raise ValueError(f"{name}: {shown(value)} is not a percentage from 1 to 100; a right one is 95")
+    return number
 
 
 def shown(value: object) -> str:
@@ -140,6 +153,17 @@ def could_be_secret(text: str) -> bool:
     if redact(text) != text or _USER_INFO.search(text) or _APP_TOKEN.search(text):
         return True
     return any(re.search("[0-9]", word) and re.search("[A-Za-z]", word) for word in _WORD.findall(text))
+
+
+def _parse_number(value: object) -> float | None:
+    # A text, because a template renders to one.
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _unix_seconds(value: object) -> float | None:

@@ -16,12 +16,26 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from airflow_provider_whatsapp.graph.arguments import is_path_segment
 from airflow_provider_whatsapp.graph.error_codes import find_error
-from airflow_provider_whatsapp.graph.errors import GraphError, GraphProtocolError, GraphServerError
+from airflow_provider_whatsapp.graph.errors import (
+    GraphError,
+    GraphProtocolError,
+    GraphRequestError,
+    GraphServerError,
+)
 from airflow_provider_whatsapp.graph.fields import Field
 from airflow_provider_whatsapp.graph.messages import Credentials, Request, Response, decompress, printable_header
-from airflow_provider_whatsapp.graph.pages import Listing, Page, is_nested_edge, parse_json, parse_page
+from airflow_provider_whatsapp.graph.pages import (
+    Listing,
+    ListingMovedError,
+    Page,
+    Position,
+    is_nested_edge,
+    parse_json,
+    parse_page,
+)
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery
 from airflow_provider_whatsapp.graph.retry import Patience
+from airflow_provider_whatsapp.graph.seen import SeenIds
 from airflow_provider_whatsapp.graph.usage import Usage, parse_retry_after
 from airflow_provider_whatsapp.graph.versions import describe_version_problem
 
@@ -75,15 +89,26 @@ class GraphFlow:
         self._now = now
         self._answered_versions = answered_versions
         self._waited = 0.0
+        self._paused = 0.0
 
-    def pages(self, query: EdgeQuery) -> Flow[Page, None]:
-        """Yield the pages of an edge to its end."""
-        listing = Listing(query)
+    def pages(
+        self, query: EdgeQuery, *, position: Position | None = None, ids: SeenIds | None = None
+    ) -> Flow[Page, None]:
+        """Yield the pages of an edge to its end.
+
+        With a position, the first page is that of the position, without its rows; the caller adds the ids of the rows
+        up to there to ``ids`` before it asks for the next page.
+        """
+        listing = Listing(query, position=position, ids=ids)
+        if position is not None:
+            yield (yield from self._return_to_position(listing))
         while listing.more:
             page = yield from self._next_page(listing)
             for row in page.rows:
                 yield from self._complete_nested_edges(row, query.fields)
             yield page
+            if listing.more and page.usage is not None:
+                yield from self._pace(page.usage)
 
     def node(self, query: NodeQuery) -> Flow[dict[str, Any], None]:
         """Yield one node."""
@@ -93,6 +118,25 @@ class GraphFlow:
             raise GraphProtocolError(f"{query.path} is an edge, not a node: read it with iter_edge")
         yield from self._complete_nested_edges(node, query.fields)
         yield node
+
+    def _return_to_position(self, listing: Listing) -> Flow[_Result, Page]:
+        try:
+            payload, usage = yield from self._send_until_answered(listing.next_request())
+            return listing.return_to_position(parse_page(payload), usage)
+        except (GraphRequestError, GraphProtocolError) as error:
+            if error.retryable:
+                raise
+            # No page of Meta says which error a cursor leads to that has stopped working. If it was not the cursor, the
+            # listing that begins anew will end in the same error.
+            raise ListingMovedError(str(error)) from error
+
+    def _pace(self, usage: Usage) -> Flow[_Result, None]:
+        """Wait before the next page when the app has nearly used up its rate limit."""
+        pause = self._patience.pause(usage, paused=self._paused)
+        if pause:
+            log.info("API usage is %g %%: waiting %.0f s before the next page", usage.percent, pause)
+            self._paused += pause
+            yield Wait(pause)
 
     def _next_page(self, listing: Listing) -> Flow[_Result, Page]:
         while True:

@@ -5,12 +5,13 @@ https://developers.facebook.com/docs/graph-api/results
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 from urllib.parse import parse_qs, urlsplit
 
 from airflow_provider_whatsapp.graph.errors import GraphProtocolError
@@ -36,19 +37,49 @@ _PAGES_BEFORE_GROWTH = 10
 
 
 @dataclass(frozen=True, slots=True)
+class Position:
+    """Where a listing stands after a page, so that it can go on from there in another process.
+
+    A cursor may stop working, or lead elsewhere, once accounts were added or removed. The page is therefore requested
+    again before the listing goes on, and must hold the same nodes in the same order.
+
+    :param page: position of the page in the listing, beginning with 1
+    :param after: cursor that the page was requested with, or None for the first page
+    :param limit: number of rows that the page was requested with
+    :param digest: SHA-256 of what tells the page's nodes apart, in hex
+    :param count: number of rows of the listing so far
+    """
+
+    page: int
+    after: str | None
+    limit: int
+    digest: str
+    count: int
+
+
+class ListingMovedError(Exception):
+    """A listing cannot go on from a position, because the API gives other nodes there than before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """The rows of one answer that no earlier page of the same listing had.
 
     :param rows: one ``dict`` a node, with ids as ``str`` and nested edges complete
-    :param number: position of the page in the listing, beginning with 1
+    :param position: where the listing stands after this page
     :param usage: what the answer said of the app's rate limit, or None
     :param truncated: whether ``max_items`` ended the listing with this page although the API has more rows
     """
 
     rows: list[dict[str, Any]]
-    number: int
+    position: Position
     usage: Usage | None = None
     truncated: bool = False
+
+    @property
+    def number(self) -> int:
+        """The position of the page in the listing, beginning with 1."""
+        return self.position.page
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,21 +185,27 @@ class Listing:
     """The state of reading an edge page by page: the next request, the ids seen, and whether there is more.
 
     :param query: what is listed
+    :param position: where to go on, or None to begin with the first page
+    :param ids: remembers the ids of the listing, those of the pages up to the position included
     """
 
-    def __init__(self, query: EdgeQuery) -> None:
+    def __init__(self, query: EdgeQuery, *, position: Position | None = None, ids: SeenIds | None = None) -> None:
         #: Whether there is another page to ask for.
         self.more = True
         self._query = query
         self._asks_for_ids = any(field.key == "id" for field in query.fields)
         self._after: str | None = None
         self._cursors = SeenCursors()
-        self._ids = SeenIds()
+        self._ids = ids or SeenIds()
         self._pages = 0
+        self._count = 0
         self._barren_pages = 0
         self._page_size = query.page_size
         self._pages_since_shrinking = 0
-        self._items_left = query.max_items
+        self._position = position
+        if position is not None:
+            self._after = position.after
+            self._page_size = position.limit
 
     def next_request(self) -> Request:
         """The request for the next page."""
@@ -181,17 +218,33 @@ class Listing:
         :param usage: what the answer said of the app's rate limit
         :raises GraphProtocolError: if a row lacks its id, a cursor comes a second time or the pages have no end
         """
+        limit = self._limit
         self._pages += 1
         rows = [row for row in raw.rows if self._is_new(row)]
-        kept = rows if self._items_left is None else rows[: self._items_left]
-        if self._items_left is not None:
-            self._items_left -= len(kept)
+        kept = rows[: self._items_left]
+        self._count += len(kept)
+        position = Position(self._pages, self._after, limit, _digest(raw), self._count)
         self._move_on(raw.after, barren=not rows)
-        reached = self._items_left == 0
-        truncated = reached and (self.more or len(kept) < len(rows))
-        self.more = self.more and not reached
+        truncated = self._items_left == 0 and (self.more or len(kept) < len(rows))
+        self._end_at_max_items()
         self._grow()
-        return Page(kept, self._pages, usage, truncated)
+        return Page(kept, position, usage, truncated)
+
+    def return_to_position(self, raw: RawPage, usage: Usage | None = None) -> Page:
+        """Move on behind the position that the listing was given; the page has no rows, since the caller has them.
+
+        :param raw: the answer to :meth:`next_request`, which requests the page of the position again
+        :param usage: what the answer said of the app's rate limit
+        :raises ListingMovedError: if the answer does not hold the same nodes in the same order as before
+        """
+        position = cast("Position", self._position)
+        if _digest(raw) != position.digest:
+            raise ListingMovedError(f"page {position.page} does not hold the same accounts as before")
+        self._pages, self._count = position.page, position.count
+        self._move_on(raw.after, barren=False)
+        truncated = self._items_left == 0 and self.more
+        self._end_at_max_items()
+        return Page([], position, usage, truncated)
 
     def shrink(self) -> bool:
         """Ask for half as many rows from now on; False when the page has one row already."""
@@ -204,6 +257,13 @@ class Listing:
     @property
     def _limit(self) -> int:
         return self._page_size if self._items_left is None else min(self._page_size, self._items_left)
+
+    @property
+    def _items_left(self) -> int | None:
+        return None if self._query.max_items is None else self._query.max_items - self._count
+
+    def _end_at_max_items(self) -> None:
+        self.more = self.more and self._items_left != 0
 
     def _is_new(self, row: dict[str, Any]) -> bool:
         id_ = row.get("id")
@@ -228,6 +288,12 @@ class Listing:
         if self._pages_since_shrinking >= _PAGES_BEFORE_GROWTH and self._page_size < self._query.page_size:
             self._page_size = min(self._page_size * 2, self._query.page_size)
             self._pages_since_shrinking = 0
+
+
+def _digest(raw: RawPage) -> str:
+    # Rows without an id are told apart by all that they hold.
+    nodes = [row.get("id", row) for row in raw.rows]
+    return hashlib.sha256(json.dumps(nodes, sort_keys=True).encode()).hexdigest()
 
 
 class _ObjectWithRepeatedKey(dict[str, Any]):

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from airflow_provider_whatsapp.graph.errors import GraphError, GraphRateLimitError
+from airflow_provider_whatsapp.graph.usage import Usage
+
+#: Seconds to make no call when the rate limit is nearly or fully used up and the API names no time.
+UNNAMED_WAIT = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +21,10 @@ class Patience:
     :param max_delay: upper bound of the wait after any failure
     :param longest_named_wait: the longest wait named by the API that is waited for in place
     :param budget: upper bound of all waits of one listing together, so that it does not hold a worker slot for hours
+    :param max_usage: percentage of the app's rate limit; once it is used, a listing waits before its next page
+    :param raises_when_used_up: whether a wait for ``max_usage`` that is longer than ``longest_named_wait`` raises a
+        :class:`GraphRateLimitError`, so that the caller can wait without holding a worker slot; by default the listing
+        waits for ``longest_named_wait`` in all and then goes on until the API refuses a call
     """
 
     attempts: int = 6
@@ -23,6 +32,8 @@ class Patience:
     max_delay: float = 30.0
     longest_named_wait: float = 60.0
     budget: float = 600.0
+    max_usage: float = 95.0
+    raises_when_used_up: bool = False
 
     def delay(self, error: GraphError, *, attempt: int, waited: float, chance: float) -> float | None:
         """Seconds to wait before the next attempt, or None to give up.
@@ -44,3 +55,20 @@ class Patience:
         backoff = chance * min(self.max_delay, self.first_delay * 2.0 ** min(attempt - 1, 60))
         delay = backoff + (named or 0.0)
         return delay if waited + delay <= self.budget else None
+
+    def pause(self, usage: Usage, *, paused: float) -> float:
+        """Seconds to wait before the next page, because of how much of its rate limit the app has used.
+
+        :param usage: what the last answer said of the rate limit
+        :param paused: seconds that the listing has waited for this reason so far
+        :raises GraphRateLimitError: if the wait is too long to be waited in place
+        """
+        if usage.percent < self.max_usage:
+            return 0.0
+        needed = UNNAMED_WAIT if usage.regain_access is None else usage.regain_access.total_seconds()
+        if self.raises_when_used_up and needed > self.longest_named_wait:
+            raise GraphRateLimitError(
+                f"{usage.percent:g} % of the app's rate limit are used; the listing goes on when calls are free again",
+                retry_after=timedelta(seconds=needed),
+            )
+        return max(0.0, min(needed, self.longest_named_wait - paused))

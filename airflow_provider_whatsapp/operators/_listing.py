@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from airflow.sdk import Asset, BaseOperator
@@ -16,13 +15,15 @@ from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection, load
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.links.whatsapp import WhatsAppManagerLink
 from airflow_provider_whatsapp.operators._progress import LoggedRows
+from airflow_provider_whatsapp.operators._published import Published
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_whatsapp.graph.pages import Page
     from airflow_provider_whatsapp.graph.query import EdgeQuery
     from airflow_provider_whatsapp.graph.retry import Patience
-    from airflow_provider_whatsapp.storage.target import Target
+    from airflow_provider_whatsapp.storage.target import StoredObject, Target
     from airflow_provider_whatsapp.transport.sync import GraphClient
 
 _Init = TypeVar("_Init", bound=Callable[..., None])
@@ -116,7 +117,7 @@ class WabaTask(BaseOperator):
 
         return GraphClient(connection.config, patience=patience)
 
-    def _start_listing(self, client: GraphClient, query: EdgeQuery) -> LoggedRows:
+    def _start_listing(self, query: EdgeQuery, pages: Iterable[Page]) -> LoggedRows:
         """The rows of the listing, which is read page by page while they are iterated over."""
         filters = "".join(f", {name} {value}" for name, value in query.params.items())
         self.log.info(
@@ -126,7 +127,7 @@ class WabaTask(BaseOperator):
             join_fields(query.fields),
             filters,
         )
-        return LoggedRows(client.pages(query), self.log)
+        return LoggedRows(pages, self.log)
 
     def _deliver(
         self,
@@ -137,6 +138,8 @@ class WabaTask(BaseOperator):
         target: Target | None,
         *,
         check: Callable[[int], object],
+        before_publish: Callable[[Target, Published], object] = lambda target, published: None,
+        owner: str = "",
     ) -> list[dict[str, Any]] | dict[str, Any]:
         """Read the listing to its end and give its rows, or the manifest of the object that they were written to.
 
@@ -146,22 +149,43 @@ class WabaTask(BaseOperator):
         :param query: the query that the listing answers
         :param target: the object to write to, or None to give the rows themselves
         :param check: called with the number of rows before they are delivered; may raise to prevent that
+        :param before_publish: called before the object appears; may raise to prevent that
+        :param owner: tells the task instance that writes the object from others
         """
         if target is None:
             delivered = list(rows)
             check(len(delivered))
             self._warn_if_too_long_to_map_over(delivered)
             return delivered
-        stored = target.write(rows, [field.key for field in query.fields], before_publish=check)
+
+        def describe(stored: StoredObject) -> Published:
+            return Published(stored.count, stored.bytes, stored.sha256, listing.pages, listing.truncated)
+
+        def prepare(stored: StoredObject) -> None:
+            check(stored.count)
+            before_publish(target, describe(stored))
+
+        columns = [field.key for field in query.fields]
+        stored = target.write(rows, columns, owner=owner, before_publish=prepare)
         self.log.info("Wrote %d accounts, %d bytes, to %s", stored.count, stored.bytes, stored.uri)
-        manifest = {
-            **asdict(stored),
-            "pages": listing.pages,
+        return self._announce(context, self._build_manifest(query, target, describe(stored)))
+
+    def _build_manifest(self, query: EdgeQuery, target: Target, published: Published) -> dict[str, Any]:
+        return {
+            "uri": target.uri,
+            "format": target.format,
+            "count": published.count,
+            "bytes": published.bytes,
+            "sha256": published.sha256,
+            "pages": published.pages,
             "business_id": query.node_id,
             "edge": self.edge,
             "fields": [str(field) for field in query.fields],
-            "truncated": listing.truncated,
+            "truncated": published.truncated,
         }
+
+    def _announce(self, context: Context, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Put the manifest into the events of the task's assets, and give it back."""
         # A DAG that is scheduled by the asset finds the address of the new object in the event.
         for outlet in self.outlets:
             if isinstance(outlet, Asset):

@@ -134,7 +134,7 @@ class WhatsAppWabasSensor(WabaTask, BaseSensorOperator):
                 failing_fast((GraphError, ValueError)),
                 self._open_client(connection, _PATIENCE_OF_A_LOOK) as client,
             ):
-                listing = self._start_listing(client, query)
+                listing = self._start_listing(query, client.pages(query))
                 found = self._deliver(context, tally.matching(listing), listing, query, target, check=check)
                 return PokeReturnValue(True, found)
         except _NotMetError:

@@ -18,6 +18,8 @@ _PROTOCOLS_WITH_ATOMIC_UPLOADS = frozenset(
 )
 _SECONDS_UNTIL_ABANDONED = 3600
 _COPY_BYTES = 1024 * 1024
+# Most file systems take names of 255 bytes.
+_LONGEST_NAME_TO_EXTEND = 200
 
 
 def is_local(fs: Any) -> bool:
@@ -38,35 +40,51 @@ def can_publish_whole(fs: Any) -> bool:
     return is_local(fs) or _uploads_atomically(fs) or type(fs).mv is not AbstractFileSystem.mv
 
 
-def publish(staged: Path, fs: Any, key: str, *, uri: str) -> None:
+def hidden_path(key: str, suffix: str) -> str:
+    """The path of what is kept beside an object: ``bucket/wabas.ndjson`` gives ``bucket/_wabas.ndjson.suffix``.
+
+    The name begins with ``_``, because Spark, Athena and Trino skip such names, and does not end like the object's.
+
+    :param key: path of the object within its store
+    :param suffix: what the path is for
+    """
+    folder, _, name = key.rpartition("/")
+    if len(name.encode()) > _LONGEST_NAME_TO_EXTEND:
+        name = hashlib.sha256(name.encode()).hexdigest()
+    return f"{folder}/_{name}.{suffix}"
+
+
+def publish(staged: Path, fs: Any, key: str, *, uri: str, owner: str = "") -> None:
     """Make the file the object in the store; on any failure, what was there before stays.
 
     :param staged: the finished file on this machine
     :param fs: fsspec file system of the store
     :param key: path of the object within the store
     :param uri: address of the object, for error messages
+    :param owner: tells the task instance that publishes from others, so that its next try removes at once what a killed
+        try has left; letters and digits
     :raises OSError: if the disk or the store failed
     """
     if is_local(fs):
-        _replace_local_file(staged, Path(key))
+        _replace_local_file(staged, Path(key), owner)
         return
     if _uploads_atomically(fs):
         fs.put_file(str(staged), key)
     else:
-        _upload_and_move(staged, fs, key, uri=uri)
+        _upload_and_move(staged, fs, key, uri=uri, owner=owner)
     fs.invalidate_cache()
     stored, size = fs.info(key).get("size"), staged.stat().st_size
     if stored is not None and stored != size:
         raise OSError(f"{uri} holds {stored} bytes after {size} bytes were written to it")
 
 
-def _replace_local_file(staged: Path, path: Path) -> None:
+def _replace_local_file(staged: Path, path: Path, owner: str) -> None:
     # A symbolic link stays a link: the file that it points to is replaced.
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned_copies(target)
+    _remove_abandoned_copies(target, owner)
     # The copy must be in the target's own folder, because os.replace works in one step only within a file system.
-    copy = target.with_name(_temporary_name(target.name))
+    copy = target.with_name(_temporary_name(target.name, owner))
     try:
         with staged.open("rb") as source, copy.open("xb") as sink:
             with suppress(FileNotFoundError):
@@ -80,9 +98,9 @@ def _replace_local_file(staged: Path, path: Path) -> None:
         copy.unlink(missing_ok=True)
 
 
-def _upload_and_move(staged: Path, fs: Any, key: str, *, uri: str) -> None:
+def _upload_and_move(staged: Path, fs: Any, key: str, *, uri: str, owner: str) -> None:
     parent, _, name = key.rpartition("/")
-    temporary = f"{parent}/{_temporary_name(name)}"
+    temporary = f"{parent}/{_temporary_name(name, owner)}"
     fs.makedirs(parent, exist_ok=True)
     try:
         fs.put_file(str(staged), temporary)
@@ -103,8 +121,8 @@ def _protocols(fs: Any) -> frozenset[str]:
     return frozenset({fs.protocol} if isinstance(fs.protocol, str) else fs.protocol)
 
 
-def _temporary_name(name: str) -> str:
-    return f"{_temporary_prefix(name)}{secrets.token_hex(8)}.tmp"
+def _temporary_name(name: str, owner: str) -> str:
+    return f"{_temporary_prefix(name)}{owner}-{secrets.token_hex(8)}.tmp"
 
 
 def _temporary_prefix(name: str) -> str:
@@ -112,10 +130,12 @@ def _temporary_prefix(name: str) -> str:
     return f".airflow-whatsapp-{hashlib.sha256(name.encode()).hexdigest()[:16]}-"
 
 
-def _remove_abandoned_copies(target: Path) -> None:
-    # A worker that was killed while it published has left its copy behind. A copy that changed within the last hour
-    # may belong to a worker that is still writing it.
-    for copy in target.parent.glob(f"{_temporary_prefix(target.name)}*.tmp"):
+def _remove_abandoned_copies(target: Path, owner: str) -> None:
+    # A worker that was killed while it published has left its copy behind. A copy of another task instance that changed
+    # within the last hour may belong to a worker that is still writing it.
+    prefix = _temporary_prefix(target.name)
+    for copy in target.parent.glob(f"{prefix}*.tmp"):
         with suppress(OSError):
-            if time.time() - copy.stat().st_mtime > _SECONDS_UNTIL_ABANDONED:
+            is_own = bool(owner) and copy.name.startswith(f"{prefix}{owner}-")
+            if is_own or time.time() - copy.stat().st_mtime > _SECONDS_UNTIL_ABANDONED:
                 copy.unlink()

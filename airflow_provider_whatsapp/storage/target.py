@@ -12,11 +12,13 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_provider_whatsapp.storage.formats import Row, parse_format, write_rows
+from airflow_provider_whatsapp.storage.parts import Parts
 from airflow_provider_whatsapp.storage.publish import can_publish_whole, is_local, publish
+from airflow_provider_whatsapp.storage.record import read_record, write_record
 
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
@@ -98,23 +100,65 @@ class Target:
         rows: Iterable[Row],
         columns: Sequence[str],
         *,
-        before_publish: Callable[[int], object] = lambda count: None,
+        owner: str = "",
+        before_publish: Callable[[StoredObject], object] = lambda stored: None,
     ) -> StoredObject:
         """Write the rows to the object; on any failure, what was there before stays.
 
         :param rows: are read once, one at a time
         :param columns: columns of a CSV; other keys of a row are left out of it
-        :param before_publish: called with the number of rows before the object appears; may raise to prevent that
+        :param owner: tells the task instance that writes from others; letters and digits
+        :param before_publish: called when the object is complete, before it appears; may raise to prevent that
         :raises OSError: if the disk or the store failed
         """
         with tempfile.TemporaryDirectory(prefix="airflow-whatsapp-") as folder:
             staged = Path(folder, "object")
             counted = _CountedRows(rows)
             write_rows(counted, staged, columns, format=self.format, compressed=self._compressed)
-            before_publish(counted.count)
-            stored = StoredObject(self.uri, self.format, counted.count, staged.stat().st_size, _sha256(staged))
-            publish(staged, self._fs, self._key, uri=self.uri)
+            with staged.open("rb") as file:
+                stored = StoredObject(self.uri, self.format, counted.count, staged.stat().st_size, _sha256(file))
+            before_publish(stored)
+            publish(staged, self._fs, self._key, uri=self.uri, owner=owner)
         return stored
+
+    def holds(self, size: object, sha256: object) -> bool:
+        """Whether the object that is there now has this size and this SHA-256.
+
+        :param size: size in bytes
+        :param sha256: SHA-256 of the object's bytes, in hex
+        :raises OSError: if the store failed
+        """
+        self._fs.invalidate_cache()
+        try:
+            if self._fs.info(self._key).get("size") != size:
+                return False
+            with self._fs.open(self._key, "rb") as file:
+                return _sha256(file) == sha256
+        except FileNotFoundError:
+            return False
+
+    def open_parts(self, owner: str) -> Parts:
+        """The place beside the object where the rows of an unfinished listing are kept.
+
+        :param owner: tells the listing from others of the same object; letters and digits
+        """
+        return Parts(self._fs, self._key, owner=owner)
+
+    def read_record(self) -> dict[str, Any] | None:
+        """The record of who published the object, or None when there is none.
+
+        :raises OSError: if the store failed
+        """
+        return read_record(self._fs, self._key)
+
+    def write_record(self, record: dict[str, Any], *, owner: str) -> None:
+        """Write the record of who publishes the object.
+
+        :param record: JSON of less than 1 KB
+        :param owner: tells the task instance that writes from others; letters and digits
+        :raises OSError: if the store failed
+        """
+        write_record(self._fs, self._key, record, owner=owner)
 
 
 def _check_path(path: object) -> str:
@@ -170,9 +214,8 @@ class _CountedRows:
             yield row
 
 
-def _sha256(path: Path) -> str:
+def _sha256(file: Any) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_HASH_BYTES):
-            digest.update(chunk)
+    while chunk := file.read(_HASH_BYTES):
+        digest.update(chunk)
     return digest.hexdigest()

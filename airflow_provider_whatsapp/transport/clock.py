@@ -60,6 +60,19 @@ def wait(seconds: float) -> None:
         time.sleep(seconds)
 
 
+def moment_in(seconds: float) -> float:
+    """The moment until which a task must be deferred to wait so long, in unix seconds.
+
+    Within a :func:`no_waits` block, the wait is recorded, and the moment is one that has already come.
+
+    :param seconds: length of the wait
+    """
+    if _open_blocks:
+        _open_blocks[-1].seconds.append(seconds)
+        return time.time()
+    return time.time() + seconds
+
+
 async def async_wait(seconds: float) -> None:
     """Wait without holding the event loop, or record the wait within a :func:`no_waits` block.
 

@@ -14,9 +14,10 @@ from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.errors import GraphError
 from airflow_provider_whatsapp.graph.flow import Flow, Outcome, Wait
 from airflow_provider_whatsapp.graph.messages import Request, Response
-from airflow_provider_whatsapp.graph.pages import Page
+from airflow_provider_whatsapp.graph.pages import Page, Position
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery
 from airflow_provider_whatsapp.graph.retry import Patience
+from airflow_provider_whatsapp.graph.seen import SeenIds
 from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.transport.connections import DeadlineAdapter
 from airflow_provider_whatsapp.transport.deadline import Attempt
@@ -64,12 +65,19 @@ class GraphClient(BaseClient):
         """Close the connection."""
         self._session.close()
 
-    def pages(self, query: EdgeQuery) -> Generator[Page, None, None]:
+    def pages(
+        self, query: EdgeQuery, *, position: Position | None = None, ids: SeenIds | None = None
+    ) -> Generator[Page, None, None]:
         """The pages of an edge, each fetched when it is asked for.
 
+        :param query: what to list
+        :param position: where to go on after an earlier process. The first page is then that of the position, without
+            its rows: the caller has them, and adds the ids of all rows so far to ``ids`` before it asks for more
+        :param ids: remembers the ids of the listing
         :raises GraphError: if the listing cannot be completed
+        :raises ListingMovedError: if it cannot go on from the position
         """
-        return self._carry_out(self._new_flow().pages(query))
+        return self._carry_out(self._new_flow().pages(query, position=position, ids=ids))
 
     def node(self, query: NodeQuery) -> dict[str, Any]:
         """One node.

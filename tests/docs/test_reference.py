@@ -24,6 +24,7 @@ from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
 WHAT = names_in_first_column(tables(section("## What to list", "operators.md"))[0])
 QUERY = names_in_first_column(tables(section("## Query arguments", "operators.md"))[0])
 OUTPUT = names_in_first_column(tables(section("## Output", "operators.md"))[0])
+PATIENCE = names_in_first_column(tables(section("## Rate limits", "operators.md"))[0])
 
 
 def keywords(of: Any) -> dict[str, inspect.Parameter]:
@@ -43,8 +44,8 @@ def check_defaults(table: list[list[str]], parameters: dict[str, inspect.Paramet
 
 class TestOperator:
     def test_arguments(self) -> None:
-        documented = [*WHAT, *QUERY, *OUTPUT]
-        assert sorted(documented) == sorted(WhatsAppListWabasOperator.template_fields)
+        documented = {*WHAT, *QUERY, *OUTPUT, *PATIENCE}
+        assert documented == {*WhatsAppListWabasOperator.template_fields, "deferrable"}
 
     def test_query_arguments(self) -> None:
         parameters = keywords(build_edge_query)
@@ -82,7 +83,14 @@ class TestOperator:
 
     def test_docstring_has_every_argument(self) -> None:
         documented = re.findall(r":param (\w+):", WhatsAppListWabasOperator.__doc__ or "")
-        assert sorted(documented) == sorted(WhatsAppListWabasOperator.template_fields)
+        assert {*documented} == {*WhatsAppListWabasOperator.template_fields, "deferrable"}
+        assert len({*documented}) == len(documented)
+
+    def test_patience(self) -> None:
+        operator = WhatsAppListWabasOperator(task_id="a")
+        for row in tables(section("## Rate limits", "operators.md"))[0]:
+            (name,) = code_in(row[0])
+            assert row[2] == f"`{getattr(operator, name)}`" or name == "deferrable", name
 
 
 class TestSensor:

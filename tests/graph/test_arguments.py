@@ -87,7 +87,7 @@ def test_moments(value: float) -> None:
     assert parse_moment("deadline", value) == parse_seconds("max_wait", value) == value
 
 
-@pytest.mark.parametrize("value", [None, True, "5", [], -1, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("value", [None, True, "five", [], -1, math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("parse", [parse_moment, parse_seconds])
 def test_what_is_no_moment_or_number_of_seconds(parse: Callable[[str, Any], float], value: Any) -> None:
     with pytest.raises(ValueError, match=r"^clock: .* a right one is"):

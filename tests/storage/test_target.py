@@ -217,8 +217,8 @@ Target({str(path)!r}).write([{{"id": "1"}}], ["id"])
 
     @pytest.mark.parametrize(("age", "is_removed"), [(3500, False), (3700, True)])
     def test_a_copy_is_abandoned_after_an_hour(self, tmp_path: Path, age: int, is_removed: bool) -> None:
-        copy = tmp_path / publish._temporary_name("a.ndjson")
-        other = tmp_path / publish._temporary_name("b.ndjson")
+        copy = tmp_path / publish._temporary_name("a.ndjson", "")
+        other = tmp_path / publish._temporary_name("b.ndjson", "")
         for path in (copy, other):
             path.touch()
             os.utime(path, (time.time() - age, time.time() - age))

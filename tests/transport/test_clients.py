@@ -165,11 +165,11 @@ def test_a_node_and_the_token(sandbox: GraphSandbox, driver: Driver) -> None:
 HEALED = {
     "server_error", "unknown_error", "unavailable", "transient_error", "error_on_200", "html_on_200", "empty_body", "half_json",
     "nan", "truncated_body", "cut_chunked", "cut_gzip", "reset", "reset_mid_reply", "closed", "error_not_an_object",
-    "error_without_code", "error_data_text",
+    "error_without_code", "error_data_text", "high_usage",
 }  # fmt: skip
 HARMLESS = {
     "odd_content_type", "slow_reply", "slow_drip", "empty_page", "next_elsewhere", "next_without_cursors", "next_with_token",
-    "duplicated_row", "numeric_ids", "unknown_values", "high_usage", "malformed_usage", "version_upgrade", "reduce_data",
+    "duplicated_row", "numeric_ids", "unknown_values", "malformed_usage", "version_upgrade", "reduce_data",
 }  # fmt: skip
 CHANGING = {"account_added", "account_removed"}
 FATAL: dict[str, type[GraphError]] = {

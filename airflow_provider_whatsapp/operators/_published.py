@@ -1,0 +1,106 @@
+"""Tells a retry that an earlier try of the same task instance has published its object already.
+
+A worker can be killed after it published the object and before Airflow knows of the success. No code of an operator
+runs after that, so a record beside the object says which task instance published it, with its size and its SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_whatsapp.storage.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """What the tries of one task instance have in common. Clearing a task begins a new series of tries.
+
+    :param run: tells the task of this DAG run from others, in hex
+    :param map_index: index of a mapped task, -1 for others
+    :param owner: tells the task instance from others, and from itself with another query, in hex
+    :param continue_later: whether another process may go on with the work of this one
+    """
+
+    run: str
+    map_index: int
+    owner: str
+    continue_later: bool
+
+    @classmethod
+    def of(cls, context: Context, *, listing: Any, is_deferrable: bool) -> Tries:
+        """The tries of the task instance that runs now.
+
+        :param context: Airflow's context of the task; without a task instance in it, nothing can be continued
+        :param listing: all on which the rows depend, as JSON
+        :param is_deferrable: whether the task instance may wait without a worker
+        """
+        ti = context.get("ti")
+        if ti is None:
+            return cls("", -1, "", continue_later=False)
+        run = _digest([ti.dag_id, ti.run_id, ti.task_id])
+        map_index = -1 if ti.map_index is None else ti.map_index
+        return cls(
+            run,
+            map_index,
+            _digest([run, map_index, ti.max_tries, listing]),
+            continue_later=is_deferrable or ti.try_number <= ti.max_tries,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a retry must know of an object that was published to give the same manifest.
+
+    :param count: number of rows in the object
+    :param bytes: size of the object
+    :param sha256: SHA-256 of the object's bytes, in hex
+    :param pages: number of pages that were read
+    :param truncated: whether ``max_items`` ended the listing although the API has more rows
+    """
+
+    count: int
+    bytes: int
+    sha256: str
+    pages: int
+    truncated: bool
+
+
+def find_published(target: Target, tries: Tries) -> Published | None:
+    """What an earlier try of this task instance has published, if that is the object that is there now.
+
+    :param target: address of the object
+    :param tries: the tries of this task instance
+    :raises OSError: if the store failed
+    """
+    record = target.read_record()
+    if not tries.owner or record is None or record.get("owner") != tries.owner:
+        return None
+    try:
+        published = Published(**record["object"])
+    except (KeyError, TypeError):
+        return None
+    return published if target.holds(published.bytes, published.sha256) else None
+
+
+def record_published(target: Target, tries: Tries, published: Published) -> None:
+    """Write down what is about to be published.
+
+    :param target: address of the object
+    :param tries: the tries of this task instance
+    :param published: the object
+    :raises OSError: if the store failed
+    """
+    target.write_record(
+        {"run": tries.run, "map_index": tries.map_index, "owner": tries.owner, "object": asdict(published)},
+        owner=tries.owner,
+    )
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:32]

@@ -1,0 +1,175 @@
+"""Keeps the rows of an unfinished listing next to its target, so that a later process can go on from there.
+
+The rows lie in *parts* in a folder beside the target. The names of the folder and of the parts begin with ``_``,
+because Spark, Athena and Trino skip such files, and do not end like the target, so that ``*.ndjson`` does not match
+them. Each part appears whole or not at all, and ends with the state of the listing behind its last row.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import re
+import tempfile
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+from airflow_provider_whatsapp.storage.formats import Row
+from airflow_provider_whatsapp.storage.publish import hidden_path, publish
+from airflow_provider_whatsapp.storage.record import record_path, write_record
+
+log = logging.getLogger(__name__)
+
+# Cursors do not work for ever. Meta names no time; its pages call them short-lived.
+_SECONDS_TO_LIVE = 24 * 3600
+
+
+class PartsLostError(Exception):
+    """A part that was there a moment ago cannot be read any more, so the listing must begin anew."""
+
+
+class Parts:
+    """The kept rows of one listing, and the place where further ones go.
+
+    The parts of other listings of the same target are removed when the first part is written or :meth:`clear` is
+    called: nobody else would remove them.
+
+    :param fs: fsspec file system of the target
+    :param key: path of the target within the store
+    :param owner: tells this listing from others of the same target; letters and digits
+    """
+
+    def __init__(self, fs: Any, key: str, *, owner: str) -> None:
+        self._fs = fs
+        self._key = key
+        self._folder = hidden_path(key, "airflow-parts")
+        self._owner = owner
+        self._staging: tempfile.TemporaryDirectory[str] | None = None
+        self._file: gzip.GzipFile | None = None
+        self._kept = 0
+        #: State of the listing behind the last kept row, or None when no rows are kept.
+        self.state: dict[str, Any] | None = None
+
+    def find(self) -> None:
+        """Look for parts that an earlier process has kept for this listing, and take over their state.
+
+        :raises OSError: if the store cannot be listed or read
+        """
+        numbers = sorted(number for name in self._names() if (number := self._number(name)) is not None)
+        if not numbers or numbers != list(range(1, len(numbers) + 1)):
+            return
+        try:
+            *_, last = self._lines(len(numbers))
+            state = json.loads(last)
+            if time.time() - state["kept_at"] < _SECONDS_TO_LIVE:
+                self.state, self._kept = state, len(numbers)
+        except (PartsLostError, ValueError, KeyError, TypeError):
+            log.warning("The kept rows in %s cannot be read; the listing begins anew", self._folder)
+
+    def rows(self) -> Iterator[Row]:
+        """The kept rows, in order.
+
+        :raises PartsLostError: if a part is missing or broken
+        :raises OSError: if the store cannot be read
+        """
+        for number in range(1, self._kept + 1):
+            held = None
+            for line in self._lines(number):
+                if held is not None:
+                    yield _parse_row(held)
+                held = line
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Add rows, which are kept only when :meth:`keep` is called."""
+        if self._staging is None:
+            self._staging = tempfile.TemporaryDirectory(prefix="airflow-whatsapp-")
+        if self._file is None:
+            self._file = gzip.GzipFile(self._staged, "wb", compresslevel=1)
+        for row in rows:
+            self._file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
+
+    def keep(self, state: dict[str, Any]) -> None:
+        """Write the rows that were added into a part of their own.
+
+        :param state: state of the listing behind the last of them, as JSON
+        :raises OSError: if the store failed; the rows can be kept later
+        """
+        self.add([{**state, "kept_at": time.time()}])
+        self._finish_file()
+        if not self._kept:
+            self._remove_all()
+            self._check_removal()
+        name = f"{self._folder}/_{self._owner}-{self._kept + 1:05}"
+        publish(self._staged, self._fs, name, uri=name, owner=self._owner)
+        self._kept += 1
+        self.state = state
+
+    def clear(self) -> None:
+        """Forget all rows, and remove all parts of the target.
+
+        :raises OSError: if the store failed
+        """
+        self.close()
+        self._kept, self.state = 0, None
+        self._remove_all()
+
+    def close(self) -> None:
+        """Drop the rows that were added and not kept."""
+        self._finish_file()
+        if self._staging is not None:
+            self._staging.cleanup()
+            self._staging = None
+
+    @property
+    def _staged(self) -> Path:
+        return Path(cast("tempfile.TemporaryDirectory[str]", self._staging).name, "part")
+
+    def _names(self) -> list[str]:
+        self._fs.invalidate_cache()
+        try:
+            return [str(path).rpartition("/")[2] for path in self._fs.ls(self._folder, detail=False)]
+        except FileNotFoundError:
+            return []
+
+    def _number(self, name: str) -> int | None:
+        match = re.fullmatch(rf"_{self._owner}-([0-9]{{5,9}})", name)
+        return int(match[1]) if match else None
+
+    def _lines(self, number: int) -> Iterator[bytes]:
+        try:
+            with self._fs.open(f"{self._folder}/_{self._owner}-{number:05}", "rb") as file, gzip.open(file) as lines:
+                yield from lines
+        except (FileNotFoundError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise PartsLostError(f"part {number} in {self._folder} is missing or broken") from error
+
+    def _remove_all(self) -> None:
+        self._fs.invalidate_cache()
+        with suppress(FileNotFoundError):
+            self._fs.rm(self._folder, recursive=True)
+
+    def _check_removal(self) -> None:
+        """Make sure that what is written here can be removed.
+
+        :raises OSError: if it cannot
+        """
+        # The path of the record is used, because that is the one object that may stay.
+        write_record(self._fs, self._key, {}, owner=self._owner)
+        self._fs.rm_file(record_path(self._key))
+
+    def _finish_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _parse_row(line: bytes) -> Row:
+    try:
+        row: Row = json.loads(line)
+    except ValueError as error:
+        raise PartsLostError("a kept row is not JSON") from error
+    return row
