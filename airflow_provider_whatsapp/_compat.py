@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 try:
     from airflow.sdk import conf
@@ -35,7 +35,18 @@ __all__ = [
     "aget_connection",
     "amask_secret",
     "conf",
+    "load_stats",
 ]
+
+
+def load_stats() -> Any:
+    """Airflow's metrics, with the methods ``incr`` and ``gauge``."""
+    # Imported here, because parsing a DAG file must not wait for it.
+    try:
+        from airflow.sdk.observability.stats import Stats
+    except ImportError:  # Airflow 3.1
+        from airflow.stats import Stats
+    return Stats
 
 
 async def aget_connection(hook: BaseHook, conn_id: str) -> Connection:

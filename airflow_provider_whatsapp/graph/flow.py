@@ -19,6 +19,7 @@ from airflow_provider_whatsapp.graph.error_codes import find_error
 from airflow_provider_whatsapp.graph.errors import (
     GraphError,
     GraphProtocolError,
+    GraphRateLimitError,
     GraphRequestError,
     GraphServerError,
 )
@@ -58,6 +59,8 @@ _Result = TypeVar("_Result")
 _Returned = TypeVar("_Returned")
 #: Yields requests, waits and results, is sent outcomes, and returns a value to the flow that called it.
 Flow: TypeAlias = Generator[Request | Wait | _Result, Outcome, _Returned]
+#: Is told the usage that an answer reported, and whether the request was refused because of a rate limit.
+OnCall: TypeAlias = Callable[[Usage | None, bool], None]
 _VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}")
 
 
@@ -70,6 +73,8 @@ class GraphFlow:
     :param random: gives random numbers from 0 to 1
     :param now: gives the time in unix seconds
     :param answered_versions: other versions that have answered this client; each is warned about once
+    :param on_call: is called after each request with the usage that its answer reported, and with whether the request
+        was refused because of a rate limit
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class GraphFlow:
         random: Callable[[], float],
         now: Callable[[], float],
         answered_versions: set[str],
+        on_call: OnCall,
     ) -> None:
         self._credentials = credentials
         self._version = version
@@ -88,6 +94,7 @@ class GraphFlow:
         self._random = random
         self._now = now
         self._answered_versions = answered_versions
+        self._on_call = on_call
         self._waited = 0.0
         self._paused = 0.0
 
@@ -195,18 +202,23 @@ class GraphFlow:
         while True:
             attempt += 1
             outcome = yield request
+            usage = Usage.from_headers(outcome.headers) if isinstance(outcome, Response) else None
             try:
-                return self._judge(outcome)
+                payload = self._judge(outcome)
             except GraphError as error:
+                self._on_call(usage, isinstance(error, GraphRateLimitError))
                 error.attempts = attempt
                 delay = self._patience.delay(error, attempt=attempt, waited=self._waited, chance=self._random())
                 if delay is None:
                     raise
                 log.warning("%s - trying again in %.1f s", error, delay)
+            else:
+                self._on_call(usage, False)
+                return payload, usage
             self._waited += delay
             yield Wait(delay)
 
-    def _judge(self, outcome: Outcome) -> tuple[dict[str, Any], Usage | None]:
+    def _judge(self, outcome: Outcome) -> dict[str, Any]:
         if isinstance(outcome, GraphError):
             raise outcome
         response = cast("Response", outcome)
@@ -227,7 +239,7 @@ class GraphFlow:
             raise unreadable
         if not isinstance(payload, dict):
             raise GraphProtocolError("the answer is not a JSON object")
-        return payload, Usage.from_headers(response.headers)
+        return payload
 
     def _parse(self, response: Response) -> tuple[Any, GraphError | None]:
         """The answer's payload, or the reason why it cannot be read.

@@ -69,12 +69,14 @@ class Page:
     :param position: where the listing stands after this page
     :param usage: what the answer said of the app's rate limit, or None
     :param truncated: whether ``max_items`` ended the listing with this page although the API has more rows
+    :param is_kept: whether the rows were read by an earlier process, and now come from where it kept them
     """
 
     rows: list[dict[str, Any]]
     position: Position
     usage: Usage | None = None
     truncated: bool = False
+    is_kept: bool = False
 
     @property
     def number(self) -> int:

@@ -15,6 +15,7 @@ from airflow_provider_whatsapp.graph import GraphError
 from airflow_provider_whatsapp.graph.query import build_edge_query, build_node_query
 from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection, aload_connection, load_connection
 from airflow_provider_whatsapp.hooks._diagnosis import TOKEN_QUERY, describe_token, diagnose, shorten
+from airflow_provider_whatsapp.hooks._metrics import count_call
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -203,7 +204,7 @@ class WhatsAppHook(BaseHook):
         # Imported here, because parsing a DAG file must not wait for an HTTP library.
         from airflow_provider_whatsapp.transport.sync import GraphClient
 
-        return GraphClient(self._connection.config)
+        return GraphClient(self._connection.config, on_call=count_call)
 
     @cached_property
     def _connection(self) -> WhatsAppConnection:
@@ -222,7 +223,7 @@ def _open_async_client(connection: WhatsAppConnection) -> AsyncGraphClient:
     # Imported here, because parsing a DAG file must not wait for an HTTP library.
     from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 
-    return AsyncGraphClient(connection.config)
+    return AsyncGraphClient(connection.config, on_call=count_call)
 
 
 async def _aiter_rows(connection: WhatsAppConnection, query: EdgeQuery) -> AsyncGenerator[dict[str, Any], None]:

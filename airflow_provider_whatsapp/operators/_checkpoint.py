@@ -160,7 +160,7 @@ class Checkpoint:
                 if "id" in row and not ids.add(row["id"]):
                     raise PartsLostError("an account is twice among the kept rows")
             count += len(some)
-            yield Page(some, position)
+            yield Page(some, position, is_kept=True)
         if count != position.count:
             raise PartsLostError(f"{count} of {position.count} kept rows are there")
 

@@ -12,6 +12,7 @@ from airflow_provider_whatsapp._compat import conf
 from airflow_provider_whatsapp.graph.fields import join_fields
 from airflow_provider_whatsapp.graph.query import build_edge_query
 from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection, load_connection
+from airflow_provider_whatsapp.hooks._metrics import count_call
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.links.whatsapp import WhatsAppManagerLink
 from airflow_provider_whatsapp.operators._progress import LoggedRows
@@ -115,7 +116,7 @@ class WabaTask(BaseOperator):
         # Imported here, because parsing a DAG file must not wait for an HTTP library.
         from airflow_provider_whatsapp.transport.sync import GraphClient
 
-        return GraphClient(connection.config, patience=patience)
+        return GraphClient(connection.config, patience=patience, on_call=count_call)
 
     def _start_listing(self, query: EdgeQuery, pages: Iterable[Page]) -> LoggedRows:
         """The rows of the listing, which is read page by page while they are iterated over."""

@@ -11,7 +11,7 @@ from airflow_provider_whatsapp._compat import AirflowFailException
 from airflow_provider_whatsapp.graph import GraphError
 from airflow_provider_whatsapp.graph.pages import Page
 
-_SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_LINES = 30.0
 
 
 class LoggedRows:
@@ -29,7 +29,8 @@ class LoggedRows:
         self._pages = pages
         self._log = log
         self._count = 0
-        self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+        self._last_line = time.monotonic()
+        self._count_since = 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Iterate over the rows, which is possible only once."""
@@ -38,13 +39,26 @@ class LoggedRows:
             self.pages = page.number
             self.truncated = page.truncated
             self._count += len(page.rows)
-            if time.monotonic() >= self._next_line:
-                self._next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
-                self._log.info("%d pages, %d accounts so far%s", page.number, self._count, _describe_usage(page))
+            if not page.is_kept:
+                self._count_since += len(page.rows)
+            self._log_progress(page)
             yield from page.rows
         if page is not None:
             cut = ", cut by max_items" if page.truncated else ""
             self._log.info("Listed %d accounts on %d pages%s%s", self._count, page.number, cut, _describe_usage(page))
+
+    def _log_progress(self, page: Page) -> None:
+        now = time.monotonic()
+        if now < self._last_line + _SECONDS_BETWEEN_LINES:
+            return
+        self._log.info(
+            "%d pages, %d accounts so far, %.0f accounts a minute%s",
+            page.number,
+            self._count,
+            60 * self._count_since / (now - self._last_line),
+            _describe_usage(page),
+        )
+        self._last_line, self._count_since = now, 0
 
 
 def _describe_usage(page: Page) -> str:

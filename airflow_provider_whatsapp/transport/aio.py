@@ -14,7 +14,7 @@ import httpx
 
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.errors import GraphError
-from airflow_provider_whatsapp.graph.flow import Flow, Outcome, Wait
+from airflow_provider_whatsapp.graph.flow import Flow, OnCall, Outcome, Wait
 from airflow_provider_whatsapp.graph.messages import Request, Response
 from airflow_provider_whatsapp.graph.pages import Page
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery
@@ -29,6 +29,7 @@ from airflow_provider_whatsapp.transport.shared import (
     BaseClient,
     Body,
     find_trusted_cas,
+    ignore_call,
     lower_case_names,
 )
 
@@ -43,6 +44,7 @@ class AsyncGraphClient(BaseClient):
 
     :param config: where the API is and which credentials to use
     :param patience: how often and how long to try again
+    :param on_call: is told of each request that was sent
     :param max_concurrency: how many requests may be under way at once
     :raises ValueError: if the proxy or the CAs of the connection or the environment cannot be used
     """
@@ -52,9 +54,10 @@ class AsyncGraphClient(BaseClient):
         config: GraphConfig,
         *,
         patience: Patience = Patience(),  # noqa: B008  # immutable
+        on_call: OnCall = ignore_call,
         max_concurrency: int = 10,
     ) -> None:
-        super().__init__(config, patience)
+        super().__init__(config, patience, on_call)
         check_proxy(config, socks_schemes=("socks5", "socks5h"), module="socksio", install='pip install "httpx[socks]"')
         self._turns = asyncio.Semaphore(max_concurrency)
         reason = None

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from http.cookiejar import DefaultCookiePolicy
 
 from airflow_provider_whatsapp.graph.config import GraphConfig
-from airflow_provider_whatsapp.graph.flow import GraphFlow
+from airflow_provider_whatsapp.graph.flow import GraphFlow, OnCall
 from airflow_provider_whatsapp.graph.messages import MAX_BODY_BYTES, too_large_error
 from airflow_provider_whatsapp.graph.retry import Patience
+from airflow_provider_whatsapp.graph.usage import Usage
 from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.transport.log_filter import mask_in_library_logs
 
@@ -25,11 +26,13 @@ class BaseClient:
 
     :param config: where the API is and which credentials to use
     :param patience: how often and how long to try again
+    :param on_call: is told of each request that was sent
     """
 
-    def __init__(self, config: GraphConfig, patience: Patience) -> None:
+    def __init__(self, config: GraphConfig, patience: Patience, on_call: OnCall) -> None:
         self._config = config
         self._patience = patience
+        self._on_call = on_call
         self._answered_versions: set[str] = set()
         mask_in_library_logs(config)
 
@@ -46,7 +49,16 @@ class BaseClient:
             random=random.random,
             now=clock.now,
             answered_versions=self._answered_versions,
+            on_call=self._on_call,
         )
+
+
+def ignore_call(usage: Usage | None, is_throttled: bool) -> None:
+    """Take no notice of a request that was sent.
+
+    :param usage: what its answer said of the rate limit
+    :param is_throttled: whether it was refused because of a rate limit
+    """
 
 
 class Body:

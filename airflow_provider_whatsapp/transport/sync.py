@@ -12,7 +12,7 @@ import urllib3
 
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.errors import GraphError
-from airflow_provider_whatsapp.graph.flow import Flow, Outcome, Wait
+from airflow_provider_whatsapp.graph.flow import Flow, OnCall, Outcome, Wait
 from airflow_provider_whatsapp.graph.messages import Request, Response
 from airflow_provider_whatsapp.graph.pages import Page, Position
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery
@@ -29,6 +29,7 @@ from airflow_provider_whatsapp.transport.shared import (
     BaseClient,
     Body,
     find_trusted_cas,
+    ignore_call,
     lower_case_names,
 )
 
@@ -40,11 +41,18 @@ class GraphClient(BaseClient):
 
     :param config: where the API is and which credentials to use
     :param patience: how often and how long to try again
+    :param on_call: is told of each request that was sent
     :raises ValueError: if the environment names a proxy that cannot be used
     """
 
-    def __init__(self, config: GraphConfig, *, patience: Patience = Patience()) -> None:  # noqa: B008  # immutable
-        super().__init__(config, patience)
+    def __init__(
+        self,
+        config: GraphConfig,
+        *,
+        patience: Patience = Patience(),  # noqa: B008  # immutable
+        on_call: OnCall = ignore_call,
+    ) -> None:
+        super().__init__(config, patience, on_call)
         check_proxy(
             config,
             socks_schemes=("socks4", "socks4a", "socks5", "socks5h"),

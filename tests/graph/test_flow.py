@@ -36,6 +36,7 @@ def flow(patience: Patience | None = None, answered_versions: set[str] | None = 
         random=lambda: 1.0,
         now=lambda: NOW,
         answered_versions=set() if answered_versions is None else answered_versions,
+        on_call=lambda usage, is_throttled: None,
     )
 
 

@@ -264,7 +264,7 @@ class TestLog:
     def test_progress_at_a_bounded_rate(
         self, connected: GraphSandbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        clock = iter(range(0, 10_000, 4))
+        clock = iter(range(0, 10_000, 12))
         monkeypatch.setattr(_progress, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
         lines = self.lines(caplog, monkeypatch, page_size=25)
         assert [line.partition(",")[0] for line in lines[1:-1]] == ["3 pages", "6 pages", "9 pages"]

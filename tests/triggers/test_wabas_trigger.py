@@ -140,7 +140,7 @@ def test_a_query_that_no_release_stored_is_an_error(
     ("changes", "message"),
     [
         ({"poke_interval": -1}, "poke_interval: "),
-        ({"poke_interval": "60"}, "poke_interval: "),
+        ({"poke_interval": "soon"}, "poke_interval: "),
         ({"poke_interval": float("nan")}, "poke_interval: "),
         ({"exponential_backoff": "yes"}, "exponential_backoff: "),
         ({"max_wait": -1}, "max_wait: "),

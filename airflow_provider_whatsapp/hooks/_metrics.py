@@ -1,0 +1,24 @@
+"""Airflow's metrics of the calls that are made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow_provider_whatsapp._compat import load_stats
+
+if TYPE_CHECKING:
+    from airflow_provider_whatsapp.graph.usage import Usage
+
+
+def count_call(usage: Usage | None, is_throttled: bool) -> None:
+    """Send the metrics ``whatsapp.requests``, ``whatsapp.throttled`` and ``whatsapp.api_usage`` of one request.
+
+    :param usage: what its answer said of the rate limit
+    :param is_throttled: whether it was refused because of a rate limit
+    """
+    stats = load_stats()
+    stats.incr("whatsapp.requests")
+    if is_throttled:
+        stats.incr("whatsapp.throttled")
+    if usage is not None:
+        stats.gauge("whatsapp.api_usage", usage.percent)

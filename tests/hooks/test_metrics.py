@@ -1,0 +1,48 @@
+"""What the calls tell Airflow's metrics, as a StatsD server receives it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
+
+TASK = """
+from airflow_provider_whatsapp._compat import load_stats
+from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
+from airflow_provider_whatsapp.sandbox import no_waits
+load_stats().incr("other")
+with no_waits():
+    assert len(WhatsAppHook().list_wabas()) == 250
+"""
+
+
+def test_requests_throttles_and_usage(connected: GraphSandbox, tmp_path: Path) -> None:
+    connected.fail_next(Fault.throttle(minutes=1).after(1), Fault.high_usage(42).after(1))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(1)
+        environment = {
+            **os.environ,
+            "AIRFLOW__METRICS__STATSD_ON": "True",
+            "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+            "AIRFLOW__METRICS__STATSD_PORT": str(server.getsockname()[1]),
+        }
+        subprocess.run([sys.executable, "-c", TASK], env=environment, check=True)
+        received: Counter[str] = Counter()
+        try:
+            while True:
+                received[server.recv(2000).decode()] += 1
+        except TimeoutError:
+            pass
+    metrics = {line: count for line, count in received.items() if "whatsapp" in line}
+    assert metrics == {
+        "airflow.whatsapp.requests:1|c": 4,
+        "airflow.whatsapp.throttled:1|c": 1,
+        "airflow.whatsapp.api_usage:42.0|g": 1,
+        "airflow.whatsapp.api_usage:100.0|g": 1,
+    }
