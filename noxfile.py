@@ -71,9 +71,19 @@ def standalone(session: nox.Session) -> None:
 
 
 @nox.session
+def failures(session: nox.Session) -> None:
+    """Run the retry policy and ten exports of which three fail in ``airflow standalone``. Chromium must be installed.
+
+    ``nox -s failures -- FOLDER`` also saves pictures of the pages in a folder.
+    """
+    session.install(*PINS, "-e", ".", "--group", "browser")
+    session.run("python", "e2e/failures.py", *session.posargs)
+
+
+@nox.session
 def form(session: nox.Session) -> None:
     """Fill in and test the connection form with Chromium, which must be installed."""
-    session.install(*PINS, "-e", ".", "--group", "form")
+    session.install(*PINS, "-e", ".", "--group", "browser")
     session.run("python", "e2e/connection_form.py", *session.posargs)
 
 

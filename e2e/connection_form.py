@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Locator, Page, Response, ViewportSize, expect, sync_playwright
+from browser import SIZE, browsing
+from playwright.sync_api import Locator, Page, Response, expect
 
 from airflow_provider_whatsapp.get_provider_info import get_provider_info
 from airflow_provider_whatsapp.sandbox import GraphSandbox
@@ -29,7 +29,6 @@ from airflow_provider_whatsapp.sandbox import GraphSandbox
 STARTED = time.monotonic()
 TIME_LIMIT = 360
 PICTURE = Path(__file__).resolve().parent.parent / "docs" / "connection-form.png"
-SIZE: ViewportSize = {"width": 1280, "height": 900}
 CONN_ID = "whatsapp_ui"
 APP_SECRET = "5e0f1c2b3a49587766554433221100ff"  # noqa: S105  # made up
 WRONG_TOKEN = "EAAwrongWRONGwrongWRONGwrongWRONG"  # noqa: S105  # made up
@@ -48,10 +47,6 @@ def linked():
 
 linked()
 """
-CHROMIUM_ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 # Returns the type, the placeholder and the visible label of each input, by its name.
 READ_INPUTS = """form => Object.fromEntries([...form.querySelectorAll("[name]")].map(input => [input.name, {
     type: input.type,
@@ -136,7 +131,7 @@ def main() -> None:
     ):
         airflow = Airflow(Path(folder))
         airflow.run("db", "migrate")
-        with airflow.serving(), browsing(airflow) as page:
+        with airflow.serving(), browsing(airflow.home, airflow.env) as page:
             say("Airflow serves its pages")
             check_form(page, airflow, sandbox)
             check_masking(page, airflow, sandbox)
@@ -147,23 +142,6 @@ def main() -> None:
             check_no_secret(path.read_bytes().decode("latin-1"), sandbox)
         say(f"no secret is in any of Airflow's {len(files)} files, nor in what the task logged")
     say("The check has passed")
-
-
-@contextmanager
-def browsing(airflow: Airflow) -> Iterator[Page]:
-    """A page of a headless Chromium with a new profile."""
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            airflow.home / "browser", executable_path=chromium, args=CHROMIUM_ARGUMENTS, env={**airflow.env},
-            viewport=SIZE, locale="en-US",
-        )  # fmt: skip
-        try:
-            context.set_default_timeout(20_000)
-            expect.set_options(timeout=20_000)
-            yield context.pages[0]
-        finally:
-            context.close()
 
 
 def check_form(page: Page, airflow: Airflow, sandbox: GraphSandbox) -> None:

@@ -5,44 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import runpy
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import pendulum
 import pytest
+from dag_runs import find_dag, run_dag
 
-from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
+from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 
 pytestmark = pytest.mark.usefixtures("airflow_db")
-
-DAGS = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
-NOON = pendulum.datetime(2026, 11, 22, 12, tz="UTC")
-
-
-class Finished:
-    """The states and XComs of a DAG run that has ended."""
-
-    def __init__(self, run: Any) -> None:
-        self.state = str(run.state)
-        self._instances = {(ti.task_id, ti.map_index): ti for ti in run.get_task_instances()}
-        self.states = {key: str(ti.state) for key, ti in self._instances.items()}
-
-    def xcom(self, task_id: str, map_index: int = -1) -> Any:
-        return self._instances[task_id, map_index].xcom_pull(task_ids=task_id, map_indexes=map_index)
-
-    def rendered(self, task_id: str, map_index: int = -1) -> dict[str, Any]:
-        from airflow.models.renderedtifields import RenderedTaskInstanceFields
-
-        fields: dict[str, Any] = RenderedTaskInstanceFields.get_templated_fields(self._instances[task_id, map_index])
-        return fields
-
-
-def run_dag(dag_id: str, *, conf: dict[str, Any] | None = None) -> Finished:
-    namespaces = (runpy.run_path(str(file)) for file in DAGS.rglob("*.py"))
-    made = next(namespace[dag_id] for namespace in namespaces if dag_id in namespace)
-    dag = made() if callable(made) else made
-    return Finished(dag.test(run_conf=conf, logical_date=NOON))
 
 
 def test_example_list_wabas(connected: GraphSandbox) -> None:
@@ -76,6 +47,39 @@ def test_example_export_wabas(connected: GraphSandbox, tmp_path: Path) -> None:
         event = session.query(AssetEvent).order_by(AssetEvent.id.desc()).first()
         assert event is not None
         assert event.extra == manifest
+
+
+def test_example_export_businesses(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    dag = find_dag("export_businesses")
+    dag.get_task("export").retry_delay = timedelta(0)
+    with GraphSandbox(accounts=3, businesses=10) as sandbox, no_waits():
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
+        faults = (Fault.no_permission(), Fault.server_error(), Fault.wrong_business())
+        failing = dict(zip((1, 4, 9), faults, strict=True))
+        del sandbox.businesses[4]["name"]
+        for index, fault in failing.items():
+            sandbox.fail_next(fault.on(sandbox.businesses[index]["id"]).times(1000))
+        # A rate limit that lifts before the last retry is no failure.
+        sandbox.fail_next(Fault.throttle(minutes=5).on(sandbox.businesses[6]["id"]).times(3))
+        finished = run_dag(dag, conf={"lake": tmp_path.as_uri()})
+
+        assert finished.state == "failed"
+        states = {f"export {index}": "failed" if index in failing else "success" for index in range(10)}
+        assert {f"export {index}": finished.states["export", index] for index in range(10)} == states
+        for index, business in enumerate(sandbox.businesses):
+            assert finished.label("export", index) == business.get("name", business["id"])
+        worked = [business["id"] for index, business in enumerate(sandbox.businesses) if index not in failing]
+        assert [manifest["business_id"] for manifest in finished.xcom("exported")] == worked
+        assert sorted(path.name for path in tmp_path.rglob("*.gz")) == sorted(f"{id_}.ndjson.gz" for id_ in worked)
+        first, second, third = (sandbox.businesses[index] for index in failing)
+        assert finished.states["check", -1] == "failed"
+        told = f"3 of 10 businesses were not exported: {first['name']}, {second['id']}, {third['name']}"
+        assert told in capfd.readouterr().out
+
+        sandbox.reset()
+        assert run_dag(dag, conf={"lake": tmp_path.as_uri()}).state == "success"
 
 
 def test_every_field_can_be_a_template(connected: GraphSandbox, tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ class Fault:
     :param requests_hit: number of requests that it acts on
     :param requests_before: number of requests that it lets pass first
     :param above: it acts on requests for more rows than this
+    :param node: id of the only node that it acts on, or None for all nodes
     """
 
     kind: str
@@ -90,6 +91,7 @@ class Fault:
     requests_hit: int = 1
     requests_before: int = 0
     above: int = -1
+    node: str | None = None
 
     def after(self, requests: int) -> Fault:
         """The same fault, which lets this number of requests pass before it acts."""
@@ -102,6 +104,13 @@ class Fault:
         if requests < 1:
             raise ValueError(f"times() needs a number of requests of at least 1, not {requests}")
         return replace(self, requests_hit=requests)
+
+    def on(self, node_id: str) -> Fault:
+        """The same fault, only for the requests whose path names this node, such as a business and its edges.
+
+        Requests for other nodes do not wait for it: they meet the faults that are queued behind it.
+        """
+        return replace(self, node=node_id)
 
     @classmethod
     def catalogue(cls) -> dict[str, Fault]:

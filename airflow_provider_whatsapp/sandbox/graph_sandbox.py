@@ -6,8 +6,8 @@ import hashlib
 import json
 import re
 import threading
-from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +21,14 @@ from .quota import REAL_HOUR, Quota, QuotaUse, throttle_error
 from .received_requests import ReceivedRequest, record_request
 from .sample_accounts import Node
 from .simulated_api import ReadContext, SimulatedApi
+
+
+@dataclass(eq=False)
+class _QueuedFault:
+    """A fault that has more to do, and what it keeps from one request to the next."""
+
+    fault: Fault
+    memory: dict[str, Any] = field(default_factory=dict)
 
 
 class GraphSandbox:
@@ -87,8 +95,7 @@ class GraphSandbox:
         self._server: HttpServer | None = None
         self._accepted = 0
         self._lock = threading.RLock()
-        self._faults: deque[Fault] = deque()
-        self._memory: dict[str, Any] = {}
+        self._faults: list[_QueuedFault] = []
         self._calls = 0
 
     # Running
@@ -194,18 +201,17 @@ class GraphSandbox:
         return self._accepted if self._server is None else self._server.accepted
 
     def fail_next(self, *faults: Fault) -> None:
-        """Queue faults. One fault acts at a time; the next one waits until it is done.
+        """Queue faults. One fault acts at a time on a node; the next one waits until it is done.
 
         A request that the quota refuses is not one that a fault acts on or lets pass.
         """
         with self._lock:
-            self._faults.extend(faults)
+            self._faults.extend(map(_QueuedFault, faults))
 
     def reset(self) -> None:
         """Forget the queued faults, the received requests and the used quota. The accounts stay as they are."""
         with self._lock:
             self._faults.clear()
-            self._memory = {}
             self.requests.clear()
             self._calls = 0
             self._quota.forget_calls()
@@ -219,8 +225,8 @@ class GraphSandbox:
         with self._lock:
             self._calls += 1
             use = self._quota.count_call(self._calls)
-            exchange = Exchange(self._api, request, request.segments, self._memory)
-            fault = None if use is not None and use.refused else self._take_fault(request)
+            fault, memory = (None, {}) if use is not None and use.refused else self._take_fault(request)
+            exchange = Exchange(self._api, request, request.segments, memory)
             self._answer(exchange, fault, use)
             status = None if fault is not None and fault.breaks_connection else exchange.answer.status
             secrets = {self.token, self.app_secret or self.token}
@@ -234,21 +240,22 @@ class GraphSandbox:
 
         return exchange.answer, send
 
-    def _take_fault(self, request: IncomingRequest) -> Fault | None:
-        """The fault that acts on this request, if there is one."""
-        fault = self._faults[0] if self._faults else None
-        if fault is None or (not fault.requests_before and not can_act_on(fault, request)):
-            return None
-        # The first one in the queue counts down the requests that are left to it.
+    def _take_fault(self, request: IncomingRequest) -> tuple[Fault | None, dict[str, Any]]:
+        """The fault that acts on this request, if there is one, and what it keeps between requests."""
+        queued = next((one for one in self._faults if one.fault.node in {None, *request.segments}), None)
+        if queued is None:
+            return None, {}
+        fault = queued.fault
         if fault.requests_before:
-            self._faults[0] = fault.after(fault.requests_before - 1)
-            return None
+            queued.fault = fault.after(fault.requests_before - 1)
+            return None, {}
+        if not can_act_on(fault, request):
+            return None, {}
         if fault.requests_hit > 1:
-            self._faults[0] = fault.times(fault.requests_hit - 1)
+            queued.fault = fault.times(fault.requests_hit - 1)
         else:
-            self._faults.popleft()
-            self._memory = {}
-        return fault
+            self._faults.remove(queued)
+        return fault, queued.memory
 
     def _answer(self, exchange: Exchange, fault: Fault | None, use: QuotaUse | None) -> None:
         """Fill in the answer and the page of an exchange."""

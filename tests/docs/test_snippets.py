@@ -10,9 +10,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import airflow.sdk
 import pytest
 from documentation import PAGES, snippet
 
+from airflow_provider_whatsapp.graph import GraphTokenError
 from airflow_provider_whatsapp.hooks._connection import load_connection
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
@@ -111,6 +113,13 @@ def test_attributes_of_an_error(connected: GraphSandbox, capsys: pytest.CaptureF
     connected.fail_next(Fault.throttle(minutes=5))
     run("attributes", "errors.md")
     assert "Throttled with code 80008; come back in 0:05:00" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not hasattr(airflow.sdk, "RetryPolicy"), reason="the module retry needs Airflow 3.3")
+def test_retry_policy(connected: GraphSandbox) -> None:
+    count = run("retry policy", "errors.md")["count_phone_numbers"]
+    assert count.kwargs["retry_policy"].evaluate(GraphTokenError("no"), 1, 3).action.value == "fail"
+    assert isinstance(count.function(connected.accounts[0]["id"]), int)
 
 
 def test_throttle(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,32 @@ class TestFaults:
         sandbox.fail_next(Fault.expired_token().after(1).times(2))
         assert [client(sandbox).status for _ in range(4)] == [200, 401, 401, 200]
 
+    def test_on_one_node(self) -> None:
+        with GraphSandbox(accounts=60, businesses=3) as sandbox:
+            first, second, third = (business["id"] for business in sandbox.businesses)
+            sandbox.fail_next(
+                Fault.no_permission().on(second).times(2),
+                Fault.server_error().on(third),
+                Fault.unavailable().after(1),
+                Fault.expired_token().on(second),
+            )
+            asked = [first, third, first, second, third, second, second, second, first]
+            statuses = [get(sandbox, f"{business_id}/{CLIENT}").status for business_id in asked]
+            assert statuses == [200, 503, 500, 403, 200, 403, 401, 200, 200]
+
+    def test_faults_of_two_nodes_do_not_share_their_memory(self) -> None:
+        with GraphSandbox(accounts=60, businesses=2) as sandbox:
+            first, second = (business["id"] for business in sandbox.businesses)
+            sandbox.fail_next(Fault.cursor_cycle().on(first), Fault.empty_page().on(second))
+
+            def next_cursor(after: str) -> str:
+                return str(get(sandbox, f"{first}/{CLIENT}", after=after).json["paging"]["cursors"]["after"])
+
+            start = str(get(sandbox, f"{first}/{CLIENT}").json["paging"]["cursors"]["after"])
+            other = next_cursor(start)
+            get(sandbox, f"{second}/{CLIENT}")
+            assert next_cursor(other) == start
+
     @pytest.mark.parametrize("name", sorted(Fault.catalogue()))
     def test_each_lets_the_server_live(self, sandbox: GraphSandbox, name: str) -> None:
         sandbox.fail_next(Fault.catalogue()[name])

@@ -10,11 +10,13 @@ from collections.abc import AsyncGenerator, Iterator
 from datetime import date, timedelta
 from typing import Any
 
+from airflow.sdk import RetryDecision
 from typing_extensions import assert_type
 
 from airflow_provider_whatsapp.graph import GraphApiError, GraphError, GraphRateLimitError
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
+from airflow_provider_whatsapp.retry import GraphRetryPolicy
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, ReceivedRequest, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
@@ -45,6 +47,7 @@ def wrong_arguments(hook: WhatsAppHook) -> None:
     hook.list_wabas(fields=5)  # type: ignore[arg-type]
     hook.iter_edge()  # type: ignore[call-arg]
     hook.iter_wabas("5", "owned")  # type: ignore[call-arg]
+    GraphRetryPolicy(retries=2)  # type: ignore[call-arg]
     Fault.server_error(times=2)  # type: ignore[call-arg]
     GraphSandbox(account=5)  # type: ignore[call-arg]
 
@@ -61,6 +64,8 @@ def tasks() -> None:
     sensor = WhatsAppWabasSensor(task_id="t", waba_ids=["1"], page_size=5, poke_interval=60)
     assert_type(operator.execute({}), list[Row] | Row)
     assert_type(sensor.deferrable, bool)
+    assert_type(GraphRetryPolicy().evaluate(ValueError(), 1, 3), RetryDecision)
+    WhatsAppListWabasOperator(task_id="t", retries=2, retry_policy=GraphRetryPolicy())
     assert_type(WhatsAppWabasTrigger(query={"path": "1/x"}).serialize(), tuple[str, Row])
 
 
