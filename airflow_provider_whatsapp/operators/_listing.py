@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from airflow.sdk import Asset, BaseOperator
 
 from airflow_provider_whatsapp._compat import conf
+from airflow_provider_whatsapp.graph.arguments import given
 from airflow_provider_whatsapp.graph.fields import join_fields
-from airflow_provider_whatsapp.graph.query import build_edge_query
+from airflow_provider_whatsapp.graph.query import build_edge_query, parse_waba_edge
 from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection, load_connection
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.links.whatsapp import WhatsAppManagerLink
@@ -91,9 +92,13 @@ class WabaTask(BaseOperator):
         self.listed_business_id: str | None = None
 
     def _load_connection(self) -> WhatsAppConnection:
-        return load_connection(WhatsAppHook(self.whatsapp_conn_id), self.whatsapp_conn_id)
+        hook = WhatsAppHook(self.whatsapp_conn_id)
+        # The trigger of a deferred sensor needs the id of a connection where a template rendered as blanks.
+        self.whatsapp_conn_id = hook.whatsapp_conn_id
+        return load_connection(hook, self.whatsapp_conn_id)
 
     def _build_query(self, connection: WhatsAppConnection) -> EdgeQuery:
+        self.edge = parse_waba_edge(self.edge)
         arguments: dict[str, Any] = {parameter.name: getattr(self, parameter.name) for parameter in _QUERY_PARAMETERS}
         query = connection.waba_query(self.business_id, edge=self.edge, **arguments)
         self.listed_business_id = query.node_id
@@ -101,12 +106,13 @@ class WabaTask(BaseOperator):
 
     def _open_target(self) -> Target | None:
         """The object to write to, or None when the rows go to XCom."""
+        conn_id, format = given(self.output_conn_id, None), given(self.output_format, None)
         if self.output_path is not None:
             # Imported here, because it loads fsspec, which parsing a DAG file must not wait for.
             from airflow_provider_whatsapp.storage.target import Target
 
-            return Target(self.output_path, conn_id=self.output_conn_id, format=self.output_format)
-        if self.output_conn_id or self.output_format:
+            return Target(self.output_path, conn_id=conn_id, format=format)
+        if conn_id or format:
             raise ValueError("output_path: missing; output_conn_id and output_format have no effect without it")
         return None
 

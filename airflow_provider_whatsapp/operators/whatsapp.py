@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException
-from airflow_provider_whatsapp.graph.arguments import shown
+from airflow_provider_whatsapp.graph.arguments import given, shown
 from airflow_provider_whatsapp.graph.retry import Patience
 from airflow_provider_whatsapp.operators._listing import WabaTask
 from airflow_provider_whatsapp.operators._progress import failing_fast
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["WhatsAppListWabasOperator"]
 
+# The first choice is the default.
 _CHOICES = {"if_exists": ("overwrite", "fail", "skip"), "if_empty": ("succeed", "skip", "fail")}
 
 
@@ -87,8 +88,10 @@ class WhatsAppListWabasOperator(WabaTask):
 
     def _check_choices(self) -> None:
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}: {shown(getattr(self, name))} is not one of {', '.join(map(repr, choices))}")
+            choice = given(getattr(self, name), choices[0])
+            if choice not in choices:
+                raise ValueError(f"{name}: {shown(choice)} is not one of {', '.join(map(repr, choices))}")
+            setattr(self, name, choice)
 
     def _check_exists(self, target: Target | None) -> None:
         if target is None or self.if_exists == "overwrite" or not target.exists():

@@ -17,8 +17,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lazy_object_proxy
 import pytest
-from airflow.sdk import Asset, AssetAlias
+from airflow.sdk import DAG, Asset, AssetAlias
 
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException
 from airflow_provider_whatsapp.graph import GraphError, GraphPermissionError, GraphRateLimitError
@@ -178,16 +179,18 @@ class TestIfEmpty:
     [
         ({"business_id": "../me"}, "business_id"),
         ({"business_id": ""}, "business_id"),
+        ({"business_id": "None"}, "business_id"),
         ({"edge": "other"}, "edge"),
-        ({"fields": ""}, "fields"),
+        ({"fields": ","}, "fields"),
         ({"filtering": [{}]}, "filtering"),
         ({"created_after": "soon"}, "created_after"),
         ({"page_size": 0}, "page_size"),
-        ({"max_items": "None"}, "max_items"),
+        ({"max_items": "all"}, "max_items"),
         ({"sort": "by name"}, "sort"),
         ({"if_exists": "other"}, "if_exists"),
-        ({"if_empty": None}, "if_empty"),
+        ({"if_empty": False}, "if_empty"),
         ({"output_path": ""}, "output_path"),
+        ({"output_path": "None"}, "output_path"),
         ({"output_path": "s3://bucket/a.ndjson"}, "output_path"),
         ({"output_path": "/tmp/a.xml"}, "output_path"),
         ({"output_format": "csv"}, "output_path"),
@@ -202,6 +205,25 @@ def test_bad_input_fails_at_once_before_anything_is_sent(
         run(**arguments)
     assert isinstance(caught.value.__cause__, ValueError)
     assert connected.connections == 0
+
+
+@pytest.mark.parametrize("blank", ["", " ", "None"])
+def test_a_template_without_a_value_counts_as_not_given(connected: GraphSandbox, tmp_path: Path, blank: str) -> None:
+    without_default = {"task_id", "business_id", "output_path"}
+    optional = [name for name in WhatsAppListWabasOperator.template_fields if name not in without_default]
+    path = tmp_path / "a.ndjson"
+    plain = run(output_path=str(path))
+    assert plain["count"] == 250
+    assert run(output_path=str(path), **dict.fromkeys(optional, blank)) == plain
+    assert len(run(**dict.fromkeys(optional, blank))) == 250
+
+
+def test_a_value_that_airflow_looks_up_late_counts_as_not_given_when_it_is_none(connected: GraphSandbox) -> None:
+    with DAG("native", schedule=None, render_template_as_native_obj=True):
+        operator = WhatsAppListWabasOperator(task_id="accounts", created_after="{{ prev_start_date_success }}")
+    operator.render_template_fields({"prev_start_date_success": lazy_object_proxy.Proxy(lambda: None)})  # type: ignore[typeddict-item]
+    assert operator.created_after is not None
+    assert len(operator.execute({})) == 250
 
 
 @pytest.mark.parametrize("argument", ["business_id", "edge", "fields", "sort", "if_exists", "if_empty"])
