@@ -25,9 +25,9 @@ _CHOICES = {"if_exists": ("overwrite", "fail", "skip"), "if_empty": ("succeed", 
 class WhatsAppListWabasOperator(WabaTask):
     """Lists the WABAs of a business: a complete list, or an error.
 
-    XCom ``return_value`` is the list of rows or, with ``output_path``, a small manifest: ``uri``, ``format``,
-    ``count``, ``bytes``, ``sha256``, ``pages``, ``business_id``, ``edge``, ``fields``, ``truncated``. An ``Asset``
-    among the task's outlets gets the manifest as the ``extra`` of its event.
+    XCom ``return_value`` is the list of rows or, with ``output_path``, a small manifest: ``uri``, ``conn_id``,
+    ``format``, ``count``, ``bytes``, ``sha256``, ``pages``, ``business_id``, ``edge``, ``fields``, ``truncated``. An
+    ``Asset`` among the task's outlets gets the manifest as the ``extra`` of its event.
 
     https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/business/client_whatsapp_business_accounts
 
@@ -44,7 +44,8 @@ class WhatsAppListWabasOperator(WabaTask):
     :param output_path: address of the object to write, any ``ObjectStoragePath`` URL; the rows go to XCom by default.
         The object appears whole or not at all. Each mapped task needs an object of its own:
         ``"s3://bucket/{{ task.business_id }}.ndjson"``
-    :param output_conn_id: Airflow connection of the store; the one in the URL by default, else the store's own default
+    :param output_conn_id: Airflow connection of the store; by default the one in the URL (``"s3://conn_id@bucket/key"``),
+        else the store's own default
     :param output_format: ``"ndjson"``, ``"jsonl"``, ``"json"`` or ``"csv"``; by default the suffix of ``output_path``
         decides, which may be followed by ``.gz``
     :param whatsapp_conn_id: Airflow connection of type ``whatsapp``

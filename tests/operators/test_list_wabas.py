@@ -65,6 +65,7 @@ def test_rows_to_an_object_with_its_manifest(connected: GraphSandbox, tmp_path: 
     assert rows_of(path) == WhatsAppHook().list_wabas(fields="id,phone_numbers{id}")
     assert manifest == {
         "uri": path.as_uri(),
+        "conn_id": None,
         "format": "ndjson",
         "count": 250,
         "bytes": path.stat().st_size,
@@ -75,6 +76,7 @@ def test_rows_to_an_object_with_its_manifest(connected: GraphSandbox, tmp_path: 
         "fields": ["id", "phone_numbers.limit(2){id}"],
         "truncated": False,
     }
+    assert list(manifest)[:3] == ["uri", "conn_id", "format"]
     assert json.loads(json.dumps(manifest)) == manifest
 
 
