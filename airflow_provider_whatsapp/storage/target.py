@@ -32,7 +32,7 @@ _PROVIDERS = {
     "adl": "apache-airflow-providers-microsoft-azure",
     "sftp": "apache-airflow-providers-sftp[sshfs]",
 }
-_AZURE_SCHEMES = ("abfs", "abfss")
+_AZURE_SCHEMES = ("abfs", "abfss", "adl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,24 +165,25 @@ class _Address:
 
 def _split_address(path: str) -> _Address:
     scheme, separator, rest = path.partition("://")
-    authority = urlsplit(path).netloc if separator else ""
-    before, _, host = authority.rpartition("@")
-    key = rest[len(authority) :]
-    if not before:
+    if not separator:
         return _Address(path, None, path)
-    if scheme.lower() in _AZURE_SCHEMES and "." in host:
+    scheme, authority = scheme.lower(), urlsplit(path).netloc
+    conn_id, _, host = authority.rpartition("@")
+    bucket, account, key = host, None, rest[len(authority) :]
+    if scheme in _AZURE_SCHEMES and conn_id and "." in host:
         # In abfss://container@account.dfs.core.windows.net/key, Airflow would take the container for a connection. The
         # host tells the two forms apart, because the name of a container has no dot.
         # https://learn.microsoft.com/azure/storage/blobs/data-lake-storage-introduction-abfs-uri
-        conn_id, _, container = before.rpartition("@")
-        return _Address(
-            uri=f"{scheme}://{container}@{host}{key}",
-            conn_id=conn_id or None,
-            url=f"{scheme}://{container}{key}",
-            account=host.partition(".")[0],
-        )
-    own = f"{scheme}://{host}{key}"
-    return _Address(own, before, own)
+        conn_id, _, bucket = conn_id.rpartition("@")
+        account, host = host.partition(".")[0], f"{bucket}@{host}"
+    # Airflow gives adl:// the same store as abfs://, but ObjectStoragePath loses the container of an adl:// address.
+    opened_as = "abfs" if scheme == "adl" else scheme
+    return _Address(
+        uri=f"{scheme}://{host}{key}",
+        conn_id=conn_id or None,
+        url=f"{opened_as}://{bucket}{key}",
+        account=account,
+    )
 
 
 def _open_store(address: _Address, conn_id: str | None) -> ObjectStoragePath:

@@ -298,6 +298,7 @@ class TestAddress:
             ("memory://lake@bucket/a.csv", "memory://bucket/a.csv", "lake", "/bucket/a.csv"),
             ("abfs://lake@container/x/a.csv", "abfs://container/x/a.csv", "lake", "/container/x/a.csv"),
             ("abfss://lake@container/a.csv", "abfss://container/a.csv", "lake", "/container/a.csv"),
+            ("adl://lake@container/a.csv", "adl://container/a.csv", "lake", "/container/a.csv"),
             (
                 "abfss://container@account.dfs.core.windows.net/x/a.csv",
                 "abfss://container@account.dfs.core.windows.net/x/a.csv",
