@@ -113,6 +113,19 @@ def test_mapped_over_businesses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
             assert [json.loads(row)["id"] for row in rows] == wanted
 
 
+def test_a_list_too_long_to_map_over_fails_at_once(connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    del connected.accounts[8:]
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "3")
+    finished = run_dag("mapped_over")
+    assert finished.states["accounts", -1] == "failed"
+    # The fourth account is on the second of four pages, and no retry follows.
+    assert len(connected.requests) == 2
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "8")
+    finished = run_dag("mapped_over")
+    assert finished.state == "success"
+    assert [finished.xcom("number_of", index) for index in range(8)] == [int(row["id"]) for row in connected.accounts]
+
+
 def test_retried(connected: GraphSandbox, tmp_path: Path) -> None:
     # The operator does not wait for a rate limit that names no time: Airflow retries the task.
     connected.fail_next(Fault.too_many_requests().after(1))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from airflow.sdk import Asset, BaseOperator
 
-from airflow_provider_whatsapp._compat import conf
+from airflow_provider_whatsapp._compat import AirflowFailException, conf
 from airflow_provider_whatsapp.graph.arguments import given
 from airflow_provider_whatsapp.graph.fields import join_fields
 from airflow_provider_whatsapp.graph.query import build_edge_query, parse_waba_edge
@@ -154,9 +155,8 @@ class WabaTask(BaseOperator):
         :param check: called with the number of rows before they are delivered; may raise to prevent that
         """
         if target is None:
-            delivered = list(rows)
+            delivered = list(self._short_enough_to_map_over(context, rows))
             check(len(delivered))
-            self._warn_if_too_long_to_map_over(delivered)
             return delivered
         stored = target.write(rows, [field.key for field in query.fields], before_publish=check)
         self.log.info("Wrote %d accounts, %d bytes, to %s", stored.count, stored.bytes, stored.uri)
@@ -174,12 +174,27 @@ class WabaTask(BaseOperator):
                 context["outlet_events"][outlet].extra.update(manifest)
         return manifest
 
-    def _warn_if_too_long_to_map_over(self, rows: Sequence[object]) -> None:
-        longest = conf.getint("core", "max_map_length", fallback=1024)
-        if self.do_xcom_push and len(rows) > longest:
-            self.log.warning(
-                "%d accounts go to XCom, but a downstream task can be mapped over %d at most ([core] max_map_length). "
-                "Give output_path and let later tasks read the object, or narrow the list by filters or max_items.",
-                len(rows),
-                longest,
-            )
+    def _short_enough_to_map_over(self, context: Context, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The rows, which Airflow can map a later task over if that is what the DAG does with them.
+
+        Airflow refuses a list that is too long only after all of it was read, and retries the task for it.
+
+        :raises AirflowFailException: at the first row too many
+        """
+        longest = conf.getint("core", "max_map_length", fallback=1024) if self._is_mapped_over(context) else math.inf
+        for number, row in enumerate(rows, start=1):
+            if number > longest:
+                message = (
+                    f"A task can be mapped over at most {longest} accounts ([core] max_map_length) and there are more; "
+                    "give output_path, or narrow the list"
+                )
+                self.log.error(message)
+                raise AirflowFailException(message)
+            yield row
+
+    def _is_mapped_over(self, context: Context) -> bool:
+        # Airflow refuses a list on these conditions. There is no task instance where execute() is called by itself.
+        instance: Any = context.get("ti")
+        if instance is None or instance.is_mapped or not self.do_xcom_push:
+            return False
+        return any(True for _ in self.iter_mapped_dependants())

@@ -66,8 +66,8 @@ class WhatsAppListWabasOperator(WabaTask):
     def execute(self, context: Context) -> list[dict[str, Any]] | dict[str, Any]:
         """The rows, or the manifest of the object that holds them.
 
-        :raises AirflowFailException: if a retry cannot help: bad input, a bad token, a missing permission, or an object
-            that exists with ``if_exists="fail"``
+        :raises AirflowFailException: if a retry cannot help: bad input, a bad token, a missing permission, an object
+            that exists with ``if_exists="fail"``, or a list in XCom that is too long for the task mapped over it
         :raises AirflowException: if there are no accounts with ``if_empty="fail"``; Airflow retries
         :raises AirflowSkipException: if ``if_exists`` or ``if_empty`` says to skip
         :raises GraphError: if the fault may pass; Airflow then retries as the task's ``retries`` say

@@ -19,7 +19,8 @@ from typing import Any
 
 import lazy_object_proxy
 import pytest
-from airflow.sdk import DAG, Asset, AssetAlias
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, Asset, AssetAlias, BaseOperator
 
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException
 from airflow_provider_whatsapp.graph import GraphError, GraphPermissionError, GraphRateLimitError
@@ -28,6 +29,7 @@ from airflow_provider_whatsapp.operators import _progress
 from airflow_provider_whatsapp.operators._listing import WabaTask
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
+from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 from airflow_provider_whatsapp.transport.sync import GraphClient
 
 
@@ -294,22 +296,54 @@ class TestLog:
         assert [line.partition(",")[0] for line in lines[1:-1]] == ["3 pages", "6 pages", "9 pages"]
         assert lines[2].startswith("6 pages, 150 accounts so far")
 
-    @pytest.mark.parametrize(("longest", "warned"), [("249", True), ("250", False)])
-    def test_a_list_too_long_to_map_over_is_warned_about(
+
+class TestTooLongToMapOver:
+    @pytest.fixture(params=[WhatsAppListWabasOperator, WhatsAppWabasSensor])
+    def mapped_over(self, request: pytest.FixtureRequest, connected: GraphSandbox) -> BaseOperator:
+        """A task that a later task is mapped over."""
+        with DAG("mapping", schedule=None):
+            operator: BaseOperator = request.param(task_id="accounts", page_size=20)
+            EmptyOperator.partial(task_id="later").expand(doc=operator.output)
+        return operator
+
+    def execute(self, operator: BaseOperator, *, is_mapped: bool = False) -> Any:
+        return operator.execute({"ti": SimpleNamespace(is_mapped=is_mapped)})  # type: ignore[typeddict-item]
+
+    @pytest.mark.parametrize(("longest", "requests"), [("1", 1), ("19", 1), ("20", 2), ("249", 13)])
+    def test_it_fails_at_once_at_the_first_row_too_many(
         self,
         connected: GraphSandbox,
-        caplog: pytest.LogCaptureFixture,
+        mapped_over: BaseOperator,
         monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
         longest: str,
-        warned: bool,
+        requests: int,
     ) -> None:
         monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", longest)
-        monkeypatch.setattr(WhatsAppListWabasOperator, "log", logging.getLogger("progress"))
-        run()
-        assert ("Give output_path" in caplog.text) is warned
-        caplog.clear()
-        run(do_xcom_push=False)
-        assert "Give output_path" not in caplog.text
+        monkeypatch.setattr(type(mapped_over), "log", logging.getLogger("mapping"))
+        with pytest.raises(AirflowFailException, match=f"mapped over at most {longest} accounts .* give output_path"):
+            self.execute(mapped_over)
+        assert len(connected.requests) == requests
+        (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+        assert len(line) < 150
+
+    def test_it_passes_at_the_limit(self, mapped_over: BaseOperator, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "250")
+        assert len(self.execute(mapped_over)) == 250
+
+    def test_only_lists_that_airflow_refuses_fail(
+        self, connected: GraphSandbox, mapped_over: BaseOperator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "15")
+        # The lists of mapped task instances are mapped over one by one.
+        assert len(self.execute(mapped_over, is_mapped=True)) == 250
+        mapped_over.do_xcom_push = False
+        assert len(self.execute(mapped_over)) == 250
+        mapped_over.do_xcom_push = True
+        mapped_over.output_path = str(tmp_path / "a.ndjson")  # type: ignore[attr-defined]
+        assert self.execute(mapped_over)["count"] == 250
+        with DAG("not_mapping", schedule=None):
+            assert len(self.execute(WhatsAppListWabasOperator(task_id="accounts"))) == 250
 
 
 def test_an_asset_learns_what_was_written(connected: GraphSandbox, tmp_path: Path) -> None:

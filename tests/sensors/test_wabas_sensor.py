@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
-import logging
 import os
 import random
 import subprocess
@@ -118,20 +117,6 @@ class TestPoke:
         with no_waits() as skipped:
             assert not sensor().poke({})
         assert skipped.total <= longest
-
-    @pytest.mark.parametrize(("longest", "warned"), [("249", True), ("250", False)])
-    def test_a_list_too_long_to_map_over_is_warned_about(
-        self,
-        connected: GraphSandbox,
-        caplog: pytest.LogCaptureFixture,
-        monkeypatch: pytest.MonkeyPatch,
-        longest: str,
-        warned: bool,
-    ) -> None:
-        monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", longest)
-        monkeypatch.setattr(WhatsAppWabasSensor, "log", logging.getLogger("look"))
-        assert sensor().poke({})
-        assert ("Give output_path" in caplog.text) is warned
 
     @pytest.mark.parametrize("blank", ["", " ", "None"])
     def test_a_template_without_a_value_counts_as_not_given(self, connected: GraphSandbox, blank: str) -> None:
