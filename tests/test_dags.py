@@ -38,11 +38,17 @@ class Finished:
         return fields
 
 
-def run_dag(dag_id: str, *, conf: dict[str, Any] | None = None) -> Finished:
+def run_dag(
+    dag_id: str,
+    *,
+    conf: dict[str, Any] | None = None,
+    logical_date: pendulum.DateTime | None = NOON,
+    run_after: pendulum.DateTime = NOON,
+) -> Finished:
     namespaces = (runpy.run_path(str(file)) for file in DAGS.rglob("*.py"))
     made = next(namespace[dag_id] for namespace in namespaces if dag_id in namespace)
     dag = made() if callable(made) else made
-    return Finished(dag.test(run_conf=conf, logical_date=NOON))
+    return Finished(dag.test(run_conf=conf, logical_date=logical_date, run_after=run_after))
 
 
 def test_example_list_wabas(connected: GraphSandbox) -> None:
@@ -76,6 +82,51 @@ def test_example_export_wabas(connected: GraphSandbox, tmp_path: Path) -> None:
         event = session.query(AssetEvent).order_by(AssetEvent.id.desc()).first()
         assert event is not None
         assert event.extra == manifest
+
+
+def test_example_keep_wabas(connected: GraphSandbox, tmp_path: Path) -> None:
+    def run(hour: int, *, logical_date: bool = True) -> Finished:
+        now = NOON.add(hours=hour)
+        return run_dag(
+            "keep_wabas",
+            conf={"lake": tmp_path.as_uri()},
+            logical_date=now if logical_date else None,
+            run_after=now,
+        )
+
+    def share(created: int) -> str:
+        account = {**connected.accounts[0], "id": str(10**17 + len(connected.accounts)), "creation_time": created}
+        connected.accounts.append(account)
+        return str(account["id"])
+
+    def listed(since: int, *, week: str = "2026-W47") -> set[str]:
+        path = tmp_path / "wabas" / week / f"{since}.ndjson"
+        return {json.loads(line)["id"] for line in path.read_text().splitlines()}
+
+    newest = max(account.get("creation_time", 0) for account in connected.accounts)
+    recent = share(newest - 1800)
+    # The first run lists all accounts.
+    assert run(0).xcom("accounts") == len(listed(0)) == 251
+    # The second lists those that are new and those of the last hour, which are counted once.
+    late, first = share(newest - 86_400), share(newest + 5000)
+    assert run(1).xcom("accounts") == 252
+    assert {recent, first} < listed(newest - 3600)
+    assert len(listed(newest - 3600)) < 10
+    assert len(connected.requests) == 3 + 1
+    # A run that fails loses nothing. Neither does one without a logical date, as those that an asset starts.
+    connected.fail_next(Fault.expired_token())
+    second = share(newest + 6000)
+    assert run(2).state == "failed"
+    assert run(3, logical_date=False).xcom("accounts") == 253
+    assert listed(newest + 5000 - 3600) == {first, second}
+    # An earlier run that is started again changes nothing of what is known.
+    assert run(0).xcom("accounts") == 253
+    assert len(listed(0)) == 251
+    # The next week begins with all accounts: also those that were shared late, and without those that are gone.
+    del connected.accounts[0]
+    assert run(24 * 7).xcom("accounts") == 253
+    assert listed(0, week="2026-W48") == {account["id"] for account in connected.accounts}
+    assert late in listed(0, week="2026-W48")
 
 
 def test_every_field_can_be_a_template(connected: GraphSandbox, tmp_path: Path) -> None:
