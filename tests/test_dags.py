@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from dag_runs import find_dag, run_dag
+from dag_runs import NOON, Finished, find_dag, run_dag
 
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 
@@ -82,6 +82,51 @@ def test_example_export_businesses(
         assert run_dag(dag, conf={"lake": tmp_path.as_uri()}).state == "success"
 
 
+def test_example_keep_wabas(connected: GraphSandbox, tmp_path: Path) -> None:
+    def run(hour: int, *, logical_date: bool = True) -> Finished:
+        now = NOON.add(hours=hour)
+        return run_dag(
+            "keep_wabas",
+            conf={"lake": tmp_path.as_uri()},
+            logical_date=now if logical_date else None,
+            run_after=now,
+        )
+
+    def share(created: int) -> str:
+        account = {**connected.accounts[0], "id": str(10**17 + len(connected.accounts)), "creation_time": created}
+        connected.accounts.append(account)
+        return str(account["id"])
+
+    def listed(since: int, *, week: str = "2026-W47") -> set[str]:
+        path = tmp_path / "wabas" / week / f"{since}.ndjson"
+        return {json.loads(line)["id"] for line in path.read_text().splitlines()}
+
+    newest = max(account.get("creation_time", 0) for account in connected.accounts)
+    recent = share(newest - 1800)
+    # The first run lists all accounts.
+    assert run(0).xcom("accounts") == len(listed(0)) == 251
+    # The second lists those that are new and those of the last hour, which are counted once.
+    late, first = share(newest - 86_400), share(newest + 5000)
+    assert run(1).xcom("accounts") == 252
+    assert {recent, first} < listed(newest - 3600)
+    assert len(listed(newest - 3600)) < 10
+    assert len(connected.requests) == 3 + 1
+    # A run that fails loses nothing. Neither does one without a logical date, as those that an asset starts.
+    connected.fail_next(Fault.expired_token())
+    second = share(newest + 6000)
+    assert run(2).state == "failed"
+    assert run(3, logical_date=False).xcom("accounts") == 253
+    assert listed(newest + 5000 - 3600) == {first, second}
+    # An earlier run that is started again changes nothing of what is known.
+    assert run(0).xcom("accounts") == 253
+    assert len(listed(0)) == 251
+    # The next week begins with all accounts: also those that were shared late, and without those that are gone.
+    del connected.accounts[0]
+    assert run(24 * 7).xcom("accounts") == 253
+    assert listed(0, week="2026-W48") == {account["id"] for account in connected.accounts}
+    assert late in listed(0, week="2026-W48")
+
+
 def test_every_field_can_be_a_template(connected: GraphSandbox, tmp_path: Path) -> None:
     params = {
         "business": connected.business_id,
@@ -115,6 +160,19 @@ def test_mapped_over_businesses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
             assert finished.xcom("objects", index)["business_id"] == business["id"]
             rows = (tmp_path / f"{business['id']}.ndjson").read_text().splitlines()
             assert [json.loads(row)["id"] for row in rows] == wanted
+
+
+def test_a_list_too_long_to_map_over_fails_at_once(connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    del connected.accounts[8:]
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "3")
+    finished = run_dag("mapped_over")
+    assert finished.states["accounts", -1] == "failed"
+    # The fourth account is on the second of four pages, and no retry follows.
+    assert len(connected.requests) == 2
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "8")
+    finished = run_dag("mapped_over")
+    assert finished.state == "success"
+    assert [finished.xcom("number_of", index) for index in range(8)] == [int(row["id"]) for row in connected.accounts]
 
 
 def test_retried(connected: GraphSandbox, tmp_path: Path) -> None:

@@ -9,9 +9,13 @@ from __future__ import annotations
 import math
 import re
 from datetime import date, datetime, time, timezone
+from types import NoneType
+from typing import TypeVar
 
 from airflow_provider_whatsapp.graph.messages import redact
 
+_Value = TypeVar("_Value")
+_Default = TypeVar("_Default")
 _LATEST_TIME = datetime(9999, 12, 31, tzinfo=timezone.utc).timestamp()
 # Texts that hold a user name and a password, such as the address of a proxy.
 _USER_INFO = re.compile(r":[^\s:@]*@")
@@ -26,6 +30,20 @@ _ISO_8601 = re.compile(
     r"(\d{4})-?(\d\d)-?(\d\d)(?:[T ](\d\d):?(\d\d)(?::?(\d\d)(?:[.,]\d+)?)?\s*(Z|[+-]\d\d(?::?\d\d)?)?)?",
     re.ASCII,
 )
+
+
+def given(value: _Value | None, default: _Default) -> _Value | _Default:
+    """The value of an optional argument, or the default if it counts as not given.
+
+    A template without a value to fill in renders as blanks or as the text ``None``, which count as not given.
+
+    :param value: the argument as the user gave it
+    :param default: what to use if it is not given
+    """
+    # With native rendering, a value that Airflow looks up late is a proxy: of None, but not None itself.
+    if isinstance(value, NoneType) or (isinstance(value, str) and value.strip() in ("", "None")):
+        return default
+    return value
 
 
 def parse_business_id(value: object) -> str:
@@ -43,7 +61,7 @@ def parse_business_id(value: object) -> str:
     return text
 
 
-def parse_time(name: str, value: datetime | date | str | float) -> int:
+def parse_time(name: str, value: object) -> int:
     """A moment as unix seconds.
 
     :param name: name of the argument, for the error

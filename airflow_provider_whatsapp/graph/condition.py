@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_whatsapp.graph.arguments import parse_count, shown
+from airflow_provider_whatsapp.graph.arguments import given, parse_count, shown
 from airflow_provider_whatsapp.graph.fields import Field
 
 Row = dict[str, Any]
@@ -74,7 +74,7 @@ def build_condition(
     :raises ValueError: if an argument is wrong; names it and shows what a right one looks like
     """
     ids = _parse_waba_ids(waba_ids)
-    count = parse_count("min_count", max(1, len(ids)) if min_count is None else min_count)
+    count = parse_count("min_count", given(min_count, max(1, len(ids))))
     if ids and count > len(ids):
         raise ValueError(f"min_count: {count} can never be reached by the {len(ids)} accounts of waba_ids")
     return Condition(ids, count, _parse_where(where))

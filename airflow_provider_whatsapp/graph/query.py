@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from airflow_provider_whatsapp.graph.arguments import parse_business_id, parse_count, parse_path, parse_time, shown
+from airflow_provider_whatsapp.graph.arguments import (
+    given,
+    parse_business_id,
+    parse_count,
+    parse_path,
+    parse_time,
+    shown,
+)
 from airflow_provider_whatsapp.graph.fields import Field, join_fields, parse_fields
 from airflow_provider_whatsapp.graph.messages import Request
 from airflow_provider_whatsapp.graph.params import check_field_arguments, parse_params
@@ -45,6 +52,8 @@ _FILTERING_EXAMPLE = "a right one looks like [{'field': 'ownership_type', 'opera
 
 class Query(TypedDict, total=False):
     """The optional arguments that narrow or shape a listing.
+
+    A text of blanks and the text ``None``, which templates without a value render as, count as not given.
 
     - ``fields``: sequence of names or comma string, nested ``{}`` allowed
     - ``ownership_types``: sequence or comma string of ``SELF``, ``CLIENT_OWNED``, ``ON_BEHALF_OF``
@@ -167,22 +176,24 @@ def build_edge_query(
     """
     path = _parse_edge_path(path)
     edge = path.rpartition("/")[2]
-    wanted = _parse_fields(_DEFAULT_FIELDS.get(edge, _DEFAULT_FIELDS_OF_OTHER_EDGES) if fields is None else fields)
+    wanted = _parse_fields(given(fields, _DEFAULT_FIELDS.get(edge, _DEFAULT_FIELDS_OF_OTHER_EDGES)))
     if edge in _EDGES_THAT_NEED_IDS and "id" not in {field.key for field in wanted}:
         wanted = (Field("id"), *wanted)
     params = {}
-    filters = _build_filters(ownership_types, created_after, created_before, filtering)
+    filters = _build_filters(
+        given(ownership_types, None), given(created_after, None), given(created_before, None), given(filtering, None)
+    )
     if filters:
         # Meta's samples show single quotes, which is not JSON; Meta's own SDKs send JSON, as is done here.
         params["filtering"] = json.dumps(filters, separators=(",", ":"))
-    if sort is not None:
-        params["sort"] = _parse_sort(sort)
+    if (order := given(sort, None)) is not None:
+        params["sort"] = _parse_sort(order)
     return EdgeQuery(
         path=path,
         fields=wanted,
         params=params,
-        page_size=parse_count("page_size", 100 if page_size is None else page_size),
-        max_items=None if max_items is None else parse_count("max_items", max_items),
+        page_size=parse_count("page_size", given(page_size, 100)),
+        max_items=None if (most := given(max_items, None)) is None else parse_count("max_items", most),
     )
 
 
@@ -193,9 +204,20 @@ def build_waba_query(business_id: str | int, edge: str, **query: Unpack[Query]) 
     :param edge: ``"client"`` or ``"owned"``
     :raises ValueError: if an argument is wrong; names it and shows what a right one looks like
     """
-    if edge not in WABA_EDGES:
-        raise ValueError(f"edge: {shown(edge)} is not one of {', '.join(map(repr, WABA_EDGES))}")
+    edge = parse_waba_edge(edge)
     return build_edge_query(f"{parse_business_id(business_id)}/{WABA_EDGES[edge]}", **query)
+
+
+def parse_waba_edge(edge: str) -> str:
+    """The edge of a business by its short name, ``"client"`` where none is given.
+
+    :param edge: ``"client"`` or ``"owned"``
+    :raises ValueError: if it is anything else
+    """
+    name = given(edge, "client")
+    if name not in WABA_EDGES:
+        raise ValueError(f"edge: {shown(edge)} is not one of {', '.join(map(repr, WABA_EDGES))}")
+    return name
 
 
 def build_node_query(
@@ -210,8 +232,8 @@ def build_node_query(
     """
     return NodeQuery(
         path="/".join(parse_path(path)),
-        fields=_parse_fields(_DEFAULT_FIELDS_OF_A_NODE if fields is None else fields),
-        params=parse_params(params),
+        fields=_parse_fields(given(fields, _DEFAULT_FIELDS_OF_A_NODE)),
+        params=parse_params(given(params, None)),
     )
 
 
@@ -230,8 +252,8 @@ def _parse_edge_path(path: object) -> str:
 
 def _build_filters(
     ownership_types: str | Sequence[str] | None,
-    created_after: datetime | date | str | float | None,
-    created_before: datetime | date | str | float | None,
+    created_after: object,
+    created_before: object,
     filtering: Sequence[Mapping[str, Any]] | None,
 ) -> list[dict[str, Any]]:
     filters = []

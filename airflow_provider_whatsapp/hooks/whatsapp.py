@@ -12,6 +12,7 @@ from airflow.sdk import BaseHook
 
 from airflow_provider_whatsapp.get_provider_info import get_provider_info
 from airflow_provider_whatsapp.graph import GraphError
+from airflow_provider_whatsapp.graph.arguments import given
 from airflow_provider_whatsapp.graph.query import build_edge_query, build_node_query
 from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection, aload_connection, load_connection
 from airflow_provider_whatsapp.hooks._diagnosis import TOKEN_QUERY, describe_token, diagnose, shorten
@@ -65,8 +66,8 @@ class WhatsAppHook(BaseHook):
 
     def __init__(self, whatsapp_conn_id: str = default_conn_name, *, api_version: str | None = None) -> None:
         super().__init__()
-        self.whatsapp_conn_id = whatsapp_conn_id
-        self.api_version = api_version
+        self.whatsapp_conn_id = given(whatsapp_conn_id, self.default_conn_name)
+        self.api_version = given(api_version, None)
 
     def iter_wabas(
         self, business_id: str | int | None = None, *, edge: str = "client", **query: Unpack[Query]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from airflow.sdk import Asset, BaseOperator
 
-from airflow_provider_whatsapp._compat import conf
+from airflow_provider_whatsapp._compat import AirflowFailException, conf
+from airflow_provider_whatsapp.graph.arguments import given
 from airflow_provider_whatsapp.graph.fields import join_fields
-from airflow_provider_whatsapp.graph.query import build_edge_query
+from airflow_provider_whatsapp.graph.query import build_edge_query, parse_waba_edge
 from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection, load_connection
 from airflow_provider_whatsapp.hooks._metrics import count_call
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
@@ -93,9 +95,13 @@ class WabaTask(BaseOperator):
         self.listed_business_id: str | None = None
 
     def _load_connection(self) -> WhatsAppConnection:
-        return load_connection(WhatsAppHook(self.whatsapp_conn_id), self.whatsapp_conn_id)
+        hook = WhatsAppHook(self.whatsapp_conn_id)
+        # The trigger of a deferred sensor needs the id of a connection where a template rendered as blanks.
+        self.whatsapp_conn_id = hook.whatsapp_conn_id
+        return load_connection(hook, self.whatsapp_conn_id)
 
     def _build_query(self, connection: WhatsAppConnection) -> EdgeQuery:
+        self.edge = parse_waba_edge(self.edge)
         arguments: dict[str, Any] = {parameter.name: getattr(self, parameter.name) for parameter in _QUERY_PARAMETERS}
         query = connection.waba_query(self.business_id, edge=self.edge, **arguments)
         self.listed_business_id = query.node_id
@@ -103,12 +109,13 @@ class WabaTask(BaseOperator):
 
     def _open_target(self) -> Target | None:
         """The object to write to, or None when the rows go to XCom."""
+        conn_id, format = given(self.output_conn_id, None), given(self.output_format, None)
         if self.output_path is not None:
             # Imported here, because it loads fsspec, which parsing a DAG file must not wait for.
             from airflow_provider_whatsapp.storage.target import Target
 
-            return Target(self.output_path, conn_id=self.output_conn_id, format=self.output_format)
-        if self.output_conn_id or self.output_format:
+            return Target(self.output_path, conn_id=conn_id, format=format)
+        if conn_id or format:
             raise ValueError("output_path: missing; output_conn_id and output_format have no effect without it")
         return None
 
@@ -154,9 +161,8 @@ class WabaTask(BaseOperator):
         :param owner: tells the task instance that writes the object from others
         """
         if target is None:
-            delivered = list(rows)
+            delivered = list(self._short_enough_to_map_over(context, rows))
             check(len(delivered))
-            self._warn_if_too_long_to_map_over(delivered)
             return delivered
 
         def describe(stored: StoredObject) -> Published:
@@ -174,6 +180,7 @@ class WabaTask(BaseOperator):
     def _build_manifest(self, query: EdgeQuery, target: Target, published: Published) -> dict[str, Any]:
         return {
             "uri": target.uri,
+            "conn_id": target.conn_id,
             "format": target.format,
             "count": published.count,
             "bytes": published.bytes,
@@ -193,12 +200,27 @@ class WabaTask(BaseOperator):
                 context["outlet_events"][outlet].extra.update(manifest)
         return manifest
 
-    def _warn_if_too_long_to_map_over(self, rows: Sequence[object]) -> None:
-        longest = conf.getint("core", "max_map_length", fallback=1024)
-        if self.do_xcom_push and len(rows) > longest:
-            self.log.warning(
-                "%d accounts go to XCom, but a downstream task can be mapped over %d at most ([core] max_map_length). "
-                "Give output_path and let later tasks read the object, or narrow the list by filters or max_items.",
-                len(rows),
-                longest,
-            )
+    def _short_enough_to_map_over(self, context: Context, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The rows, which Airflow can map a later task over if that is what the DAG does with them.
+
+        Airflow refuses a list that is too long only after all of it was read, and retries the task for it.
+
+        :raises AirflowFailException: at the first row too many
+        """
+        longest = conf.getint("core", "max_map_length", fallback=1024) if self._is_mapped_over(context) else math.inf
+        for number, row in enumerate(rows, start=1):
+            if number > longest:
+                message = (
+                    f"A task can be mapped over at most {longest} accounts ([core] max_map_length) and there are more; "
+                    "give output_path, or narrow the list"
+                )
+                self.log.error(message)
+                raise AirflowFailException(message)
+            yield row
+
+    def _is_mapped_over(self, context: Context) -> bool:
+        # Airflow refuses a list on these conditions. There is no task instance where execute() is called by itself.
+        instance: Any = context.get("ti")
+        if instance is None or instance.is_mapped or not self.do_xcom_push:
+            return False
+        return any(True for _ in self.iter_mapped_dependants())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException, conf
 from airflow_provider_whatsapp.graph import GraphRateLimitError
-from airflow_provider_whatsapp.graph.arguments import parse_percentage, parse_seconds, shown
+from airflow_provider_whatsapp.graph.arguments import given, parse_percentage, parse_seconds, shown
 from airflow_provider_whatsapp.graph.pages import ListingMovedError
 from airflow_provider_whatsapp.graph.retry import UNNAMED_WAIT, Patience
 from airflow_provider_whatsapp.operators._checkpoint import Checkpoint
@@ -30,15 +30,16 @@ __all__ = ["WhatsAppListWabasOperator"]
 _MAX_RESTARTS = 1
 # Tasks that wait for the same rate limit are spread over at least this many seconds.
 _SHORTEST_SPREAD = 10.0
+# The first choice is the default.
 _CHOICES = {"if_exists": ("overwrite", "fail", "skip"), "if_empty": ("succeed", "skip", "fail")}
 
 
 class WhatsAppListWabasOperator(WabaTask):
     """Lists the WABAs of a business: a complete list, or an error.
 
-    XCom ``return_value`` is the list of rows or, with ``output_path``, a small manifest: ``uri``, ``format``,
-    ``count``, ``bytes``, ``sha256``, ``pages``, ``business_id``, ``edge``, ``fields``, ``truncated``. An ``Asset``
-    among the task's outlets gets the manifest as the ``extra`` of its event.
+    XCom ``return_value`` is the list of rows or, with ``output_path``, a small manifest: ``uri``, ``conn_id``,
+    ``format``, ``count``, ``bytes``, ``sha256``, ``pages``, ``business_id``, ``edge``, ``fields``, ``truncated``. An
+    ``Asset`` among the task's outlets gets the manifest as the ``extra`` of its event.
 
     https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/business/client_whatsapp_business_accounts
 
@@ -55,7 +56,8 @@ class WhatsAppListWabasOperator(WabaTask):
     :param output_path: address of the object to write, any ``ObjectStoragePath`` URL; the rows go to XCom by default.
         The object appears whole or not at all. Each mapped task needs an object of its own:
         ``"s3://bucket/{{ task.business_id }}.ndjson"``
-    :param output_conn_id: Airflow connection of the store; the one in the URL by default, else the store's own default
+    :param output_conn_id: Airflow connection of the store; by default the one in the URL (``"s3://conn_id@bucket/key"``),
+        else the store's own default
     :param output_format: ``"ndjson"``, ``"jsonl"``, ``"json"`` or ``"csv"``; by default the suffix of ``output_path``
         decides, which may be followed by ``.gz``
     :param whatsapp_conn_id: Airflow connection of type ``whatsapp``
@@ -100,8 +102,8 @@ class WhatsAppListWabasOperator(WabaTask):
     def execute(self, context: Context) -> list[dict[str, Any]] | dict[str, Any]:
         """The rows, or the manifest of the object that holds them.
 
-        :raises AirflowFailException: if a retry cannot help: bad input, a bad token, a missing permission, or an object
-            that exists with ``if_exists="fail"``
+        :raises AirflowFailException: if a retry cannot help: bad input, a bad token, a missing permission, an object
+            that exists with ``if_exists="fail"``, or a list in XCom that is too long for the task mapped over it
         :raises AirflowException: if there are no accounts with ``if_empty="fail"``; Airflow retries
         :raises AirflowSkipException: if ``if_exists`` or ``if_empty`` says to skip
         :raises GraphError: if the fault may pass; Airflow then retries as the task's ``retries`` say
@@ -207,8 +209,10 @@ class WhatsAppListWabasOperator(WabaTask):
 
     def _check_choices(self) -> None:
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}: {shown(getattr(self, name))} is not one of {', '.join(map(repr, choices))}")
+            choice = given(getattr(self, name), choices[0])
+            if choice not in choices:
+                raise ValueError(f"{name}: {shown(choice)} is not one of {', '.join(map(repr, choices))}")
+            setattr(self, name, choice)
 
     def _check_exists(self, target: Target) -> None:
         if self.if_exists == "overwrite" or not target.exists():

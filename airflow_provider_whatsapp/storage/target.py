@@ -34,13 +34,15 @@ _PROVIDERS = {
     "adl": "apache-airflow-providers-microsoft-azure",
     "sftp": "apache-airflow-providers-sftp[sshfs]",
 }
+_AZURE_SCHEMES = ("abfs", "abfss", "adl")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     """An object that was written, as it is in the store.
 
-    :param uri: address of the object
+    :param uri: the store's own address of the object, without a connection in it
+    :param conn_id: Airflow connection of the store, or None for the store's own default
     :param format: format of the rows in it, e.g. ``"ndjson"``
     :param count: number of rows in it
     :param bytes: size of the object
@@ -48,6 +50,7 @@ class StoredObject:
     """
 
     uri: str
+    conn_id: str | None
     format: str
     count: int
     bytes: int
@@ -61,18 +64,24 @@ class Target:
         ends in ``.gz``.
     :param conn_id: Airflow connection of the store; the one in the URL by default, else the store's own default
     :param format: ``ndjson``, ``jsonl``, ``json`` or ``csv``; the suffix of ``path`` decides by default
-    :raises ValueError: if the path is no address of an object, has a password in it or names no known format, if no
-        installed provider knows the store, or if the store cannot publish an object in one step
+    :raises ValueError: if the path is no address of an object, has a password in it, names no known format or names
+        another account than the connection does, if no installed provider knows the store, or if the store cannot
+        publish an object in one step
     """
 
     def __init__(self, path: str, *, conn_id: str | None = None, format: str | None = None) -> None:
         path = _check_path(path)
         self.format = parse_format(path, format)
         self._compressed = path.lower().endswith(".gz")
-        self._path = _open_store(path, conn_id)
-        self._fs = self._path.fs
+        address = _split_address(path)
+        #: Airflow connection of the store, or None for the store's own default.
+        self.conn_id = conn_id or address.conn_id
+        opened = _open_store(address, self.conn_id)
+        self._fs = opened.fs
         self._local = is_local(self._fs)
-        self._key = os.path.abspath(self._path.path) if self._local else str(self._path.path)
+        self._key = os.path.abspath(opened.path) if self._local else str(opened.path)
+        #: The store's own address of the object, without a connection in it.
+        self.uri = f"file://{self._key}" if self._local else address.uri
         if self._local:
             _check_writable(self._key)
         elif not can_publish_whole(self._fs):
@@ -84,11 +93,6 @@ class Target:
             raise ValueError(
                 f"output_path: {path!r} is a folder; add a name for the object, e.g. {path.rstrip('/')}/wabas.ndjson"
             )
-
-    @property
-    def uri(self) -> str:
-        """The address that the object has, or will have."""
-        return f"file://{self._key}" if self._local else str(self._path)
 
     def exists(self) -> bool:
         """Whether an object with this address exists now."""
@@ -116,7 +120,14 @@ class Target:
             counted = _CountedRows(rows)
             write_rows(counted, staged, columns, format=self.format, compressed=self._compressed)
             with staged.open("rb") as file:
-                stored = StoredObject(self.uri, self.format, counted.count, staged.stat().st_size, _sha256(file))
+                stored = StoredObject(
+                    uri=self.uri,
+                    conn_id=self.conn_id,
+                    format=self.format,
+                    count=counted.count,
+                    bytes=staged.stat().st_size,
+                    sha256=_sha256(file),
+                )
             before_publish(stored)
             publish(staged, self._fs, self._key, uri=self.uri, owner=owner)
         return stored
@@ -180,19 +191,64 @@ def _check_path(path: object) -> str:
     return path
 
 
-def _open_store(path: str, conn_id: str | None) -> ObjectStoragePath:
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """The parts of an address that a user gave.
+
+    :param uri: the store's own address
+    :param conn_id: id of the connection in the address, or None
+    :param url: the address as ``ObjectStoragePath`` takes it
+    :param account: storage account in the address, which only some addresses of Azure have
+    """
+
+    uri: str
+    conn_id: str | None
+    url: str
+    account: str | None = None
+
+
+def _split_address(path: str) -> _Address:
+    scheme, separator, rest = path.partition("://")
+    if not separator:
+        return _Address(path, None, path)
+    scheme, authority = scheme.lower(), urlsplit(path).netloc
+    conn_id, _, host = authority.rpartition("@")
+    bucket, account, key = host, None, rest[len(authority) :]
+    if scheme in _AZURE_SCHEMES and conn_id and "." in host:
+        # In abfss://container@account.dfs.core.windows.net/key, Airflow would take the container for a connection. The
+        # host tells the two forms apart, because the name of a container has no dot.
+        # https://learn.microsoft.com/azure/storage/blobs/data-lake-storage-introduction-abfs-uri
+        conn_id, _, bucket = conn_id.rpartition("@")
+        account, host = host.partition(".")[0], f"{bucket}@{host}"
+    # Airflow gives adl:// the same store as abfs://, but ObjectStoragePath loses the container of an adl:// address.
+    opened_as = "abfs" if scheme == "adl" else scheme
+    return _Address(
+        uri=f"{scheme}://{host}{key}",
+        conn_id=conn_id or None,
+        url=f"{opened_as}://{bucket}{key}",
+        account=account,
+    )
+
+
+def _open_store(address: _Address, conn_id: str | None) -> ObjectStoragePath:
     # Imported here, because it loads fsspec and the providers, which parsing a DAG file must not wait for.
     from airflow.sdk import ObjectStoragePath
 
-    scheme = urlsplit(path).scheme
+    scheme = urlsplit(address.url).scheme
     try:
-        opened = ObjectStoragePath(path, **({"conn_id": conn_id} if conn_id else {}))
-        _ = opened.fs
+        opened = ObjectStoragePath(address.url, **({"conn_id": conn_id} if conn_id else {}))
+        account = getattr(opened.fs, "account_name", None)
     except (ImportError, ValueError, KeyError) as error:
         hint = f", {_PROVIDERS[scheme]}" if scheme in _PROVIDERS else ""
         raise ValueError(
             f"output_path: no storage is installed for {scheme}:// ({error}); install the provider that brings it{hint}"
         ) from error
+    if address.account and account and account.lower() != address.account.lower():
+        # The connection decides where the object goes, so it would appear in another account than the address names.
+        raise ValueError(
+            f"output_path: {address.uri!r} is in the account {address.account!r}, but the connection {conn_id!r} "
+            f"leads to {account!r}; name the connection of that account in output_conn_id"
+        )
     return opened
 
 

@@ -40,6 +40,15 @@ with DAG("mapped", schedule=None, **COMMON) as mapped:
         task_id="objects", output_path="{{ params.folder }}/{{ task.business_id }}.ndjson"
     ).expand(business_id=ids)
 
+with DAG("mapped_over", schedule=None, **COMMON) as mapped_over:
+
+    @task
+    def number_of(account: dict[str, str]) -> int:
+        return int(account["id"])
+
+    accounts = WhatsAppListWabasOperator(task_id="accounts", page_size=2, retries=1, retry_delay=AT_ONCE)
+    number_of.expand(account=accounts.output)
+
 with DAG("retried", schedule=None, **COMMON) as retried:
     WhatsAppListWabasOperator(
         task_id="accounts", output_path="{{ params.folder }}/a.ndjson", retries=1, retry_delay=AT_ONCE

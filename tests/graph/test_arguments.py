@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given as for_all
+from hypothesis import strategies as st
 
-from airflow_provider_whatsapp.graph.arguments import parse_moment, parse_seconds, shown, shown_if_short
+from airflow_provider_whatsapp.graph.arguments import given, parse_moment, parse_seconds, shown, shown_if_short
 from airflow_provider_whatsapp.graph.condition import build_condition
 from airflow_provider_whatsapp.graph.query import build_edge_query, build_node_query, build_waba_query
 
@@ -97,3 +100,31 @@ def test_what_is_no_moment_or_number_of_seconds(parse: Callable[[str, Any], floa
 def test_a_moment_lies_in_the_years_that_python_knows() -> None:
     with pytest.raises(ValueError, match="deadline: 1e"):
         parse_moment("deadline", 1e300)
+
+
+WABAS = "1/client_whatsapp_business_accounts"
+#: What templates render as that have no value to fill in.
+BLANKS = st.tuples(st.sampled_from(["", "None"]), st.text(" \t\r\n"), st.text(" \t\r\n")).map(
+    lambda parts: f"{parts[1]}{parts[0]}{parts[2]}"
+)
+OPTIONAL = [name for name in inspect.signature(build_edge_query).parameters if name != "path"]
+
+
+@for_all(st.dictionaries(st.sampled_from(OPTIONAL), st.none() | BLANKS), BLANKS)
+def test_blank_arguments_count_as_not_given(blank_arguments: dict[str, Any], blank: str) -> None:
+    assert build_edge_query(WABAS, **blank_arguments) == build_edge_query(WABAS)
+    assert build_waba_query("1", blank, **blank_arguments) == build_edge_query(WABAS)
+    assert build_node_query("1", fields=blank, params=blank) == build_node_query("1")  # type: ignore[arg-type]
+    assert build_condition(min_count=blank, waba_ids=["1", "2"]) == build_condition(waba_ids=["1", "2"])
+
+
+@for_all(st.sampled_from(["business_id", "waba_ids", "where"]), BLANKS)
+def test_an_argument_that_narrows_what_is_wanted_must_not_be_blank(argument: str, blank: str) -> None:
+    with pytest.raises(ValueError, match=f"^{argument}: "):
+        build_waba_query(blank, "client") if argument == "business_id" else build_condition(**{argument: blank})  # type: ignore[arg-type]
+
+
+@for_all(st.text() | st.integers() | st.floats(allow_nan=False) | st.booleans() | st.lists(st.text()))
+def test_every_other_value_is_given(value: Any) -> None:
+    if not isinstance(value, str) or value.strip() not in ("", "None"):
+        assert given(value, "default") is value

@@ -110,15 +110,13 @@ def test_a_date_is_its_midnight_in_utc(value: Any) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "", "yesterday", "2020-13-01", "2020-02-30", "2020-11-09T25:00", "2020-11-09T10", "٢٠٢٠-11-09", True, None, [], {}, "None",
+        "yesterday", "2020-13-01", "2020-02-30", "2020-11-09T25:00", "2020-11-09T10", "٢٠٢٠-11-09", True, [], {}, "none",
         "-5", -5, 1604962813000, "1604962813000", float("nan"), float("inf"), "1e9", datetime(1969, 1, 1),
         "2020-11-09T10:00+9", "9" * 400,
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["created_after", "created_before"])
 def test_a_time_that_cannot_be_read_is_refused(name: str, value: Any) -> None:
-    if value is None:
-        return
     with pytest.raises(ValueError, match=f"^{name}: .* a right one looks like"):
         build_edge_query(PATH, **{name: value})
 
@@ -139,7 +137,7 @@ def test_any_datetime_reads_as_its_iso_form_does(moment: datetime) -> None:
     assert parse_time("created_after", str(moment)) == seconds
 
 
-@pytest.mark.parametrize("value", [[], "", " , ", ["SELF", ""], [1], 5, {"SELF"}])
+@pytest.mark.parametrize("value", [[], " , ", ["SELF", ""], [1], 5, {"SELF"}])
 def test_odd_ownership_types_are_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="^ownership_types: "):
         build_edge_query(PATH, ownership_types=value)
@@ -160,14 +158,14 @@ def test_a_filter_needs_field_operator_and_value(value: Any) -> None:
         build_edge_query(PATH, filtering=value)
 
 
-@pytest.mark.parametrize("value", ["", "a b", "a;b", 5, "a\n"])
+@pytest.mark.parametrize("value", ["a b", "a;b", 5, "a\n"])
 def test_an_odd_sort_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="^sort: "):
         build_edge_query(PATH, sort=value)
 
 
 @pytest.mark.parametrize("name", ["page_size", "max_items"])
-@pytest.mark.parametrize("value", [0, -1, "0", "ten", "", True, 1.5, [], "²"])
+@pytest.mark.parametrize("value", [0, -1, "0", "ten", True, 1.5, [], "²"])
 def test_a_count_below_one_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{name}: .* a right one is 100"):
         build_edge_query(PATH, **{name: value})

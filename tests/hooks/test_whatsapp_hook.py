@@ -76,6 +76,13 @@ def test_the_version_of_the_hook_is_asked_for(connected: GraphSandbox) -> None:
     assert connected.requests[0].path.startswith("/v25.0/")
 
 
+@pytest.mark.parametrize("blank", ["", " ", "None"])
+def test_a_template_without_a_value_counts_as_not_given(connected: GraphSandbox, blank: str) -> None:
+    hook = WhatsAppHook(blank, api_version=blank)
+    assert hook.list_wabas(edge=blank, fields=blank, max_items=blank) == WhatsAppHook().list_wabas()
+    assert hook.get(connected.business_id, fields=blank) == WhatsAppHook().get(connected.business_id)
+
+
 def test_debug_token(connected: GraphSandbox) -> None:
     token = WhatsAppHook().debug_token()
     assert token["type"] == "SYSTEM_USER"
@@ -116,7 +123,8 @@ def test_an_async_listing_that_is_left_early_closes_its_connection(connected: Gr
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"business_id": "../me"}, "business_id"),
-    ({"fields": ""}, "fields"),
+    ({"business_id": " "}, "business_id"),
+    ({"fields": ","}, "fields"),
     ({"fields": []}, "fields"),
     ({"filtering": [{"field": "country"}]}, "filtering"),
     ({"created_after": "soon"}, "created_after"),

@@ -17,8 +17,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lazy_object_proxy
 import pytest
-from airflow.sdk import Asset, AssetAlias
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, Asset, AssetAlias, BaseOperator
 
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException
 from airflow_provider_whatsapp.graph import GraphError, GraphPermissionError, GraphRateLimitError
@@ -27,6 +29,7 @@ from airflow_provider_whatsapp.operators import _progress
 from airflow_provider_whatsapp.operators._listing import WabaTask
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
+from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 from airflow_provider_whatsapp.transport.sync import GraphClient
 
 
@@ -64,6 +67,7 @@ def test_rows_to_an_object_with_its_manifest(connected: GraphSandbox, tmp_path: 
     assert rows_of(path) == WhatsAppHook().list_wabas(fields="id,phone_numbers{id}")
     assert manifest == {
         "uri": path.as_uri(),
+        "conn_id": None,
         "format": "ndjson",
         "count": 250,
         "bytes": path.stat().st_size,
@@ -74,6 +78,7 @@ def test_rows_to_an_object_with_its_manifest(connected: GraphSandbox, tmp_path: 
         "fields": ["id", "phone_numbers.limit(2){id}"],
         "truncated": False,
     }
+    assert list(manifest)[:3] == ["uri", "conn_id", "format"]
     assert json.loads(json.dumps(manifest)) == manifest
 
 
@@ -178,16 +183,18 @@ class TestIfEmpty:
     [
         ({"business_id": "../me"}, "business_id"),
         ({"business_id": ""}, "business_id"),
+        ({"business_id": "None"}, "business_id"),
         ({"edge": "other"}, "edge"),
-        ({"fields": ""}, "fields"),
+        ({"fields": ","}, "fields"),
         ({"filtering": [{}]}, "filtering"),
         ({"created_after": "soon"}, "created_after"),
         ({"page_size": 0}, "page_size"),
-        ({"max_items": "None"}, "max_items"),
+        ({"max_items": "all"}, "max_items"),
         ({"sort": "by name"}, "sort"),
         ({"if_exists": "other"}, "if_exists"),
-        ({"if_empty": None}, "if_empty"),
+        ({"if_empty": False}, "if_empty"),
         ({"output_path": ""}, "output_path"),
+        ({"output_path": "None"}, "output_path"),
         ({"output_path": "s3://bucket/a.ndjson"}, "output_path"),
         ({"output_path": "/tmp/a.xml"}, "output_path"),
         ({"output_format": "csv"}, "output_path"),
@@ -202,6 +209,25 @@ def test_bad_input_fails_at_once_before_anything_is_sent(
         run(**arguments)
     assert isinstance(caught.value.__cause__, ValueError)
     assert connected.connections == 0
+
+
+@pytest.mark.parametrize("blank", ["", " ", "None"])
+def test_a_template_without_a_value_counts_as_not_given(connected: GraphSandbox, tmp_path: Path, blank: str) -> None:
+    without_default = {"task_id", "business_id", "output_path"}
+    optional = [name for name in WhatsAppListWabasOperator.template_fields if name not in without_default]
+    path = tmp_path / "a.ndjson"
+    plain = run(output_path=str(path))
+    assert plain["count"] == 250
+    assert run(output_path=str(path), **dict.fromkeys(optional, blank)) == plain
+    assert len(run(**dict.fromkeys(optional, blank))) == 250
+
+
+def test_a_value_that_airflow_looks_up_late_counts_as_not_given_when_it_is_none(connected: GraphSandbox) -> None:
+    with DAG("native", schedule=None, render_template_as_native_obj=True):
+        operator = WhatsAppListWabasOperator(task_id="accounts", created_after="{{ prev_start_date_success }}")
+    operator.render_template_fields({"prev_start_date_success": lazy_object_proxy.Proxy(lambda: None)})  # type: ignore[typeddict-item]
+    assert operator.created_after is not None
+    assert len(operator.execute({})) == 250
 
 
 @pytest.mark.parametrize("argument", ["business_id", "edge", "fields", "sort", "if_exists", "if_empty"])
@@ -270,22 +296,54 @@ class TestLog:
         assert [line.partition(",")[0] for line in lines[1:-1]] == ["3 pages", "6 pages", "9 pages"]
         assert lines[2].startswith("6 pages, 150 accounts so far")
 
-    @pytest.mark.parametrize(("longest", "warned"), [("249", True), ("250", False)])
-    def test_a_list_too_long_to_map_over_is_warned_about(
+
+class TestTooLongToMapOver:
+    @pytest.fixture(params=[WhatsAppListWabasOperator, WhatsAppWabasSensor])
+    def mapped_over(self, request: pytest.FixtureRequest, connected: GraphSandbox) -> BaseOperator:
+        """A task that a later task is mapped over."""
+        with DAG("mapping", schedule=None):
+            operator: BaseOperator = request.param(task_id="accounts", page_size=20)
+            EmptyOperator.partial(task_id="later").expand(doc=operator.output)
+        return operator
+
+    def execute(self, operator: BaseOperator, *, is_mapped: bool = False) -> Any:
+        return operator.execute({"ti": SimpleNamespace(is_mapped=is_mapped)})  # type: ignore[typeddict-item]
+
+    @pytest.mark.parametrize(("longest", "requests"), [("1", 1), ("19", 1), ("20", 2), ("249", 13)])
+    def test_it_fails_at_once_at_the_first_row_too_many(
         self,
         connected: GraphSandbox,
-        caplog: pytest.LogCaptureFixture,
+        mapped_over: BaseOperator,
         monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
         longest: str,
-        warned: bool,
+        requests: int,
     ) -> None:
         monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", longest)
-        monkeypatch.setattr(WhatsAppListWabasOperator, "log", logging.getLogger("progress"))
-        run()
-        assert ("Give output_path" in caplog.text) is warned
-        caplog.clear()
-        run(do_xcom_push=False)
-        assert "Give output_path" not in caplog.text
+        monkeypatch.setattr(type(mapped_over), "log", logging.getLogger("mapping"))
+        with pytest.raises(AirflowFailException, match=f"mapped over at most {longest} accounts .* give output_path"):
+            self.execute(mapped_over)
+        assert len(connected.requests) == requests
+        (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+        assert len(line) < 150
+
+    def test_it_passes_at_the_limit(self, mapped_over: BaseOperator, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "250")
+        assert len(self.execute(mapped_over)) == 250
+
+    def test_only_lists_that_airflow_refuses_fail(
+        self, connected: GraphSandbox, mapped_over: BaseOperator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "15")
+        # The lists of mapped task instances are mapped over one by one.
+        assert len(self.execute(mapped_over, is_mapped=True)) == 250
+        mapped_over.do_xcom_push = False
+        assert len(self.execute(mapped_over)) == 250
+        mapped_over.do_xcom_push = True
+        mapped_over.output_path = str(tmp_path / "a.ndjson")  # type: ignore[attr-defined]
+        assert self.execute(mapped_over)["count"] == 250
+        with DAG("not_mapping", schedule=None):
+            assert len(self.execute(WhatsAppListWabasOperator(task_id="accounts"))) == 250
 
 
 def test_an_asset_learns_what_was_written(connected: GraphSandbox, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
-import logging
 import os
 import random
 import subprocess
@@ -119,19 +118,13 @@ class TestPoke:
             assert not sensor().poke({})
         assert skipped.total <= longest
 
-    @pytest.mark.parametrize(("longest", "warned"), [("249", True), ("250", False)])
-    def test_a_list_too_long_to_map_over_is_warned_about(
-        self,
-        connected: GraphSandbox,
-        caplog: pytest.LogCaptureFixture,
-        monkeypatch: pytest.MonkeyPatch,
-        longest: str,
-        warned: bool,
-    ) -> None:
-        monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", longest)
-        monkeypatch.setattr(WhatsAppWabasSensor, "log", logging.getLogger("look"))
-        assert sensor().poke({})
-        assert ("Give output_path" in caplog.text) is warned
+    @pytest.mark.parametrize("blank", ["", " ", "None"])
+    def test_a_template_without_a_value_counts_as_not_given(self, connected: GraphSandbox, blank: str) -> None:
+        arguments = {"min_count": blank, "whatsapp_conn_id": blank, "edge": blank, "output_conn_id": blank}
+        assert len(sensor(**arguments).poke({}).xcom_value) == 250
+        connected.accounts.clear()
+        trigger = deferred(sensor(**arguments, deferrable=True))
+        assert (trigger.whatsapp_conn_id, trigger.condition["min_count"]) == ("whatsapp_default", 1)
 
     def test_it_looks_at_all_pages(self, connected: GraphSandbox) -> None:
         assert not sensor(waba_ids=["4242"]).poke({})
@@ -177,7 +170,10 @@ class TestPoke:
             ({"min_count": 0}, "min_count"),
             ({"where": {"status": "ACTIVE"}}, "where"),
             ({"where": {}}, "where"),
-            ({"fields": ""}, "fields"),
+            ({"fields": ","}, "fields"),
+            ({"waba_ids": "None"}, "waba_ids"),
+            ({"where": " "}, "where"),
+            ({"where": "None"}, "where"),
             ({"output_path": "x"}, "output_path"),
             ({"edge": "x"}, "edge"),
             ({"max_items": 1, "min_count": 2}, "max_items"),

@@ -279,12 +279,85 @@ def store() -> Iterator[Store]:
     from airflow.sdk.io import attach
 
     # Airflow keeps the first file system that is attached to a name.
-    attach("memory", conn_id="lake", fs=_STORE)
-    attach("memory", fs=_STORE)
+    for protocol in ("memory", "abfs", "abfss"):
+        attach(protocol, conn_id="lake", fs=_STORE)
+        attach(protocol, fs=_STORE)
     yield _STORE
     _STORE.__dict__.update(broken=False, lies=False, stuck=False, protocol="moving")
     Store.store.clear()
     Store.pseudo_dirs[:] = [""]
+
+
+class TestAddress:
+    """The address of the object in messages and manifests, and the connection that it is written over."""
+
+    @pytest.mark.parametrize(
+        ("path", "uri", "conn_id", "key"),
+        [
+            ("memory://bucket/a.csv", "memory://bucket/a.csv", None, "/bucket/a.csv"),
+            ("memory://lake@bucket/a.csv", "memory://bucket/a.csv", "lake", "/bucket/a.csv"),
+            ("abfs://lake@container/x/a.csv", "abfs://container/x/a.csv", "lake", "/container/x/a.csv"),
+            ("abfss://lake@container/a.csv", "abfss://container/a.csv", "lake", "/container/a.csv"),
+            ("adl://lake@container/a.csv", "adl://container/a.csv", "lake", "/container/a.csv"),
+            (
+                "abfss://container@account.dfs.core.windows.net/x/a.csv",
+                "abfss://container@account.dfs.core.windows.net/x/a.csv",
+                None,
+                "/container/x/a.csv",
+            ),
+            (
+                "abfs://container@account.blob.core.windows.net/a.csv",
+                "abfs://container@account.blob.core.windows.net/a.csv",
+                None,
+                "/container/a.csv",
+            ),
+            (
+                "abfss://lake@container@account.dfs.core.chinacloudapi.cn/a.csv",
+                "abfss://container@account.dfs.core.chinacloudapi.cn/a.csv",
+                "lake",
+                "/container/a.csv",
+            ),
+        ],
+    )
+    def test_the_connection_is_not_in_it(
+        self, store: Store, path: str, uri: str, conn_id: str | None, key: str
+    ) -> None:
+        target = Target(path)
+        assert (target.uri, target.conn_id) == (uri, conn_id)
+        stored = target.write(ROWS, COLUMNS)
+        assert (stored.uri, stored.conn_id) == (uri, conn_id)
+        assert store.find("/") == [key]
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "memory://no_such_connection@bucket/a.csv",
+            "abfs://no_such_connection@bucket/a.csv",
+            "abfss://bucket@account.dfs.core.windows.net/a.csv",
+        ],
+    )
+    def test_an_explicit_connection_wins(self, store: Store, path: str) -> None:
+        target = Target(path, conn_id="lake")
+        assert target.conn_id == "lake"
+        assert "no_such_connection" not in target.uri
+        target.write(ROWS, COLUMNS)
+        assert store.find("/") == ["/bucket/a.csv"]
+
+    def test_the_account_in_it_must_be_that_of_the_connection(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Store, "account_name", "mine", raising=False)
+        assert Target("abfss://container@Mine.dfs.core.windows.net/a.csv", conn_id="lake").conn_id == "lake"
+        with pytest.raises(
+            ValueError, match="^output_path: .* account 'theirs', but the connection 'lake' leads to 'mine'"
+        ):
+            Target("abfss://container@theirs.dfs.core.windows.net/a.csv", conn_id="lake")
+
+    def test_a_local_one_is_a_file(self, tmp_path: Path) -> None:
+        assert (Target(f"{tmp_path}/a.csv").uri, Target(f"{tmp_path}/a.csv").conn_id) == (
+            f"file://{tmp_path}/a.csv",
+            None,
+        )
 
 
 class TestOtherStores:

@@ -42,10 +42,16 @@ def find_dag(dag_id: str) -> Any:
     return made() if callable(made) else made
 
 
-def run_dag(dag: Any, *, conf: dict[str, Any] | None = None) -> Finished:
+def run_dag(
+    dag: Any,
+    *,
+    conf: dict[str, Any] | None = None,
+    logical_date: pendulum.DateTime | None = NOON,
+    run_after: pendulum.DateTime = NOON,
+) -> Finished:
     """Run a DAG to its end.
 
     :param dag: the DAG or its id
     """
     dag = find_dag(dag) if isinstance(dag, str) else dag
-    return Finished(dag.test(run_conf=conf, logical_date=NOON))
+    return Finished(dag.test(run_conf=conf, logical_date=logical_date, run_after=run_after))

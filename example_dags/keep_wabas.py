@@ -1,0 +1,74 @@
+"""Keeps a list of all accounts in object storage: each week it lists all of them once, and then only the new ones.
+
+Listing only new accounts saves most calls, but it does not see everything:
+
+- An account that was created long ago and is shared today, because the API can only filter by the time of creation.
+- That an account is no longer shared: it stays in the list.
+
+The full listing, with which each week begins, corrects both.
+
+Each week has a folder. Its objects are named after the time from which accounts were listed, in unix seconds, and 0
+stands for all accounts. The next listing begins an hour before the newest account in the folder. So nothing else has to
+remember the last good run: a run that fails leaves no object, and the next run lists from the same time again. This
+works for scheduled, manual and asset-triggered runs alike, and also after someone has cleared tasks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pendulum
+from airflow.sdk import ObjectStoragePath, Param, dag, task
+
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
+
+# In seconds. An account that was created shortly before the newest one may have been shared after it.
+OVERLAP = 3600
+WEEK = "{{ params.lake }}/wabas/{{ dag_run.run_after.strftime('%G-W%V') }}"
+
+
+def rows_in(folder: str) -> Iterator[dict[str, Any]]:
+    """The rows of all listings in the folder. An account that was listed twice comes twice, its latest row last."""
+    path = ObjectStoragePath(folder)
+    listings = [file for file in path.iterdir() if file.suffix == ".ndjson"] if path.exists() else []
+    for listing in sorted(listings, key=lambda file: int(file.stem)):
+        with listing.open("r") as lines:
+            yield from map(json.loads, lines)
+
+
+@dag(
+    schedule="@hourly",
+    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    catchup=False,
+    # Two runs at once would list the same accounts.
+    max_active_runs=1,
+    default_args={"retries": 3},
+    params={"lake": Param("file:///tmp/whatsapp", type="string", description="any store, e.g. s3://my-lake/whatsapp")},
+    tags=["whatsapp"],
+)
+def keep_wabas() -> None:
+    @task
+    def since(folder: str) -> int | None:
+        """The unix time from which to list accounts, or None to list all of them."""
+        newest = max((int(row.get("creation_time") or 0) for row in rows_in(folder)), default=0)
+        return newest - OVERLAP if newest else None
+
+    @task
+    def accounts(folder: str) -> int:
+        """How many accounts there are. Work with the accounts here."""
+        # An account of the overlap is in two listings.
+        by_id = {row["id"]: row for row in rows_in(folder)}
+        return len(by_id)
+
+    start = since(WEEK)
+    listing = WhatsAppListWabasOperator(
+        task_id="listing",
+        created_after=start,
+        output_path=WEEK + "/{{ ti.xcom_pull(task_ids='since') or 0 }}.ndjson",
+    )
+    listing >> accounts(WEEK)
+
+
+keep_wabas()
