@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException
 from airflow_provider_whatsapp.graph.arguments import shown
 from airflow_provider_whatsapp.graph.retry import Patience
+from airflow_provider_whatsapp.operators._failures import failing_fast
 from airflow_provider_whatsapp.operators._listing import WabaTask
-from airflow_provider_whatsapp.operators._progress import failing_fast
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
