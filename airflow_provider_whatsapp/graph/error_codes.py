@@ -34,8 +34,8 @@ _CLASS_BY_CODE = {code: kind for kind, codes in CODES for code in codes}
 
 _ADVICE_BY_SUBCODE = {
     (100, 33): (
-        "The id is unknown: check that it is that of a business portfolio (Business Settings, Business Info) and not "
-        "of a WABA, an app or a phone number, and that the token's system user may see it."
+        "The id is unknown, or the token's system user may not see it: check that it is that of a business portfolio "
+        "(Business Settings, Business Info), not of a WABA, an app or a phone number."
     ),
     (190, 458): "The app was removed from the business: install it again and create a new token.",
     (190, 460): "The password changed: create a new token.",
@@ -56,8 +56,8 @@ _ADVICE_BY_CODE = {
     104: "The signature does not fit: the connection's app_secret must be that of the app the token belongs to.",
     190: "The token is not valid: create a new system user token and put it in the connection's password.",
     200: (
-        "The app lacks Advanced access for whatsapp_business_management, or the token lacks that permission "
-        "(whatsapp_business_messaging; business_management for the owned edge)."
+        "The app lacks Advanced access for whatsapp_business_management, or the token lacks that permission. "
+        "The token also needs whatsapp_business_messaging, and business_management for the owned edge."
     ),
     2500: (
         "Either the token did not arrive, or the API does not know the path, the version or a field's syntax: "

@@ -39,6 +39,6 @@ def _describe(error: Exception) -> str:
     """What happened and what to do, in one line that a log viewer shows whole."""
     if not (isinstance(error, GraphError) and error.retryable):
         return shorten(str(error), _LONGEST_LINE)
-    when = "" if error.retry_after is None else f" Retry after {error.retry_after}."
-    what_next = f"{when} Airflow retries as the task's `retries` say."
+    when = "" if error.retry_after is None else f" after {error.retry_after}"
+    what_next = f" - retry{when}, if the task has `retries`"
     return shorten(str(error), _LONGEST_LINE - len(what_next)) + what_next

@@ -54,13 +54,13 @@ class WaitLog:
         self._looks += 1
         if look.error is not None:
             error = shorten(str(look.error), _LONGEST_ERROR)
-            self._write(logging.WARNING, "%s Looking again in %s.", error, _duration(look.next_look_in))
+            self._write(logging.WARNING, "%s - looking again in %s", error, _duration(look.next_look_in))
         elif look.is_met:
-            self._write(logging.INFO, "%d accounts count; the condition is met.", look.count)
+            self._write(logging.INFO, "%d accounts count; the condition is met", look.count)
         elif look.count != self._count:
             self._write(
                 logging.INFO,
-                "%d accounts count; the condition is not met yet. Looking again in %s.",
+                "%d accounts count; the condition is not met yet - looking again in %s",
                 look.count,
                 _duration(look.next_look_in),
             )
@@ -69,7 +69,7 @@ class WaitLog:
 
     def add_new_token(self) -> None:
         """Write that the API refused the token, and that the connection has another one by now."""
-        self._write(logging.WARNING, "The API refused the token. Going on with the new one of the connection.")
+        self._write(logging.WARNING, "The API refused the token - going on with the new one of the connection")
 
     def close(self) -> None:
         """Write nothing more."""
@@ -87,7 +87,7 @@ class WaitLog:
     def _write_sign_of_life(self) -> None:
         self._write(
             logging.INFO,
-            "Still waiting after %s in this triggerer and %d looks; %s.",
+            "Still waiting after %s in this triggerer and %d looks; %s",
             _duration(self._loop.time() - self._started),
             self._looks,
             "no look has succeeded yet" if self._count is None else f"{self._count} accounts count",

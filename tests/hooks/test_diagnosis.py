@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_whatsapp.hooks._diagnosis import Diagnosis, diagnose, shorten
+from airflow_provider_whatsapp.graph.errors import shorten
+from airflow_provider_whatsapp.hooks._diagnosis import Diagnosis, diagnose
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 
@@ -118,7 +119,7 @@ def test_an_unknown_business(tested: Tested) -> None:
     ok, message = tested(business_id="4242")
     assert not ok
     assert "PROBLEM: Business 4242: cannot be read." in message
-    assert message.count("Check that the id is that of a business portfolio") == 1
+    assert message.count("check that it is that of a business portfolio") == 1
     assert message.startswith("PROBLEM: ")
 
 
@@ -231,7 +232,7 @@ def test_how_long_a_version_lasts(
     monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", guarded.connection)
     guarded.fail_next(Fault.version_upgrade(version=version).times(9))
     hook = WhatsAppHook(api_version=version)
-    message = str(diagnose(hook._client, hook._connection, now=today))
+    message = str(diagnose(hook._connection, now=today))
     assert told in message
     assert ("WARNING: API version" in message) is ("WARNING" in told)
 
@@ -264,8 +265,8 @@ def test_a_long_message_is_cut_at_the_end_of_a_sentence() -> None:
     assert message.startswith("PROBLEM: the last. Finding 0 works as it should. ")
     assert message.endswith(" works as it should. …")
     assert 900 < len(message) <= 1000
-    assert len(shorten("x" * 5000)) <= 1000
-    assert shorten("x" * 1000) == "x" * 1000
+    assert len(shorten("x" * 5000, 1000)) <= 1000
+    assert shorten("x" * 1000, 1000) == "x" * 1000
 
 
 def test_the_error_of_an_unusable_connection_is_short_too(
