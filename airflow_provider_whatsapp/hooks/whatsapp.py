@@ -139,7 +139,7 @@ class WhatsAppHook(BaseHook):
             # Without the exception's text: it comes from another library and may contain a secret.
             return False, f"The connection could not be tested: {type(error).__name__}."
         for warning in diagnosis.warnings:
-            # The command `airflow connections test` prints the message only when the test has failed.
+            # `airflow connections test` prints the message only when the test has failed, and log lines with --verbose.
             log.warning("%s", warning)
         return diagnosis.ok, str(diagnosis)
 
