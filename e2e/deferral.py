@@ -1,4 +1,4 @@
-"""Checks in a real triggerer that deferred sensors share their readings and survive the end of the triggerer.
+"""Checks in a real triggerer that deferred sensors share readings, write logs and survive the end of the triggerer.
 
 It starts ``airflow standalone`` on SQLite in a temporary folder, against its own sandbox. It needs no network beyond
 loopback. It runs on Linux only, because it finds processes in ``/proc``.
@@ -136,6 +136,10 @@ class Airflow:
         """The value that the task returned."""
         return self.call("GET", f"{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value")["value"]
 
+    def log_of(self, run_id: str) -> str:
+        """The log of the sensor as the UI shows it, the lines of its triggers included."""
+        return json.dumps(self.call("GET", f"{DAG}/dagRuns/{run_id}/taskInstances/shared/logs/1?full_content=true"))
+
     def deadlines(self) -> dict[str, float]:
         """The deadlines of the triggers in the database in unix seconds, by the id of the trigger."""
         command = [sys.executable, "-c", PRINT_DEADLINES]
@@ -196,7 +200,13 @@ def check_deferral(airflow: Airflow, sandbox: GraphSandbox) -> None:
     for run_id in RUNS:
         got = airflow.xcom(run_id, "shared"), airflow.xcom(run_id, "name")
         expect(got == ([NEWCOMER], NEWCOMER["name"]), f"{run_id} has something else in XCom: {got}")
-    say("every run has the one account in XCom that it waited for")
+        log = airflow.log_of(run_id)
+        for line in (
+            "0 accounts count; the condition is not met yet - looking",
+            "1 accounts count; the condition is met",
+        ):
+            expect(line in log, f"the log of {run_id} does not say: {line}")
+    say("every run has the one account in XCom that it waited for, and the log of its task tells of the wait")
     files = [path for path in airflow.home.rglob("*") if path.is_file()]
     leaks = [str(path.relative_to(airflow.home)) for path in files if sandbox.token.encode() in path.read_bytes()]
     expect(not leaks, f"the access token is in {leaks}")
