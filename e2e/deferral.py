@@ -1,4 +1,4 @@
-"""Checks in a real triggerer that deferred sensors share their readings and survive the end of the triggerer.
+"""Checks in a real triggerer that deferred sensors share readings, write logs and survive the end of the triggerer.
 
 It starts ``airflow standalone`` on SQLite in a temporary folder, against its own sandbox. It needs no network beyond
 loopback, and it runs on Linux only.
@@ -86,7 +86,13 @@ def check_deferral(airflow: Airflow, sandbox: GraphSandbox) -> None:
     for run_id in RUNS:
         got = airflow.xcom(DAG, run_id, "shared"), airflow.xcom(DAG, run_id, "name")
         expect(got == ([NEWCOMER], NEWCOMER["name"]), f"{run_id} has something else in XCom: {got}")
-    say("every run has the one account in XCom that it waited for")
+        log = airflow.log(DAG, run_id, "shared")
+        for line in (
+            "0 accounts count; the condition is not met yet - looking",
+            "1 accounts count; the condition is met",
+        ):
+            expect(line in log, f"the log of {run_id} does not say: {line}")
+    say("every run has the one account in XCom that it waited for, and the log of its task tells of the wait")
     airflow.expect_no_token(sandbox)
 
 

@@ -117,6 +117,11 @@ class Airflow:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
         return self.call("GET", path)["value"]
 
+    def log(self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1) -> str:
+        """The log of a task's first try as the UI shows it, the lines of its triggers included."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/1"
+        return json.dumps(self.call("GET", f"{path}?full_content=true&map_index={map_index}"))
+
     def read_database(self, code: str) -> Any:
         """What Airflow's models show and the REST API does not.
 

@@ -34,8 +34,8 @@ _CLASS_BY_CODE = {code: kind for kind, codes in CODES for code in codes}
 
 _ADVICE_BY_SUBCODE = {
     (100, 33): (
-        "Check that the id is that of a business portfolio (Business Settings, Business Info) and not of a WABA, "
-        "an app or a phone number, and that the token's system user may see it."
+        "The id is unknown, or the token's system user may not see it: check that it is that of a business portfolio "
+        "(Business Settings, Business Info), not of a WABA, an app or a phone number."
     ),
     (190, 458): "The app was removed from the business: install it again and create a new token.",
     (190, 460): "The password changed: create a new token.",
@@ -56,8 +56,8 @@ _ADVICE_BY_CODE = {
     104: "The signature does not fit: the connection's app_secret must be that of the app the token belongs to.",
     190: "The token is not valid: create a new system user token and put it in the connection's password.",
     200: (
-        "The app lacks Advanced access for whatsapp_business_management, or the token lacks that permission "
-        "(whatsapp_business_messaging; business_management for the owned edge)."
+        "The app lacks Advanced access for whatsapp_business_management, or the token lacks that permission. "
+        "The token also needs whatsapp_business_messaging, and business_management for the owned edge."
     ),
     2500: (
         "Either the token did not arrive, or the API does not know the path, the version or a field's syntax: "
@@ -70,11 +70,11 @@ _ADVICE_BY_CODE = {
     200008: "The account has no phone number: add one in WhatsApp Manager, or leave the account out.",
 }
 _ADVICE_BY_CLASS: dict[type[GraphApiError], str] = {
-    GraphTokenError: "Check the token in the connection's password.",
-    GraphPermissionError: "Check the permissions of the app and of the token's system user.",
-    GraphRateLimitError: "Wait before calling again: calls made while throttled lengthen the wait.",
-    GraphServerError: "Most often this passes by itself.",
-    GraphRequestError: "Check the id, the fields and the filters (ownership_types, created_..., filtering, sort).",
+    GraphTokenError: "The API refused the token: check the one in the connection's password.",
+    GraphPermissionError: ("The API refused access: check the permissions of the app and of the token's system user."),
+    GraphRateLimitError: "Too many calls: wait before calling again, as calls during a throttle lengthen it.",
+    GraphServerError: "The API failed, which most often passes by itself.",
+    GraphRequestError: "The API refused the request: check the id, the fields, the filters and the sort.",
 }
 _LONGEST_TEXT = 500
 # Only so much of a text is searched for secrets, because a text can be as long as the whole answer.
@@ -139,8 +139,10 @@ def _error_from_envelope(
     where = f"{number}, HTTP {status}" + (f", fbtrace_id {trace}" if trace else "")
     named_wait = _describe_wait(retry_after) if kind is GraphRateLimitError else ""
     cause = f"{version_problem} " if version_problem and kind is GraphRequestError else ""
+    advice = _advice(kind, code, subcode, message, too_much_data=too_much_data)
     error = kind(
-        f"{cause}{message} [{where}]{named_wait} {_advice(kind, code, subcode, message, too_much_data=too_much_data)}",
+        # What happened and what to do comes first, because a line of a log has room for no more.
+        f"{cause}{advice}{named_wait} The API said: {message} [{where}]",
         code=code,
         subcode=subcode,
         type=text("type"),
@@ -161,11 +163,14 @@ def _advice(
     kind: type[GraphApiError], code: int | None, subcode: int | None, message: str, *, too_much_data: bool
 ) -> str:
     if too_much_data:
-        return "Ask for fewer fields or a smaller page_size."
+        return "The API cannot collect so much data at once: ask for fewer fields or a smaller page_size."
     if code is None:
         return _ADVICE_BY_CLASS[kind]
     if code == 100 and "appsecret_proof" in message:
-        return "The connection's app_secret must be set, and be the secret of the app that the token belongs to."
+        return (
+            "The API refused the proof: the connection's app_secret must be set, and be the secret of the app that the "
+            "token belongs to."
+        )
     if subcode is not None and (code, subcode) in _ADVICE_BY_SUBCODE:
         return _ADVICE_BY_SUBCODE[code, subcode]
     return _ADVICE_BY_CODE.get(code, _ADVICE_BY_CLASS[kind])
@@ -203,7 +208,7 @@ def _error_from_status(status: int, retry_after: timedelta | None, version_probl
     named_wait = _describe_wait(retry_after) if kind is GraphRateLimitError else ""
     cause = f"{version_problem} " if version_problem and kind is GraphRequestError else ""
     return kind(
-        f"{cause}HTTP {status} without an error envelope.{named_wait} {_ADVICE_BY_CLASS[kind]}",
+        f"{cause}{_ADVICE_BY_CLASS[kind]}{named_wait} It answered HTTP {status} without an error envelope.",
         http_status=status,
         retry_after=retry_after,
     )

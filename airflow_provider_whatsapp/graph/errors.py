@@ -19,6 +19,21 @@ from datetime import timedelta
 from typing import ClassVar
 
 
+def shorten(message: str, longest: int) -> str:
+    """The message in one line of at most so many characters, cut where a sentence or a part of one ends.
+
+    :param message: any text
+    :param longest: number of characters that may be left
+    """
+    message = " ".join(message.split())
+    if len(message) <= longest:
+        return message
+    # Two characters are kept for the ellipsis and the blank before it.
+    cut = message[: longest - 2]
+    end = max(cut.rfind(mark) for mark in (". ", "; ")) + 1
+    return f"{cut[:end]} …" if end > longest // 2 else f"{cut}…"
+
+
 class GraphError(Exception):
     """The Graph API gave no complete answer.
 

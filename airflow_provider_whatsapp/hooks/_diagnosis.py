@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,13 @@ from airflow_provider_whatsapp.graph.errors import (
     GraphRequestError,
     GraphTokenError,
     GraphTransportError,
+    shorten,
 )
 from airflow_provider_whatsapp.graph.messages import redact
 from airflow_provider_whatsapp.graph.query import NodeQuery, build_node_query
+from airflow_provider_whatsapp.graph.retry import Patience
 from airflow_provider_whatsapp.graph.versions import has_ended, is_known, last_day_of
+from airflow_provider_whatsapp.hooks._metrics import count_call
 
 if TYPE_CHECKING:
     from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection
@@ -23,8 +27,12 @@ if TYPE_CHECKING:
 
 #: Asks the API what the token itself is.
 TOKEN_QUERY = NodeQuery("debug_token", inspects_own_token=True)
-# Airflow shows the message in a narrow box.
-_LONGEST_MESSAGE = 1000
+#: Airflow shows the message in a narrow box.
+LONGEST_MESSAGE = 1000
+# A person waits for the answer, and a proxy in front of Airflow's API server may end the request after half a minute.
+# Three calls that are not repeated take twelve seconds at most.
+_LONGEST_CALL = 4.0
+_PATIENCE = Patience(attempts=1)
 # Names and texts of the API can have any length.
 _LONGEST_TOLD = 150
 _WARN_BEFORE_EXPIRY = timedelta(days=14)
@@ -33,22 +41,13 @@ _CLIENT_PERMISSIONS = ("whatsapp_business_management", "whatsapp_business_messag
 _OWNED_PERMISSIONS = ("business_management",)
 
 
-def shorten(message: str) -> str:
-    """The message in at most 1,000 characters, cut at the end of a sentence where there is one."""
-    if len(message) <= _LONGEST_MESSAGE:
-        return message
-    # Two characters are kept for the ellipsis and the blank before it.
-    cut = message[: _LONGEST_MESSAGE - 2]
-    end = cut.rfind(". ") + 1
-    return f"{cut[:end]} …" if end > _LONGEST_MESSAGE // 2 else f"{cut}…"
-
-
 class Diagnosis:
     """The findings of one test of a connection."""
 
     def __init__(self) -> None:
         self._problems: list[str] = []
-        self._warnings: list[str] = []
+        #: What works now but soon may not.
+        self.warnings: list[str] = []
         self._confirmations: list[str] = []
 
     @property
@@ -66,12 +65,13 @@ class Diagnosis:
 
     def warn(self, finding: str) -> None:
         """Add a finding about something that works now but soon may not."""
-        self._warnings.append(f"WARNING: {finding}")
+        self.warnings.append(finding)
 
     def __str__(self) -> str:
         # Problems come first, because Airflow shows the message in a narrow box.
-        findings = [*self._problems, *self._warnings, *self._confirmations]
-        return shorten(" ".join(finding if finding.endswith((".", "?")) else f"{finding}." for finding in findings))
+        findings = [*self._problems, *(f"WARNING: {warning}" for warning in self.warnings), *self._confirmations]
+        message = " ".join(finding if finding.endswith((".", "?")) else f"{finding}." for finding in findings)
+        return shorten(message, LONGEST_MESSAGE)
 
 
 def describe_token(answer: dict[str, Any]) -> dict[str, Any]:
@@ -86,17 +86,21 @@ def describe_token(answer: dict[str, Any]) -> dict[str, Any]:
     return token
 
 
-def diagnose(client: GraphClient, connection: WhatsAppConnection, *, now: datetime) -> Diagnosis:
-    """What a person wants to know of a new connection, found out with at most three calls.
+def diagnose(connection: WhatsAppConnection, *, now: datetime) -> Diagnosis:
+    """What a person wants to know of a new connection, found out with at most three calls of four seconds each.
 
-    :param client: client for the connection
     :param connection: the connection
     :param now: the time that the token's expiry and the version's end are compared with
     """
+    # Imported here, because parsing a DAG file must not wait for an HTTP library.
+    from airflow_provider_whatsapp.transport.sync import GraphClient
+
     diagnosis = Diagnosis()
-    if _check_token(client, diagnosis, now):
-        _check_business(client, connection, diagnosis)
-    _check_version(client, connection, diagnosis, now)
+    config = replace(connection.config, timeout=min(connection.config.timeout, _LONGEST_CALL))
+    with GraphClient(config, patience=_PATIENCE, on_call=count_call) as client:
+        if _check_token(client, diagnosis, now):
+            _check_business(client, connection, diagnosis)
+        _check_version(client, connection, diagnosis, now)
     return diagnosis
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime, timezone
@@ -13,9 +14,10 @@ from airflow.sdk import BaseHook
 from airflow_provider_whatsapp.get_provider_info import get_provider_info
 from airflow_provider_whatsapp.graph import GraphError
 from airflow_provider_whatsapp.graph.arguments import given
+from airflow_provider_whatsapp.graph.errors import shorten
 from airflow_provider_whatsapp.graph.query import build_edge_query, build_node_query
 from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection, aload_connection, load_connection
-from airflow_provider_whatsapp.hooks._diagnosis import TOKEN_QUERY, describe_token, diagnose, shorten
+from airflow_provider_whatsapp.hooks._diagnosis import LONGEST_MESSAGE, TOKEN_QUERY, describe_token, diagnose
 from airflow_provider_whatsapp.hooks._metrics import count_call
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from airflow_provider_whatsapp.transport.sync import GraphClient
 
 __all__ = ["WhatsAppHook"]
+
+log = logging.getLogger(__name__)
 
 
 class WhatsAppHook(BaseHook):
@@ -128,13 +132,17 @@ class WhatsAppHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Whether the connection works, and a message that says what works and what does not. Never raises."""
         try:
-            diagnosis = diagnose(self._client, self._connection, now=datetime.now(timezone.utc))
+            diagnosis = diagnose(self._connection, now=datetime.now(timezone.utc))
         except (ValueError, GraphError) as error:
             # Airflow tests a connection under a made-up id, which means nothing to the reader.
-            return False, shorten(str(error).removeprefix(f"connection {self.whatsapp_conn_id!r}, "))
+            message = str(error).removeprefix(f"connection {self.whatsapp_conn_id!r}, ")
+            return False, shorten(message, LONGEST_MESSAGE)
         except Exception as error:
             # Without the exception's text: it comes from another library and may contain a secret.
             return False, f"The connection could not be tested: {type(error).__name__}."
+        for warning in diagnosis.warnings:
+            # `airflow connections test` prints the message only when the test has failed, and log lines with --verbose.
+            log.warning("%s", warning)
         return diagnosis.ok, str(diagnosis)
 
     async def aiter_wabas(

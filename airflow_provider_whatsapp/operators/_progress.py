@@ -1,14 +1,11 @@
-"""Logs how far a listing has come, and fails a task at once where a retry cannot help."""
+"""Logs how far a listing has come."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from airflow_provider_whatsapp._compat import AirflowFailException
-from airflow_provider_whatsapp.graph import GraphError
 from airflow_provider_whatsapp.graph.pages import Page
 
 _SECONDS_BETWEEN_LINES = 30.0
@@ -63,18 +60,3 @@ class LoggedRows:
 
 def _describe_usage(page: Page) -> str:
     return "" if page.usage is None else f", API usage {page.usage.percent:g} %"
-
-
-@contextmanager
-def failing_fast(errors: type[Exception] | tuple[type[Exception], ...] = GraphError) -> Iterator[None]:
-    """Fail the task at once on an error that a retry cannot mend, and leave other errors to the task's ``retries``.
-
-    :param errors: which errors to look at; a retryable ``GraphError`` passes unchanged
-    :raises AirflowFailException: instead of the error, which becomes its ``__cause__``
-    """
-    try:
-        yield
-    except errors as error:
-        if getattr(error, "retryable", False):
-            raise
-        raise AirflowFailException(str(error)) from error

@@ -13,8 +13,8 @@ from airflow_provider_whatsapp.graph.arguments import given, parse_percentage, p
 from airflow_provider_whatsapp.graph.pages import ListingMovedError
 from airflow_provider_whatsapp.graph.retry import UNNAMED_WAIT, Patience
 from airflow_provider_whatsapp.operators._checkpoint import Checkpoint
+from airflow_provider_whatsapp.operators._failures import failing_fast
 from airflow_provider_whatsapp.operators._listing import WabaTask
-from airflow_provider_whatsapp.operators._progress import failing_fast
 from airflow_provider_whatsapp.operators._published import Published, Tries, find_published, record_published
 from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.triggers._rate_limit import RateLimitTrigger
@@ -174,11 +174,11 @@ class WhatsAppListWabasOperator(WabaTask):
                     self._defer(error, restarts=restarts + (not is_kept), is_kept=is_kept)
 
     def _build_patience(self, *, keeps_rows: bool) -> Patience:
-        longest = parse_seconds("max_wait_in_place", self.max_wait_in_place)
+        longest = parse_seconds("max_wait_in_place", given(self.max_wait_in_place, 60))
         return Patience(
             longest_named_wait=longest,
             budget=10 * longest,
-            max_usage=parse_percentage("max_usage", self.max_usage),
+            max_usage=parse_percentage("max_usage", given(self.max_usage, 95)),
             # A listing that goes to XCom would begin anew after the wait, so it waits only when it must.
             raises_when_used_up=self.deferrable and keeps_rows,
         )

@@ -16,8 +16,9 @@ from airflow_provider_whatsapp.graph.arguments import parse_moment, shown
 from airflow_provider_whatsapp.graph.condition import Tally, build_condition
 from airflow_provider_whatsapp.graph.query import EdgeQuery
 from airflow_provider_whatsapp.graph.retry import Patience
+from airflow_provider_whatsapp.operators._failures import failing_fast
 from airflow_provider_whatsapp.operators._listing import WabaTask
-from airflow_provider_whatsapp.operators._progress import failing_fast
+from airflow_provider_whatsapp.triggers._pace import pause_after
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
 
 if TYPE_CHECKING:
@@ -98,12 +99,14 @@ class WhatsAppWabasSensor(WabaTask, BaseSensorOperator):
         """
         status = event.get("status") if isinstance(event, dict) else None
         if status == "error":
-            error = _error_of(event)
-            raise AirflowFailException(str(error)) from error
+            with failing_fast((GraphError, ValueError)):
+                raise _error_of(event)
         if status not in ("met", "timeout"):
             raise AirflowFailException(f"the trigger fired an event without a known status: {shown(status)}")
         try:
             started, deadline = (parse_moment(name, event.get(name)) for name in ("started", "deadline"))
+            # Triggers of version 0.1.0 do not tell it.
+            self._not_before = parse_moment("not_before", event.get("not_before", 0.0))
         except ValueError as error:
             raise AirflowFailException(
                 f"the trigger fired an event that does not say how long to wait: {error}; clear the task to wait anew"
@@ -129,20 +132,22 @@ class WhatsAppWabasSensor(WabaTask, BaseSensorOperator):
             if not tally.is_met:
                 raise _NotMetError
 
-        try:
-            with (
-                failing_fast((GraphError, ValueError)),
-                self._open_client(connection, _PATIENCE_OF_A_LOOK) as client,
-            ):
-                listing = self._start_listing(query, client.pages(query))
-                found = self._deliver(context, tally.matching(listing), listing, query, target, check=check)
-                return PokeReturnValue(True, found)
-        except _NotMetError:
-            return PokeReturnValue(False)
-        except GraphError as error:
-            self._not_before = time.time() + (error.retry_after.total_seconds() if error.retry_after else 0.0)
-            self.log.warning("%s - looking again later", error)
-            return PokeReturnValue(False)
+        with failing_fast((GraphError, ValueError)):
+            try:
+                with self._open_client(connection, _PATIENCE_OF_A_LOOK) as client:
+                    listing = self._start_listing(query, client.pages(query))
+                    found = self._deliver(context, tally.matching(listing), listing, query, target, check=check)
+                    return PokeReturnValue(True, found)
+            except _NotMetError:
+                return PokeReturnValue(False)
+            except GraphError as error:
+                if not error.retryable:
+                    raise
+                pause = pause_after(error)
+                self._not_before = time.time() + pause
+                when = f"in {timedelta(seconds=pause)} at the earliest" if pause else "later"
+                self.log.warning("%s - looking again %s", error, when)
+        return PokeReturnValue(False)
 
     def _look_until_met(self, context: Context, *, started: float, deadline: float) -> Any:
         self._started, self._deadline = started, deadline
@@ -159,7 +164,11 @@ class WhatsAppWabasSensor(WabaTask, BaseSensorOperator):
         if self.deferrable:
             self._defer()
         interval = float(super()._get_next_poke_interval(started_at, run_duration, poke_count))
-        throttled_for = min(self._not_before - time.time(), self.timeout - run_duration())
+        throttled_for = self._not_before - time.time()
+        if not self.reschedule:
+            throttled_for = min(throttled_for, self.timeout - run_duration())
+        # A rescheduled task forgets the rate limit. Coming back at its timeout, it would call while throttled; so it
+        # comes back when the limit has lifted, even if that is later.
         return max(interval, throttled_for)
 
     def _prepare(self) -> tuple[WhatsAppConnection, EdgeQuery, Condition]:
@@ -222,4 +231,5 @@ def _error_of(event: dict[str, Any]) -> Exception:
     if name == "ValueError":
         return ValueError(message)
     kind: type[GraphError] = getattr(graph, name) if isinstance(name, str) and name in graph.__all__ else GraphError
-    return kind(message)
+    # Only an error that waiting cannot mend ends a trigger, also if its class can often be retried.
+    return kind(message, retryable=False)

@@ -10,6 +10,7 @@ from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.errors import GraphTransportError
 
 ErrorTypes = tuple[type[BaseException], ...]
+_ADVICE = "check the network, the proxy and the connection's host"
 
 
 def build_transport_error(
@@ -34,10 +35,10 @@ def build_transport_error(
             retryable=False,
         )
     if any(isinstance(cause, timeouts) and not isinstance(cause, refusals) for cause in causes):
-        return GraphTransportError(f"no complete answer from {host} within {config.timeout:g} s")
+        return GraphTransportError(f"no complete answer from {host} within {config.timeout:g} s; {_ADVICE}")
     reasons = (_system_reason(cause) for cause in reversed(causes) if isinstance(cause, OSError))
     return GraphTransportError(
-        f"no complete answer from {host}: {next(filter(None, reasons), type(causes[-1]).__name__)}",
+        f"no complete answer from {host}: {next(filter(None, reasons), type(causes[-1]).__name__)}; {_ADVICE}",
         retryable=isinstance(error, (OSError, *failures)),
     )
 

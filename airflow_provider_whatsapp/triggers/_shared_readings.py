@@ -10,58 +10,32 @@ import asyncio
 import contextvars
 import copy
 import json
-import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 from airflow_provider_whatsapp.graph.condition import Condition, Tally
 from airflow_provider_whatsapp.graph.config import GraphConfig
-from airflow_provider_whatsapp.graph.errors import GraphError, GraphRateLimitError
+from airflow_provider_whatsapp.graph.errors import GraphError
 from airflow_provider_whatsapp.graph.pages import Page
 from airflow_provider_whatsapp.graph.query import EdgeQuery
+from airflow_provider_whatsapp.graph.retry import Patience
+from airflow_provider_whatsapp.hooks._metrics import count_call
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient, load_trusted_cas
 from airflow_provider_whatsapp.transport.shared import find_trusted_cas
+from airflow_provider_whatsapp.triggers._pace import Pace, pause_after
+from airflow_provider_whatsapp.triggers._wait_log import Look
 
-log = logging.getLogger(__name__)
-
+# A client does not wait for a rate limit itself, because the other readings over the connection must wait for it too.
+_PATIENCE_OF_A_LOOK = Patience(longest_named_wait=0.0)
 # After this many comparisons of an account with a condition, other tasks of the event loop get their turn.
 _COMPARISONS_IN_A_ROW = 2000
-# How long to make no call after a rate limit for which the API named no time.
-_UNNAMED_THROTTLE = timedelta(minutes=1)
 
 # The connection, and the query as JSON.
 _ReadingKey: TypeAlias = tuple[GraphConfig, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How often a wait looks at the accounts. All times are in seconds.
-
-    :param interval: time between two looks
-    :param exponential: whether to double the interval with each look
-    :param longest: upper bound of an interval that doubles, or None
-    """
-
-    interval: float
-    exponential: bool = False
-    longest: float | None = None
-
-    def next_interval(self, waited: float, chance: float) -> float:
-        """Seconds until the next look.
-
-        :param waited: seconds that the wait has lasted so far, those before a restart of the triggerer included
-        :param chance: random number from 0 to 1, so that waits that began together do not stay together
-        """
-        # An interval as long as the whole wait so far doubles with each look, and goes on to do so after a restart.
-        interval = max(self.interval, waited) if self.exponential else self.interval
-        interval *= 1 + chance / 10
-        # As in every Airflow sensor, the upper bound has a meaning only where the interval grows.
-        return min(interval, self.longest) if self.exponential and self.longest is not None else interval
 
 
 class SharedReadings:
@@ -93,6 +67,7 @@ class SharedReadings:
         condition: Condition,
         pace: Pace,
         *,
+        tell: Callable[[Look], None],
         waited: float = 0.0,
         first_look_in: float | None = None,
     ) -> None:
@@ -104,6 +79,7 @@ class SharedReadings:
         :param query: what is listed
         :param condition: what to wait for
         :param pace: how often to look
+        :param tell: is called after each look, in the caller's context
         :param waited: seconds that the wait has lasted before, in another process
         :param first_look_in: seconds until the first look; one interval by default
         :raises GraphError: if waiting cannot mend the error
@@ -112,7 +88,7 @@ class SharedReadings:
         reading = self._readings.get(key)
         if reading is None or reading.has_ended:
             reading = self._readings[key] = _Reading(self, config, query)
-        waiter = reading.add(condition, pace, waited, first_look_in)
+        waiter = reading.add(condition, pace, tell, waited, first_look_in)
         try:
             await waiter.finished
         finally:
@@ -132,7 +108,7 @@ class SharedReadings:
         :param seconds: length of the pause
         """
         loop = asyncio.get_running_loop()
-        until = self._throttled_until[config] = loop.time() + seconds
+        until = self._throttled_until[config] = max(self.throttled_until(config), loop.time() + seconds)
         # Forgotten when it is over, so that a triggerer that runs for months does not keep one for each token it saw.
         loop.call_at(until, self._forget_throttle, config, until)
 
@@ -147,7 +123,8 @@ class SharedReadings:
             await self._load_cas(find_trusted_cas(config))
         shared = self._clients.get(config)
         if shared is None:
-            shared = self._clients[config] = _SharedClient(AsyncGraphClient(config))
+            client = AsyncGraphClient(config, patience=_PATIENCE_OF_A_LOOK, on_call=count_call)
+            shared = self._clients[config] = _SharedClient(client)
         shared.users += 1
         try:
             yield shared.client
@@ -183,10 +160,16 @@ class _Waiter:
 
     condition: Condition
     pace: Pace
+    tell: Callable[[Look], None]
     since: float
     due: float
     finished: asyncio.Future[None]
     tally: Tally = field(init=False)
+    # The reading itself runs in an empty context. Airflow finds the log of the waiting task by that of its trigger.
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+
+    def report(self, look: Look) -> None:
+        self.context.run(self.tell, look)
 
     def schedule_next_look(self, now: float) -> None:
         self.due = now + self.pace.next_interval(now - self.since, random.random())
@@ -211,10 +194,17 @@ class _Reading:
         # In an empty context: the context of the trigger that came first would send the log lines of all to its task.
         self._task: asyncio.Task[None] = contextvars.Context().run(self._loop.create_task, self._run())
 
-    def add(self, condition: Condition, pace: Pace, waited: float, first_look_in: float | None) -> _Waiter:
+    def add(
+        self,
+        condition: Condition,
+        pace: Pace,
+        tell: Callable[[Look], None],
+        waited: float,
+        first_look_in: float | None,
+    ) -> _Waiter:
         """Let one more wait take part."""
         now = self._loop.time()
-        waiter = _Waiter(condition, pace, now - waited, now, self._loop.create_future())
+        waiter = _Waiter(condition, pace, tell, now - waited, now, self._loop.create_future())
         if first_look_in is None:
             waiter.schedule_next_look(now)
         else:
@@ -254,8 +244,7 @@ class _Reading:
     async def _wait_until_due(self) -> None:
         while True:
             self._wake_up.clear()
-            waiting = [waiter.due for waiter in self._waiters if not waiter.finished.done()]
-            due = max(min(waiting), self._shared.throttled_until(self._config)) if waiting else None
+            due = self._next_look()
             if due is not None and due <= self._loop.time():
                 return
             alarm = None if due is None else self._loop.call_at(due, self._wake_up.set)
@@ -265,32 +254,37 @@ class _Reading:
                 if alarm is not None:
                     alarm.cancel()
 
+    def _next_look(self) -> float | None:
+        """When the listing is read next, on the loop's clock; None while nobody waits."""
+        waiting = [waiter.due for waiter in self._waiters if not waiter.finished.done()]
+        return max(min(waiting), self._shared.throttled_until(self._config)) if waiting else None
+
     async def _look(self, client: AsyncGraphClient) -> None:
         """Read the listing once, for everyone who waits now."""
         looking = [waiter for waiter in self._waiters if not waiter.finished.done()]
         for waiter in looking:
             waiter.tally = Tally(waiter.condition)
+        failure = None
         try:
             async with aclosing(client.pages(self._query)) as pages:
                 async for page in pages:
                     if not await _show_page(page, looking):
                         break
         except GraphError as error:
-            self._handle_failure(error, looking)
+            if not error.retryable:
+                self._fail(looking, error)
+                return
+            failure = error
+            if pause := pause_after(error):
+                self._shared.throttle(self._config, pause)
         now = self._loop.time()
         for waiter in looking:
             waiter.schedule_next_look(now)
-
-    def _handle_failure(self, error: GraphError, looking: list[_Waiter]) -> None:
-        if not error.retryable:
-            self._fail(looking, error)
-            return
-        wait = error.retry_after
-        if wait is None and isinstance(error, GraphRateLimitError):
-            wait = _UNNAMED_THROTTLE
-        if wait is not None:
-            self._shared.throttle(self._config, wait.total_seconds())
-        log.warning("%s - looking again later", error)
+        next_look_in = (self._next_look() or now) - now
+        for waiter in looking:
+            if not waiter.finished.done():
+                count = None if failure else waiter.tally.count
+                waiter.report(Look(count=count, error=failure, next_look_in=next_look_in))
 
     @staticmethod
     def _fail(waiters: list[_Waiter], error: Exception) -> None:
@@ -316,6 +310,7 @@ async def _show_page(page: Page, waiters: list[_Waiter]) -> bool:
         for row in page.rows:
             waiter.tally.add(row)
         if waiter.tally.is_met:
+            waiter.report(Look(count=waiter.tally.count, is_met=True))
             waiter.finished.set_result(None)
         else:
             needs_more = True

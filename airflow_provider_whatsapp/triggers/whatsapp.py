@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -19,9 +19,8 @@ from airflow_provider_whatsapp.graph.condition import build_condition
 from airflow_provider_whatsapp.graph.query import EdgeQuery
 from airflow_provider_whatsapp.hooks._connection import aload_connection
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-
-if TYPE_CHECKING:
-    from airflow_provider_whatsapp.triggers._shared_readings import Pace
+from airflow_provider_whatsapp.triggers._pace import Pace
+from airflow_provider_whatsapp.triggers._wait_log import WaitLog
 
 __all__ = ["WhatsAppWabasTrigger"]
 
@@ -35,8 +34,9 @@ _SECONDS_TO_SPREAD = 5
 class WhatsAppWabasTrigger(BaseTrigger):
     """Waits until the accounts of a listing meet a condition.
 
-    Fires one small event without rows: ``{"status": "met" | "timeout" | "error", "started", "deadline"}``, for an error
-    also its class as ``error`` and its ``message``.
+    Fires one small event without rows: ``{"status", "started", "deadline", "not_before"}``. The status is ``"met"``,
+    ``"timeout"`` or ``"error"``, and the others are as in ``clock``. An error also has its class as ``error`` and its
+    ``message``.
 
     Airflow stores the arguments in its database while a task waits, so a later release must be able to read them: each
     is JSON, and what is missing in a group takes its default.
@@ -70,6 +70,8 @@ class WhatsAppWabasTrigger(BaseTrigger):
         self.condition = _fill_in(condition, waba_ids=None, min_count=None, where=None)
         self.pace = _fill_in(pace, poke_interval=60.0, exponential_backoff=False, max_wait=None)
         self.clock = _fill_in(clock, started=now, looked=now, deadline=None, not_before=0.0)
+        # When the wait ends, the moment before which the API asked for no call.
+        self._not_before = 0.0
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The class and the arguments that make the same trigger in another process."""
@@ -101,7 +103,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
             outcome = {"status": "timeout"}
         except (GraphError, ValueError) as error:
             outcome = {"status": "error", "error": type(error).__name__, "message": str(error)}
-        event = {**outcome, "started": started, "deadline": deadline}
+        event = {**outcome, "started": started, "deadline": deadline, "not_before": self._not_before}
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
 
     async def _wait_until_met(self, clock: _Clock) -> None:
@@ -115,22 +117,39 @@ class WhatsAppWabasTrigger(BaseTrigger):
         pace = _parse_pace(self.pace)
         hook = WhatsAppHook(self.whatsapp_conn_id)
         config = (await aload_connection(hook, self.whatsapp_conn_id)).config
-        while True:
-            now = time.time()
-            due = clock.looked + pace.next_interval(max(0.0, clock.looked - clock.started), random.random())
-            first_look_in = max(due - now, clock.not_before - now, _SECONDS_TO_SPREAD * random.random())
-            try:
-                await SharedReadings.of_running_loop().wait_until_met(
-                    config, query, condition, pace, waited=max(0.0, now - clock.started), first_look_in=first_look_in
-                )
-            except GraphTokenError:
-                # The token may have been replaced in the connection while the task waited.
-                rotated = (await aload_connection(hook, self.whatsapp_conn_id)).config
-                if rotated == config:
-                    raise
-                config = rotated
-            else:
-                return
+        shared = SharedReadings.of_running_loop()
+        wait_log = WaitLog(self.log)
+        try:
+            while True:
+                now = time.time()
+                if clock.not_before > now:
+                    # The worker met a rate limit, which all waits over this connection must respect.
+                    shared.throttle(config, clock.not_before - now)
+                due = clock.looked + pace.next_interval(max(0.0, clock.looked - clock.started), random.random())
+                try:
+                    await shared.wait_until_met(
+                        config,
+                        query,
+                        condition,
+                        pace,
+                        tell=wait_log.add,
+                        waited=max(0.0, now - clock.started),
+                        first_look_in=max(due - now, _SECONDS_TO_SPREAD * random.random()),
+                    )
+                except GraphTokenError:
+                    # The token may have been replaced in the connection while the task waited.
+                    rotated = (await aload_connection(hook, self.whatsapp_conn_id)).config
+                    if rotated == config:
+                        raise
+                    config = rotated
+                    wait_log.add_new_token()
+                else:
+                    return
+        finally:
+            wait_log.close()
+            # The worker looks once more after the event, unless the API still asks for no call then.
+            throttled_for = shared.throttled_until(config) - asyncio.get_running_loop().time()
+            self._not_before = time.time() + throttled_for if throttled_for > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +173,6 @@ class _Clock:
 
 
 def _parse_pace(value: object) -> Pace:
-    from airflow_provider_whatsapp.triggers._shared_readings import Pace
-
     pace = _parse_object("pace", value)
     exponential, longest = pace["exponential_backoff"], pace["max_wait"]
     if not isinstance(exponential, bool):

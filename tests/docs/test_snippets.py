@@ -96,7 +96,8 @@ def test_trigger(connected: GraphSandbox) -> None:
         return [event.payload async for event in again.run()]
 
     (event,) = asyncio.run(events())
-    assert event == {"status": "met", "started": again.clock["started"], "deadline": again.clock["deadline"]}
+    moments = {name: again.clock[name] for name in ("started", "deadline", "not_before")}
+    assert event == {"status": "met", **moments}
 
 
 def test_async_hook(connected: GraphSandbox) -> None:

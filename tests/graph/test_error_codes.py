@@ -144,8 +144,8 @@ def test_the_envelope_is_at_hand() -> None:
     assert (error.fbtrace_id, error.user_title, error.user_message) == ("Abc", "Titel", "Hinweis")
     assert error.is_transient is False
     assert str(error) == (
-        "what happened [code 190/463, HTTP 400, fbtrace_id Abc] "
-        "The token has expired: create a new one and put it in the connection's password."
+        "The token has expired: create a new one and put it in the connection's password. "
+        "The API said: what happened [code 190/463, HTTP 400, fbtrace_id Abc]"
     )
 
 
@@ -154,7 +154,7 @@ def test_the_envelope_is_at_hand() -> None:
     [
         (envelope(200), "Advanced access"),
         (envelope(100, error_subcode=33), "business portfolio"),
-        (envelope(100, error_subcode=999), "Check the id, the fields and the filters"),
+        (envelope(100, error_subcode=999), "check the id, the fields, the filters"),
         (envelope(104), "app_secret"),
         (
             envelope(100, message="API calls from the server require an appsecret_proof argument"),
@@ -162,7 +162,10 @@ def test_the_envelope_is_at_hand() -> None:
         ),
         (envelope(2500), "a field's syntax"),
         (envelope(190, message="appsecret_proof"), "create a new system user token"),
-        (envelope(4), "The API named no time to wait. Wait before"),
+        (
+            envelope(4),
+            "wait before calling again, as calls during a throttle lengthen it. The API named no time to wait.",
+        ),
         (envelope(2), "passes by itself"),
         (envelope(12), "has ended: set a newer api_version"),
         (envelope(2635), "has ended: set a newer api_version"),

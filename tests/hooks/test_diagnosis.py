@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -10,9 +12,12 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_whatsapp.hooks._diagnosis import Diagnosis, diagnose, shorten
+from airflow_provider_whatsapp.graph.errors import shorten
+from airflow_provider_whatsapp.hooks import _diagnosis
+from airflow_provider_whatsapp.hooks._diagnosis import Diagnosis, diagnose
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
+from airflow_provider_whatsapp.transport.sync import GraphClient
 
 SECRET = "5ecre7" * 5
 Tested = Callable[..., tuple[bool, str]]
@@ -118,7 +123,7 @@ def test_an_unknown_business(tested: Tested) -> None:
     ok, message = tested(business_id="4242")
     assert not ok
     assert "PROBLEM: Business 4242: cannot be read." in message
-    assert message.count("Check that the id is that of a business portfolio") == 1
+    assert message.count("check that it is that of a business portfolio") == 1
     assert message.startswith("PROBLEM: ")
 
 
@@ -231,9 +236,41 @@ def test_how_long_a_version_lasts(
     monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", guarded.connection)
     guarded.fail_next(Fault.version_upgrade(version=version).times(9))
     hook = WhatsAppHook(api_version=version)
-    message = str(diagnose(hook._client, hook._connection, now=today))
+    message = str(diagnose(hook._connection, now=today))
     assert told in message
     assert ("WARNING: API version" in message) is ("WARNING" in told)
+
+
+@pytest.mark.parametrize(("own", "given"), [(None, 4.0), (20, 4.0), (2.5, 2.5)])
+def test_an_answer_comes_within_fifteen_seconds(
+    guarded: GraphSandbox, tested: Tested, monkeypatch: pytest.MonkeyPatch, own: float | None, given: float
+) -> None:
+    made: list[GraphClient] = []
+    send = GraphClient._send
+    monkeypatch.setattr(GraphClient, "_send", lambda self, request: made.append(self) or send(self, request))
+    assert tested(timeout=own)[0]
+    assert [(client._config.timeout, client._patience.attempts) for client in made] == [(given, 1)] * 3
+    assert 3 * given <= 15
+
+
+def test_a_silent_host_is_asked_once(guarded: GraphSandbox, tested: Tested, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_diagnosis, "_LONGEST_CALL", 0.2)
+    guarded.latency = 1.0
+    ok, message = tested()
+    assert not ok
+    assert re.search(r"PROBLEM: Token: no complete answer from 127.0.0.1:\d+ within 0.2 s; check the network", message)
+    assert guarded.connections == 1
+
+
+def test_warnings_are_lines_of_the_log(guarded: GraphSandbox, tested: Tested, caplog: pytest.LogCaptureFixture) -> None:
+    guarded.token_info = {"expires_at": int(time.time() + 3.5 * 86400)}
+    ok, message = tested()
+    assert ok
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith("It expires on ")
+    assert record.getMessage().endswith("in 3 days: create a new one in time")
+    assert f"WARNING: {record.getMessage()}." in message
 
 
 def test_names_of_the_api_are_short_and_printable(guarded: GraphSandbox, tested: Tested) -> None:
@@ -264,8 +301,8 @@ def test_a_long_message_is_cut_at_the_end_of_a_sentence() -> None:
     assert message.startswith("PROBLEM: the last. Finding 0 works as it should. ")
     assert message.endswith(" works as it should. …")
     assert 900 < len(message) <= 1000
-    assert len(shorten("x" * 5000)) <= 1000
-    assert shorten("x" * 1000) == "x" * 1000
+    assert len(shorten("x" * 5000, 1000)) <= 1000
+    assert shorten("x" * 1000, 1000) == "x" * 1000
 
 
 def test_the_error_of_an_unusable_connection_is_short_too(

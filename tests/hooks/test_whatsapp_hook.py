@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk import BaseHook
 
 from airflow_provider_whatsapp import _compat
-from airflow_provider_whatsapp.graph import GraphProtocolError, GraphTokenError
+from airflow_provider_whatsapp.graph import GraphProtocolError
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.sandbox import GraphSandbox
 
@@ -191,18 +191,6 @@ def test_test_connection_never_raises(sandbox: GraphSandbox, monkeypatch: pytest
     assert not ok
     assert "host: " in message
     assert sandbox.token not in message
-
-
-def test_failing_fast() -> None:
-    from airflow_provider_whatsapp.graph import GraphTransportError
-    from airflow_provider_whatsapp.operators._progress import failing_fast
-
-    error = GraphTokenError("expired")
-    with pytest.raises(_compat.AirflowFailException, match="expired") as caught, failing_fast():
-        raise error
-    assert caught.value.__cause__ is error
-    with pytest.raises(GraphTransportError), failing_fast():
-        raise GraphTransportError("reset")
 
 
 def test_secrets_are_masked_in_airflows_logs(monkeypatch: pytest.MonkeyPatch) -> None:

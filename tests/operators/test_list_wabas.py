@@ -21,6 +21,7 @@ import lazy_object_proxy
 import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Asset, AssetAlias, BaseOperator
+from task_instance import TaskInstance
 
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException
 from airflow_provider_whatsapp.graph import GraphError, GraphPermissionError, GraphRateLimitError
@@ -307,7 +308,9 @@ class TestTooLongToMapOver:
         return operator
 
     def execute(self, operator: BaseOperator, *, is_mapped: bool = False) -> Any:
-        return operator.execute({"ti": SimpleNamespace(is_mapped=is_mapped)})  # type: ignore[typeddict-item]
+        context: Any = {"ti": TaskInstance(lambda: operator).ti}
+        context["ti"].is_mapped = is_mapped
+        return operator.execute(context)
 
     @pytest.mark.parametrize(("longest", "requests"), [("1", 1), ("19", 1), ("20", 2), ("249", 13)])
     def test_it_fails_at_once_at_the_first_row_too_many(

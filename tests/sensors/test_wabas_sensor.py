@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import logging
 import os
 import random
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ from airflow_provider_whatsapp.transport.sync import GraphClient
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
 
 try:
-    from airflow.sdk.exceptions import TaskDeferred
+    from airflow.sdk.exceptions import AirflowRescheduleException, TaskDeferred
 except ImportError:  # Airflow 3.1
-    from airflow.exceptions import TaskDeferred  # type: ignore[attr-defined,no-redef]
+    from airflow.exceptions import AirflowRescheduleException, TaskDeferred  # type: ignore[attr-defined,no-redef]
 
 
 @pytest.fixture(autouse=True)
@@ -213,6 +214,142 @@ class TestPokeMode:
             sensor(min_count=999, timeout=0, poke_interval=0, soft_fail=True).execute({})
 
 
+class Clock:
+    """Stands for the module ``time``; its time moves on only by its sleeps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = time.time()
+        self.slept: list[float] = []
+        for module in ("airflow.sdk.bases.sensor", "airflow_provider_whatsapp.sensors.whatsapp"):
+            monkeypatch.setattr(f"{module}.time", self)
+
+    def time(self) -> float:
+        return self.now
+
+    monotonic = time
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+class Rescheduled:
+    """Stands for the task instance of a sensor that began to wait some seconds ago."""
+
+    is_mapped = False
+
+    def __init__(self, seconds_ago: float) -> None:
+        self.started = datetime.now(timezone.utc) - timedelta(seconds=seconds_ago)
+
+    def get_first_reschedule_date(self, context: object) -> datetime:
+        return self.started
+
+
+THROTTLES = [(Fault.throttle(minutes=5), 300), (Fault.too_many_requests(), 300), (Fault.throttle(minutes=90), 5400)]
+
+
+@pytest.mark.parametrize(("throttle", "seconds"), THROTTLES)
+class TestThrottled:
+    """No call is made while the API throttles, and a throttle does not fail the task before its timeout."""
+
+    def test_in_mode_poke(
+        self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch, throttle: Fault, seconds: float
+    ) -> None:
+        clock = Clock(monkeypatch)
+        connected.fail_next(throttle)
+        assert len(sensor(poke_interval=10).execute({})) == 250
+        assert seconds <= sum(clock.slept) <= seconds + 10
+        assert len(connected.requests) == 1 + 3
+
+    def test_at_the_last_look_in_mode_poke(
+        self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch, throttle: Fault, seconds: float
+    ) -> None:
+        clock = Clock(monkeypatch)
+        connected.fail_next(throttle.after(3))
+        with pytest.raises(AirflowSensorTimeout):
+            sensor(poke_interval=60, timeout=100, min_count=251).execute({})
+        assert 100 <= sum(clock.slept) <= 160
+        assert len(connected.requests) == 3 + 1
+
+    @pytest.mark.parametrize("timeout", [100, 100_000])
+    def test_in_mode_reschedule(self, connected: GraphSandbox, throttle: Fault, seconds: float, timeout: float) -> None:
+        connected.fail_next(throttle)
+        with pytest.raises(AirflowRescheduleException) as caught:
+            sensor(mode="reschedule", poke_interval=10, timeout=timeout).execute({"ti": Rescheduled(90)})
+        time_left = (caught.value.reschedule_date - datetime.now(timezone.utc)).total_seconds()
+        assert seconds - 60 < time_left <= seconds
+        # The next process does not know of the throttle, which has lifted by now, and looks once more.
+        again = sensor(mode="reschedule", poke_interval=10, timeout=timeout)
+        assert len(again.execute({"ti": Rescheduled(90 + seconds)})) == 250
+
+    def test_in_the_triggerer(self, connected: GraphSandbox, throttle: Fault, seconds: float) -> None:
+        connected.fail_next(throttle)
+        trigger = deferred(sensor(deferrable=True, poke_interval=10, timeout=100_000))
+        assert len(connected.requests) == 1
+
+        async def fire() -> Any:
+            return [event.payload async for event in trigger.run()]
+
+        (event,), waited = run_virtually(fire())
+        assert event["status"] == "met"
+        assert seconds - 60 < waited < seconds + 60
+        assert len(connected.requests) == 1 + 1
+
+    def test_at_the_last_look_of_the_triggerer(self, connected: GraphSandbox, throttle: Fault, seconds: float) -> None:
+        connected.fail_next(throttle.after(3))
+        trigger = deferred(sensor(deferrable=True, poke_interval=60, timeout=100, min_count=251))
+
+        async def fire() -> Any:
+            return [event.payload async for event in trigger.run()]
+
+        (event,), waited = run_virtually(fire())
+        assert event["status"] == "timeout"
+        assert 90 < waited < 110
+        with pytest.raises(AirflowSensorTimeout):
+            resume(sensor(deferrable=True, timeout=100), event)
+        assert len(connected.requests) == 3 + 1
+
+
+def test_a_worker_that_resumes_respects_a_throttle_of_the_triggerer(connected: GraphSandbox) -> None:
+    # Another listing over the same connection met it.
+    until = time.time() + 600
+    trigger = deferred(sensor(deferrable=True), {**met(timeout=3600), "not_before": until})
+    assert trigger.clock["not_before"] == until
+    assert connected.requests == []
+
+
+@pytest.mark.parametrize("arguments", [{}, {"mode": "reschedule"}, {"deferrable": True}])
+@pytest.mark.parametrize("resumed", [True, False])
+def test_what_is_skipped_softly_is_told_as_an_error(
+    connected: GraphSandbox, caplog: pytest.LogCaptureFixture, arguments: dict[str, Any], resumed: bool
+) -> None:
+    operator = sensor(soft_fail=True, **arguments)
+    expired = "The token has expired: create a new one and put it in the connection's password."
+    connected.fail_next(Fault.expired_token())
+    event = {**met(), "status": "error", "error": "GraphTokenError", "message": expired}
+    with pytest.raises(AirflowSkipException):
+        resume(operator, event) if resumed else operator.execute({"ti": Rescheduled(0)})
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert line.startswith(expired)
+    assert len(line) <= 160
+
+
+def test_a_fault_that_passes_is_no_error_in_the_log(
+    connected: GraphSandbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WhatsAppWabasSensor, "log", logging.getLogger("look"))
+    connected.fail_next(Fault.throttle(minutes=5))
+    assert not sensor().poke({})
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert (record.levelname, record.getMessage()[-40:]) == ("WARNING", "looking again in 0:05:00 at the earliest")
+
+
+def test_an_error_of_the_trigger_is_not_retried_whatever_its_class(connected: GraphSandbox) -> None:
+    event = {**met(), "status": "error", "error": "GraphServerError", "message": "too much data"}
+    with pytest.raises(AirflowFailException, match="too much data"):
+        resume(sensor(deferrable=True), event)
+
+
 class TestDeferrable:
     def test_it_does_not_defer_what_is_there_already(self, connected: GraphSandbox) -> None:
         assert len(sensor(deferrable=True).execute({})) == 250
@@ -287,7 +424,7 @@ class TestDeferrable:
         with pytest.raises(AirflowFailException, match="without a known status"):
             resume(sensor(deferrable=True), event)
 
-    @pytest.mark.parametrize("name", ["started", "deadline"])
+    @pytest.mark.parametrize("name", ["started", "deadline", "not_before"])
     @pytest.mark.parametrize("value", [None, "soon", True, [], {}, float("nan"), float("inf"), -1, 1e300])
     @pytest.mark.parametrize("status", ["met", "timeout"])
     def test_an_event_whose_moments_are_wrong(

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_whatsapp.storage import publish
-from airflow_provider_whatsapp.storage.target import Target
+from airflow_provider_whatsapp.storage.target import StoredObject, Target
 
 ROWS: list[dict[str, Any]] = [
     {"id": "1", "name": "plain", "owner": {"id": "9", "name": 'a "b", c'}, "n": 5, "ok": True},
@@ -151,8 +151,8 @@ class TestAllOrNothing:
         path = tmp_path / "a.ndjson"
         counts: list[int] = []
 
-        def refuse(count: int) -> None:
-            counts.append(count)
+        def refuse(stored: StoredObject) -> None:
+            counts.append(stored.count)
             raise RuntimeError
 
         with pytest.raises(RuntimeError):

@@ -23,7 +23,13 @@ class TaskInstance:
     def __init__(self, build: Callable[[], BaseOperator], *, retries: int = 0, run_id: str = "run") -> None:
         self.build = build
         self.ti = SimpleNamespace(
-            dag_id="dag", run_id=run_id, task_id="accounts", map_index=-1, try_number=1, max_tries=retries
+            dag_id="dag",
+            run_id=run_id,
+            task_id="accounts",
+            map_index=-1,
+            is_mapped=False,
+            try_number=1,
+            max_tries=retries,
         )
         #: How often the task was deferred.
         self.deferrals = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
-import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -30,7 +29,9 @@ from airflow_provider_whatsapp.graph.query import EdgeQuery, build_edge_query
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 from airflow_provider_whatsapp.triggers import _shared_readings
-from airflow_provider_whatsapp.triggers._shared_readings import Pace, SharedReadings
+from airflow_provider_whatsapp.triggers._pace import Pace
+from airflow_provider_whatsapp.triggers._shared_readings import SharedReadings
+from airflow_provider_whatsapp.triggers._wait_log import Look
 
 NEW = {"id": "4242", "name": "new"}
 QUERIES: list[Any] = [
@@ -50,8 +51,18 @@ def clients_of(sandbox: GraphSandbox, fields: str = "id") -> EdgeQuery:
     return build_edge_query(f"{sandbox.business_id}/client_whatsapp_business_accounts", fields=fields)
 
 
-async def wait_until_met(config: GraphConfig, query: EdgeQuery, condition: Condition, pace: Pace) -> None:
-    await SharedReadings.of_running_loop().wait_until_met(config, query, condition, pace)
+def say_nothing(look: Look) -> None:
+    pass
+
+
+async def wait_until_met(
+    config: GraphConfig,
+    query: EdgeQuery,
+    condition: Condition,
+    pace: Pace,
+    tell: Callable[[Look], None] = say_nothing,
+) -> None:
+    await SharedReadings.of_running_loop().wait_until_met(config, query, condition, pace, tell=tell)
 
 
 async def wait_for(sandbox: GraphSandbox, pace: Pace | None = None, *, fields: str = "id", **condition: Any) -> None:
@@ -239,7 +250,7 @@ def test_a_throttle_is_forgotten_when_it_has_passed(sandbox: GraphSandbox) -> No
 def test_a_throttle_that_names_no_time_is_not_hammered(sandbox: GraphSandbox) -> None:
     sandbox.fail_next(Fault.too_many_requests().times(3))
     _, seconds = run_virtually(wait_for(sandbox, Pace(0)))
-    assert seconds >= 3 * 60
+    assert seconds >= 3 * 5 * 60
     assert len(sandbox.requests) == 4
 
 
@@ -274,11 +285,11 @@ def test_cancelling_right_after_subscribing_leaves_nothing(sandbox: GraphSandbox
 def test_who_comes_when_a_reading_has_died_gets_another(sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[GraphConfig] = []
 
-    def unusable_once(config: GraphConfig) -> AsyncGraphClient:
+    def unusable_once(config: GraphConfig, **options: Any) -> AsyncGraphClient:
         made.append(config)
         if len(made) == 1:
             raise ValueError("unusable")
-        return AsyncGraphClient(config)
+        return AsyncGraphClient(config, **options)
 
     monkeypatch.setattr(_shared_readings, "AsyncGraphClient", unusable_once)
 
@@ -347,7 +358,7 @@ class FailingClient:
         self._error = error
         self._times = times
 
-    def __call__(self, config: GraphConfig) -> FailingClient:
+    def __call__(self, config: GraphConfig, **options: Any) -> FailingClient:
         return self
 
     async def pages(self, query: EdgeQuery) -> AsyncIterator[Page]:
@@ -371,27 +382,56 @@ def test_no_call_is_made_before_the_time_that_any_error_named(
     assert second - first >= 7 * 60
 
 
-def test_a_fault_is_logged_apart_from_the_task_that_came_first(
-    sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Airflow finds the log file of a task by the context of its trigger.
+def test_each_wait_is_told_in_its_own_context(sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Airflow finds the log of a task by the context of its trigger.
     task = contextvars.ContextVar("task", default="none")
-    logged: list[tuple[str, str]] = []
-
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            logged.append((task.get(), record.getMessage()))
-
-    handler = Handler()
-    monkeypatch.setattr(_shared_readings.log, "handlers", [handler])
     monkeypatch.setattr(_shared_readings, "AsyncGraphClient", FailingClient(GraphServerError("down")))
+    told: list[tuple[str, str, Look]] = []
+
+    async def wait(name: str) -> None:
+        task.set(name)
+        query = clients_of(sandbox)
+        await wait_until_met(
+            config_of(sandbox), query, build_condition(), Pace(60), lambda look: told.append((name, task.get(), look))
+        )
 
     async def run() -> None:
-        task.set("the first")
-        await wait_for(sandbox)
+        await asyncio.gather(wait("first"), wait("second"))
 
     run_virtually(run())
-    assert logged == [("none", "down - looking again later")]
+    for name in ("first", "second"):
+        contexts = [context for told_to, context, _ in told if told_to == name]
+        failed, met = [look for told_to, _, look in told if told_to == name]
+        assert contexts == [name, name]
+        assert (str(failed.error), failed.count, failed.is_met) == ("down", None, False)
+        assert 59 < failed.next_look_in <= 66
+        assert (met.error, met.count, met.is_met) == (None, 1, True)
+
+
+def test_a_short_throttle_holds_for_all_listings_of_the_app_too(sandbox: GraphSandbox) -> None:
+    # A client that waited for it in place would let the other readings call meanwhile.
+    sandbox.fail_next(Fault.throttle(minutes=None, retry_after=50))
+
+    async def run() -> None:
+        first = asyncio.create_task(wait_for(sandbox, waba_ids=["4242"]))
+        await asyncio.sleep(70)
+        assert len(sandbox.requests) == 1
+        await wait_for(sandbox, Pace(1), fields="id,name")
+        first.cancel()
+
+    _, seconds = run_virtually(run())
+    assert seconds >= 60 + 50
+
+
+def test_a_throttle_is_not_ended_early_by_a_shorter_one(sandbox: GraphSandbox) -> None:
+    async def run() -> float:
+        shared, config = SharedReadings.of_running_loop(), config_of(sandbox)
+        shared.throttle(config, 600)
+        shared.throttle(config, 60)
+        await asyncio.sleep(100)
+        return shared.throttled_until(config) - asyncio.get_running_loop().time()
+
+    assert run_virtually(run())[0] > 400
 
 
 def test_a_reading_ends_even_if_a_cancellation_is_lost(sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,9 +466,9 @@ def test_a_reading_that_died_does_not_take_its_successor_with_it(
 ) -> None:
     waits: list[asyncio.Task[None]] = []
 
-    def unusable_once(config: GraphConfig) -> AsyncGraphClient:
+    def unusable_once(config: GraphConfig, **options: Any) -> AsyncGraphClient:
         if waits:
-            return AsyncGraphClient(config)
+            return AsyncGraphClient(config, **options)
         # This wait begins after the reading has died, and before those who wait for that reading have noticed.
         waits.append(asyncio.create_task(wait_for(sandbox, waba_ids=["4242"])))
         raise ValueError("unusable")
@@ -527,7 +567,7 @@ def test_many_conditions_do_not_hold_the_loop() -> None:
         waiters = []
         for _ in range(500):
             condition = build_condition(waba_ids=["4242"])
-            waiter = _shared_readings._Waiter(condition, Pace(60), 0, 0, loop.create_future())
+            waiter = _shared_readings._Waiter(condition, Pace(60), say_nothing, 0, 0, loop.create_future())
             waiter.tally = Tally(condition)
             waiters.append(waiter)
         telling = asyncio.create_task(

@@ -107,7 +107,7 @@ def test_arguments_that_are_missing_take_their_defaults(connected: GraphSandbox)
     }
     assert started == pytest.approx(time.time(), abs=60)
     event, seconds = fired(trigger)
-    assert event == {"status": "met", "started": started, "deadline": None}
+    assert event == {"status": "met", "started": started, "deadline": None, "not_before": 0.0}
     assert 5 <= seconds < 10
     assert connected.requests[0].params == {"limit": "100"}
 
@@ -201,7 +201,8 @@ def test_no_secret_in_it(connected: GraphSandbox) -> None:
 def test_it_fires_one_small_event(connected: GraphSandbox) -> None:
     trigger = trigger_for(connected)
     event, seconds = fired(trigger)
-    assert event == {"status": "met", "started": trigger.clock["started"], "deadline": trigger.clock["deadline"]}
+    moments = {name: trigger.clock[name] for name in ("started", "deadline", "not_before")}
+    assert event == {"status": "met", **moments}
     assert 60 <= seconds < 70
 
 

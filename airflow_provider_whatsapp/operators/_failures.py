@@ -1,0 +1,44 @@
+"""Says in one line of the task's log why a task fails, and fails it at once where a retry cannot help."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from airflow_provider_whatsapp._compat import AirflowFailException
+from airflow_provider_whatsapp.graph import GraphError
+from airflow_provider_whatsapp.graph.errors import shorten
+
+log = logging.getLogger(__name__)
+
+# A log viewer shows about so many characters without scrolling.
+_LONGEST_LINE = 160
+
+
+@contextmanager
+def failing_fast(errors: type[Exception] | tuple[type[Exception], ...] = GraphError) -> Iterator[None]:
+    """Log the error with which the task fails in one line, and fail the task at once if a retry cannot mend it.
+
+    Other errors are left to the task's ``retries``.
+
+    :param errors: which errors to look at; a retryable ``GraphError`` passes unchanged
+    :raises AirflowFailException: instead of an error that a retry cannot mend, which becomes its ``__cause__``
+    """
+    try:
+        yield
+    except errors as error:
+        log.error("%s", _describe(error))
+        if isinstance(error, GraphError) and error.retryable:
+            raise
+        # Without the frames of the error itself: with them, the log would end in two long tracebacks.
+        raise AirflowFailException(str(error)) from error.with_traceback(None)
+
+
+def _describe(error: Exception) -> str:
+    """What happened and what to do, in one line that a log viewer shows whole."""
+    if not (isinstance(error, GraphError) and error.retryable):
+        return shorten(str(error), _LONGEST_LINE)
+    when = "" if error.retry_after is None else f" after {error.retry_after}"
+    what_next = f" - retry{when}, if the task has `retries`"
+    return shorten(str(error), _LONGEST_LINE - len(what_next)) + what_next
