@@ -57,12 +57,14 @@ class Checkpoint:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Keep the rows if another try can go on with them, and remove them if none can."""
-        if error is None or isinstance(error, AirflowException) or not self._may_be_continued:
-            self.clear()
-        elif isinstance(error, Exception) and self._has_new_pages:
-            self._keep()
-        if self._parts is not None:
-            self._parts.close()
+        try:
+            if error is None or isinstance(error, AirflowException) or not self._may_be_continued:
+                self.clear()
+            elif isinstance(error, Exception) and self._has_new_pages:
+                self._keep()
+        finally:
+            if self._parts is not None:
+                self._parts.close()
 
     def attempt(self, action: Callable[[], _Result]) -> _Result | None:
         """What the action gives, or None and a warning when the store refuses it.

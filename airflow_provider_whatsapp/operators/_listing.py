@@ -222,6 +222,6 @@ class WabaTask(BaseOperator):
         # Airflow refuses a list on these conditions. Where execute() is called by itself, there may be no task instance
         # or no DAG.
         instance: Any = context.get("ti")
-        if instance is None or instance.is_mapped or not self.has_dag() or not self.do_xcom_push:
+        if instance is None or instance.is_mapped or self.get_dag() is None or not self.do_xcom_push:
             return False
         return any(True for _ in self.iter_mapped_dependants())
