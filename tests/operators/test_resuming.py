@@ -6,6 +6,10 @@ import gzip
 import json
 import logging
 import os
+import random
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -510,3 +514,45 @@ class TestStoresThatRefuse:
         WhatsAppListWabasOperator(task_id="a", output_path=str(target)).execute({})
         assert rows_of(target) == all_of(connected)
         assert names_in(target) == {"wabas.ndjson"}
+
+
+WORKER = """
+import sys
+from types import SimpleNamespace
+from airflow_provider_whatsapp.operators import _checkpoint
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
+_checkpoint._SECONDS_BETWEEN_PARTS = 0.0
+instance = SimpleNamespace(
+    dag_id="dag", run_id="run", task_id="t", map_index=-1, is_mapped=False, try_number=int(sys.argv[2]), max_tries=99
+)
+WhatsAppListWabasOperator(task_id="t", output_path=sys.argv[1], page_size=5, if_exists="fail").execute({"ti": instance})
+"""
+
+
+def test_a_worker_that_is_killed_again_and_again(connected: GraphSandbox, target: Path) -> None:
+    seed = random.randrange(1000)  # noqa: S311  # not for cryptography
+    rng = random.Random(seed)  # noqa: S311  # not for cryptography
+    print(f"seed {seed}")
+    connected.latency = 0.005
+    kills = 0
+    for try_number in range(1, 100):
+        enough = len(connected.requests) + rng.randint(1, 12)
+        with subprocess.Popen([sys.executable, "-c", WORKER, str(target), str(try_number)]) as worker:
+            while worker.poll() is None and (kills == 10 or len(connected.requests) < enough):
+                time.sleep(0.001)
+            # The kill comes while a page is on its way, or while a part is written.
+            time.sleep(rng.random() * 0.02 if kills < 10 else 0)
+            if worker.poll() is None:
+                worker.kill()
+        if worker.returncode == 0:
+            break
+        assert worker.returncode == -signal.SIGKILL
+        kills += 1
+    assert kills >= 3
+    assert rows_of(target) == all_of(connected)
+    assert names_in(target) == {"wabas.ndjson", RECORD}
+    pages = pages_of(connected)
+    print(f"{kills} kills, {len(pages) - len(set(pages))} of {len(set(pages))} pages were asked for again")
+    assert set(pages) == set(range(1, 51))
+    # After each kill, the last kept page is asked for again, and the pages that came after it.
+    assert len(pages) - len(set(pages)) <= 4 * kills
