@@ -16,7 +16,7 @@ from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperat
     schedule="@daily",
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
-    # All businesses share the rate limit of one app, so more tasks at once would be throttled sooner.
+    # More tasks at once would only reach the app's rate limit sooner.
     max_active_tasks=8,
     default_args={"retries": 3},
     params={"lake": Param("file:///tmp/whatsapp", type="string", description="any store, e.g. s3://my-lake/whatsapp")},
@@ -47,6 +47,8 @@ def export_businesses() -> None:
     export = WhatsAppListWabasOperator.partial(
         task_id="export",
         output_path="{{ params.lake }}/{{ dag_run.run_after | ds }}/{{ task.business_id }}.ndjson.gz",
+        # All businesses share the rate limit of one app. An export that reaches it waits without a worker slot.
+        deferrable=True,
         # The grid shows this name instead of a number.
         map_index_template="{{ ti.xcom_pull(task_ids='businesses')[ti.map_index].get('name', task.business_id) }}",
     ).expand(business_id=ids(found))

@@ -175,6 +175,27 @@ def test_a_list_too_long_to_map_over_fails_at_once(connected: GraphSandbox, monk
     assert [finished.xcom("number_of", index) for index in range(8)] == [int(row["id"]) for row in connected.accounts]
 
 
+def test_a_listing_of_more_calls_than_the_quota_allows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # QUOTA_ACCOUNTS=60000 QUOTA_CALLS=200 is a real app's case, and takes two minutes.
+    accounts, calls = int(os.environ.get("QUOTA_ACCOUNTS", "6000")), int(os.environ.get("QUOTA_CALLS", "20"))
+    with GraphSandbox(accounts=accounts, calls_per_hour=calls) as sandbox, no_waits() as skipped:
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
+        finished = run_dag("deferred", conf={"folder": str(tmp_path)})
+        assert finished.state == "success"
+        rows = [json.loads(line)["id"] for line in (tmp_path / "a.ndjson").read_text().splitlines()]
+        assert rows == [account["id"] for account in sandbox.accounts]
+        pages = accounts // 100
+        refused = sum(request.status != 200 for request in sandbox.requests)
+        again = len(sandbox.requests) - refused - pages
+        print(f"{len(sandbox.requests)} calls: {pages} pages, {again} pages again, {refused} refused")
+        print(f"{len(skipped.seconds)} waits of {skipped.total / 3600:.1f} hours in all")
+        # Each wait costs one page again. A refusal is followed by a wait, so no call is made while throttled.
+        assert again <= len(skipped.seconds)
+        assert refused <= len(skipped.seconds)
+        assert len(sandbox.requests) <= calls * (skipped.total / 3600 + 1)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["_a.ndjson.airflow-record", "a.ndjson"]
+
+
 def test_retried(connected: GraphSandbox, tmp_path: Path) -> None:
     # The operator does not wait for a rate limit that names no time: Airflow retries the task.
     connected.fail_next(Fault.too_many_requests().after(1))

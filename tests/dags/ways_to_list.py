@@ -54,6 +54,9 @@ with DAG("retried", schedule=None, **COMMON) as retried:
         task_id="accounts", output_path="{{ params.folder }}/a.ndjson", retries=1, retry_delay=AT_ONCE
     )
 
+with DAG("deferred", schedule=None, **COMMON) as deferred:
+    WhatsAppListWabasOperator(task_id="accounts", output_path="{{ params.folder }}/a.ndjson", deferrable=True)
+
 with DAG("without_xcom", schedule=None, **COMMON) as without_xcom:
     WhatsAppListWabasOperator(
         task_id="object", output_path="{{ params.folder }}/a.ndjson", do_xcom_push=False
