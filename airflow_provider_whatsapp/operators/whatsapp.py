@@ -140,6 +140,8 @@ class WhatsAppListWabasOperator(WabaTask):
             published = checkpoint.attempt(lambda: find_published(target, tries))
             if published is not None:
                 self.log.info("An earlier try of this task has published %s already", target.uri)
+                # That try may have ended before it removed them.
+                checkpoint.clear()
                 return self._announce(context, self._build_manifest(query, target, published))
             self._check_exists(target)
 

@@ -420,6 +420,18 @@ class TestAfterPublishing:
         assert published.run() == manifest
         assert connected.requests == []
 
+    def test_a_retry_removes_the_rows_that_were_kept(
+        self, connected: GraphSandbox, target: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        connected.fail_next(THROTTLE.after(1))
+        published = task(target, retries=1, deferrable=True)
+        with monkeypatch.context() as patched:
+            patched.setattr("airflow_provider_whatsapp.storage.parts.Parts.clear", lambda self: self.close())
+            published.run()
+        assert names_in(target) == {"wabas.ndjson", RECORD, PARTS}
+        published.run()
+        assert names_in(target) == {"wabas.ndjson", RECORD}
+
     @pytest.mark.parametrize(("if_exists", "outcome"), [("fail", AirflowFailException), ("skip", AirflowSkipException)])
     def test_a_cleared_task_lists_anew(
         self, connected: GraphSandbox, target: Path, if_exists: str, outcome: type[Exception]
