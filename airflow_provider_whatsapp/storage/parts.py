@@ -52,7 +52,7 @@ class Parts:
         self._staging: tempfile.TemporaryDirectory[str] | None = None
         self._file: gzip.GzipFile | None = None
         self._kept = 0
-        #: State of the listing behind the last kept row, or None when no rows are kept.
+        #: State of the listing behind the last row that :meth:`find` has found, or None when it has found none.
         self.state: dict[str, Any] | None = None
 
     def find(self) -> None:
@@ -97,7 +97,7 @@ class Parts:
         """Write the rows that were added into a part of their own.
 
         :param state: state of the listing behind the last of them, as JSON
-        :raises OSError: if the store failed; the rows can be kept later
+        :raises OSError: if the store failed; no further rows can be kept then
         """
         self.add([{**state, "kept_at": time.time()}])
         self._finish_file()
@@ -107,7 +107,6 @@ class Parts:
         name = f"{self._folder}/_{self._owner}-{self._kept + 1:05}"
         publish(self._staged, self._fs, name, uri=name, owner=self._owner)
         self._kept += 1
-        self.state = state
 
     def clear(self) -> None:
         """Forget all rows, and remove all parts of the target.
