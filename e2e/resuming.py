@@ -32,7 +32,7 @@ WATCHED_FOR = 30
 LIMIT = 1200
 KILLS = 10
 # Longest time in seconds that a process may live before it is killed. Some are killed before their first call.
-LONGEST_LIFE = 10.0
+LONGEST_LIFE = 12.0
 # Seconds that each answer takes while processes are killed. Otherwise the listing would be over after a few kills.
 LATENCY = 0.1
 SECONDS_BETWEEN_PARTS = 2
