@@ -71,6 +71,16 @@ def standalone(session: nox.Session) -> None:
 
 
 @nox.session
+def resuming(session: nox.Session) -> None:
+    """Throttle and kill a long listing in ``airflow standalone``. This takes about ten minutes.
+
+    ``nox -s resuming -- SEED`` kills at the moments of that seed.
+    """
+    session.install(*PINS, "-e", ".")
+    session.run("python", "e2e/resuming.py", *session.posargs)
+
+
+@nox.session
 def failures(session: nox.Session) -> None:
     """Run the retry policy and ten exports of which three fail in ``airflow standalone``. Chromium must be installed.
 
