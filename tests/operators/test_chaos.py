@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -40,10 +41,16 @@ class Store(MemoryFileSystem):
     plan: ClassVar[dict[int, BaseException]] = {}
     calls = 0
 
+    #: Whether the process was killed: the code that runs after that in the test would not run, so nothing it does counts.
+    is_dead = False
+
     def _call(self) -> None:
         Store.calls += 1
         if error := Store.plan.pop(Store.calls, None):
+            Store.is_dead = isinstance(error, KilledError)
             raise error
+        if Store.is_dead:
+            raise KilledError
 
     def ls(self, path: str, **kwargs: Any) -> Any:
         self._call()
@@ -152,6 +159,7 @@ def test_the_list_is_whole_or_the_task_fails(
             requests += 1
             if requests == kill_at:
                 kill_at = None
+                Store.is_dead = True
                 raise KilledError
             every.update(account["id"] for account in sandbox.accounts)
             outcome = real_send(client, request)
@@ -165,6 +173,7 @@ def test_the_list_is_whole_or_the_task_fails(
             """Begin another process, in which the next things of the plan happen."""
             nonlocal kill_at, requests
             Store.plan.clear()
+            Store.is_dead = False
             Store.calls = requests = 0
             kill_at = None
             if (process := next(left, None)) is not None:
@@ -194,8 +203,12 @@ def test_the_list_is_whole_or_the_task_fails(
                 raise
             manifest = None
         Store.plan.clear()
+        Store.is_dead = False
         if manifest is None:
-            # Whatever a failed task has left, the next run of the same target removes.
+            # Whatever a failed task has left, the next run of the same target removes. An upload that was cut short is
+            # removed only after an hour, because another task instance could still be at it.
+            real_time = time.time
+            patch.setattr(time, "time", lambda: real_time() + 2 * 3600)
             left = iter(())
             sandbox.reset()
             always = {account["id"] for account in sandbox.accounts}
