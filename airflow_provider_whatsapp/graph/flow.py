@@ -130,11 +130,10 @@ class GraphFlow:
         try:
             payload, usage = yield from self._send_until_answered(listing.next_request())
             return listing.return_to_position(parse_page(payload), usage)
-        except (GraphRequestError, GraphProtocolError) as error:
-            if error.retryable:
-                raise
-            # No page of Meta says which error a cursor leads to that has stopped working. If it was not the cursor, the
-            # listing that begins anew will end in the same error.
+        except (GraphRequestError, GraphProtocolError, GraphServerError) as error:
+            # No page of Meta says which error a cursor leads to that has stopped working, and a page that now has too
+            # much data for one answer cannot be made smaller here. If it was neither of them, the listing that begins
+            # anew will end in the same error.
             raise ListingMovedError(str(error)) from error
 
     def _pace(self, usage: Usage) -> Flow[_Result, None]:

@@ -244,7 +244,8 @@ class Listing:
             raise ListingMovedError(f"page {position.page} does not hold the same accounts as before")
         self._pages, self._count = position.page, position.count
         self._move_on(raw.after, barren=False)
-        truncated = self._items_left == 0 and self.more
+        # A page of more rows than were asked for can have been cut too.
+        truncated = self._items_left == 0 and (self.more or len(raw.rows) > position.limit)
         self._end_at_max_items()
         return Page([], position, usage, truncated)
 

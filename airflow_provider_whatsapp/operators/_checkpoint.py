@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_whatsapp.operators._published import Tries
     from airflow_provider_whatsapp.storage.target import Target
 
-#: How often in a row a listing may wait for a rate limit without reading a further page in between.
+#: How often in a row a listing may wait for a rate limit without reading a further page with new rows in between.
 MAX_FRUITLESS_WAITS = 5
 _SECONDS_BETWEEN_PARTS = 60.0
 _ROWS_AT_ONCE = 1000
@@ -94,9 +94,19 @@ class Checkpoint:
             return False
         self.attempt(self._parts.find)
         state = self._parts.state
-        if state is not None and counts_waits:
-            self._fruitless_waits, self._pages_at_last_wait = state["fruitless_waits"], state["pages_at_last_wait"]
-        return state is not None
+        if state is None:
+            return False
+        try:
+            position = None if state["position"] is None else Position(**state["position"])
+            waits, pages = state["fruitless_waits"], state["pages_at_last_wait"]
+        except (KeyError, TypeError):
+            # The package was updated in the meantime, and its last version kept something else.
+            self._forget()
+            return False
+        self._position = position
+        if counts_waits:
+            self._fruitless_waits, self._pages_at_last_wait = waits, pages
+        return True
 
     def pages(self, open_pages: OpenPages) -> Iterator[Page]:
         """The pages of the listing, those that an earlier try has kept included.
@@ -104,26 +114,27 @@ class Checkpoint:
         Pages are kept about once a minute while they are read.
 
         :param open_pages: reads the pages from the API
-        :raises ListingMovedError: if the listing must begin anew, for which nothing is kept any more
+        :raises ListingMovedError: if the listing must begin anew; the next call does so
         :raises GraphError: if the listing cannot be completed
         """
         ids = SeenIds()
-        state = None if self._parts is None else self._parts.state
-        if state is not None and state["position"] is not None:
-            self._position = Position(**state["position"])
         pages = open_pages(self._position, ids)
         if self._position is not None:
             try:
                 reached = next(pages)
                 yield from self._kept_pages(self._position, ids)
             except (ListingMovedError, PartsLostError) as problem:
-                self.clear()
+                # The parts are not removed yet: if the API fails altogether, the next try can go on with them.
+                self._forget()
                 raise ListingMovedError(str(problem)) from problem
             yield reached
         next_part = clock.now() + _SECONDS_BETWEEN_PARTS
         for page in pages:
             yield page
-            self._position = page.position
+            if page.rows:
+                # A page without new rows is no place to go on from: a cursor that has stopped working can lead to an
+                # empty page too, which would then be taken for the end of the listing.
+                self._position = page.position
             if self._works and self._parts is not None and self._may_be_continued:
                 self._has_new_pages = True
                 self._parts.add(page.rows)
@@ -147,9 +158,14 @@ class Checkpoint:
 
     def clear(self) -> None:
         """Remove all rows that were kept beside the target."""
-        self._position, self._has_new_pages = None, False
+        self._forget()
         if self._parts is not None:
             self.attempt(self._parts.clear)
+
+    def _forget(self) -> None:
+        self._position, self._has_new_pages = None, False
+        if self._parts is not None:
+            self._parts.forget()
 
     def _kept_pages(self, position: Position, ids: SeenIds) -> Iterator[Page]:
         self._log.info(

@@ -22,7 +22,9 @@ from airflow_provider_whatsapp.triggers._rate_limit import RateLimitTrigger
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_whatsapp.graph.query import EdgeQuery
     from airflow_provider_whatsapp.storage.target import Target
+    from airflow_provider_whatsapp.transport.sync import GraphClient
 
 __all__ = ["WhatsAppListWabasOperator"]
 
@@ -135,45 +137,56 @@ class WhatsAppListWabasOperator(WabaTask):
             listing=[connection.config.base_url, connection.config.version, query.to_json(), self.output_format],
             is_deferrable=self.deferrable,
         )
-        checkpoint = Checkpoint(target, tries, self.log)
-        if target is not None:
-            published = checkpoint.attempt(lambda: find_published(target, tries))
-            if published is not None:
-                self.log.info("An earlier try of this task has published %s already", target.uri)
-                # That try may have ended before it removed them.
-                checkpoint.clear()
-                return self._announce(context, self._build_manifest(query, target, published))
-            self._check_exists(target)
+        # What is kept is also removed when the object turns out to be there already.
+        with Checkpoint(target, tries, self.log) as checkpoint:
+            if target is not None:
+                published = checkpoint.attempt(lambda: find_published(target, tries))
+                if published is not None:
+                    self.log.info("An earlier try of this task has published %s already", target.uri)
+                    return self._announce(context, self._build_manifest(query, target, published))
+                self._check_exists(target)
+            if not checkpoint.find_rows(counts_waits=is_resumed) and is_kept:
+                restarts += 1
+            with failing_fast(), self._open_client(connection, patience) as client:
+                return self._read(context, query, target, client, checkpoint, tries, restarts=restarts)
 
+    def _read(
+        self,
+        context: Context,
+        query: EdgeQuery,
+        target: Target | None,
+        client: GraphClient,
+        checkpoint: Checkpoint,
+        tries: Tries,
+        *,
+        restarts: int,
+    ) -> list[dict[str, Any]] | dict[str, Any]:
         def before_publish(target: Target, published: Published) -> None:
             self._check_exists(target)
             if tries.owner:
                 checkpoint.attempt(lambda: record_published(target, tries, published))
 
-        with checkpoint, failing_fast(), self._open_client(connection, patience) as client:
-            if not checkpoint.find_rows(counts_waits=is_resumed) and is_kept:
-                restarts += 1
-            while True:
-                pages = checkpoint.pages(lambda position, ids: client.pages(query, position=position, ids=ids))
-                listing = self._start_listing(query, pages)
-                try:
-                    return self._deliver(
-                        context,
-                        listing,
-                        listing,
-                        query,
-                        target,
-                        check=self._check_empty,
-                        before_publish=before_publish,
-                        owner=tries.owner,
-                    )
-                except ListingMovedError as problem:
-                    self.log.warning("%s; the listing begins anew", problem)
-                except GraphRateLimitError as error:
-                    if not self.deferrable:
-                        raise
-                    is_kept = checkpoint.keep_for_wait(error)
-                    self._defer(error, restarts=restarts + (not is_kept), is_kept=is_kept)
+        while True:
+            pages = checkpoint.pages(lambda position, ids: client.pages(query, position=position, ids=ids))
+            listing = self._start_listing(query, pages)
+            try:
+                return self._deliver(
+                    context,
+                    listing,
+                    listing,
+                    query,
+                    target,
+                    check=self._check_empty,
+                    before_publish=before_publish,
+                    owner=tries.owner,
+                )
+            except ListingMovedError as problem:
+                self.log.warning("%s; the listing begins anew", problem)
+            except GraphRateLimitError as error:
+                if not self.deferrable:
+                    raise
+                is_kept = checkpoint.keep_for_wait(error)
+                self._defer(error, restarts=restarts + (not is_kept), is_kept=is_kept)
 
     def _build_patience(self, *, keeps_rows: bool) -> Patience:
         longest = parse_seconds("max_wait_in_place", given(self.max_wait_in_place, 60))

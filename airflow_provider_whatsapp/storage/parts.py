@@ -3,6 +3,9 @@
 The rows lie in *parts* in a folder beside the target. The names of the folder and of the parts begin with ``_``,
 because Spark, Athena and Trino skip such files, and do not end like the target, so that ``*.ndjson`` does not match
 them. Each part appears whole or not at all, and ends with the state of the listing behind its last row.
+
+Each part names the one that it follows, because a process that Airflow takes for dead can go on writing parts next to
+those of its retry.
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ import gzip
 import json
 import logging
 import re
+import secrets
 import tempfile
 import time
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -52,6 +57,7 @@ class Parts:
         self._staging: tempfile.TemporaryDirectory[str] | None = None
         self._file: gzip.GzipFile | None = None
         self._kept = 0
+        self._last = ""
         #: State of the listing behind the last row that :meth:`find` has found, or None when it has found none.
         self.state: dict[str, Any] | None = None
 
@@ -64,25 +70,32 @@ class Parts:
         if not numbers or numbers != list(range(1, len(numbers) + 1)):
             return
         try:
-            *_, last = self._lines(len(numbers))
+            (last,) = deque(self._lines(len(numbers)), maxlen=1)
             state = json.loads(last)
             if time.time() - state["kept_at"] < _SECONDS_TO_LIVE:
-                self.state, self._kept = state, len(numbers)
+                self.state, self._kept, self._last = state, len(numbers), state["part"]
         except (PartsLostError, ValueError, KeyError, TypeError):
             log.warning("The kept rows in %s cannot be read; the listing begins anew", self._folder)
 
     def rows(self) -> Iterator[Row]:
         """The kept rows, in order.
 
-        :raises PartsLostError: if a part is missing or broken
+        :raises PartsLostError: if a part is missing, broken or of another process
         :raises OSError: if the store cannot be read
         """
+        before = ""
         for number in range(1, self._kept + 1):
-            held = None
+            held = b""
             for line in self._lines(number):
-                if held is not None:
+                if held:
                     yield _parse_row(held)
                 held = line
+            state = _parse_row(held)
+            if state.get("follows") != before:
+                raise PartsLostError(f"part {number} in {self._folder} does not follow the part before it")
+            before = state.get("part", "")
+        if before != self._last:
+            raise PartsLostError(f"the last part in {self._folder} was replaced")
 
     def add(self, rows: Iterable[Row]) -> None:
         """Add rows, which are kept only when :meth:`keep` is called."""
@@ -97,9 +110,10 @@ class Parts:
         """Write the rows that were added into a part of their own.
 
         :param state: state of the listing behind the last of them, as JSON
-        :raises OSError: if the store failed; no further rows can be kept then
+        :raises OSError: if the store failed; the rows that were added are dropped then
         """
-        self.add([{**state, "kept_at": time.time()}])
+        part = secrets.token_hex(8)
+        self.add([{**state, "kept_at": time.time(), "part": part, "follows": self._last}])
         self._finish_file()
         if not self._kept:
             self._remove_all()
@@ -107,6 +121,11 @@ class Parts:
         name = f"{self._folder}/_{self._owner}-{self._kept + 1:05}"
         publish(self._staged, self._fs, name, uri=name, owner=self._owner)
         self._kept += 1
+        self._last = part
+
+    def forget(self) -> None:
+        """Begin with the first row again. The parts stay until the first new one is written."""
+        self._kept, self._last, self.state = 0, "", None
 
     def clear(self) -> None:
         """Forget all rows, and remove all parts of the target.
@@ -114,7 +133,7 @@ class Parts:
         :raises OSError: if the store failed
         """
         self.close()
-        self._kept, self.state = 0, None
+        self.forget()
         self._remove_all()
 
     def close(self) -> None:
@@ -168,7 +187,9 @@ class Parts:
 
 def _parse_row(line: bytes) -> Row:
     try:
-        row: Row = json.loads(line)
+        row = json.loads(line)
     except ValueError as error:
         raise PartsLostError("a kept row is not JSON") from error
+    if not isinstance(row, dict):
+        raise PartsLostError("a kept row is not an object")
     return row

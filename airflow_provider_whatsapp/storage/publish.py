@@ -102,6 +102,7 @@ def _upload_and_move(staged: Path, fs: Any, key: str, *, uri: str, owner: str) -
     parent, _, name = key.rpartition("/")
     temporary = f"{parent}/{_temporary_name(name, owner)}"
     fs.makedirs(parent, exist_ok=True)
+    _remove_abandoned_uploads(fs, parent, _temporary_prefix(name), owner)
     try:
         fs.put_file(str(staged), temporary)
         fs.mv(temporary, key)
@@ -111,6 +112,18 @@ def _upload_and_move(staged: Path, fs: Any, key: str, *, uri: str, owner: str) -
         with suppress(Exception):
             fs.rm_file(temporary)
         raise
+
+
+def _remove_abandoned_uploads(fs: Any, folder: str, prefix: str, owner: str) -> None:
+    # The same as for copies on this machine. A store that cannot be listed or names no times keeps what was abandoned.
+    with suppress(Exception):
+        for path in fs.ls(folder, detail=False):
+            name = str(path).rpartition("/")[2]
+            if name.startswith(prefix) and (
+                (bool(owner) and name.startswith(f"{prefix}{owner}-"))
+                or time.time() - fs.modified(path).timestamp() > _SECONDS_UNTIL_ABANDONED
+            ):
+                fs.rm_file(path)
 
 
 def _uploads_atomically(fs: Any) -> bool:

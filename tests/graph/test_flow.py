@@ -19,6 +19,7 @@ from airflow_provider_whatsapp.graph import (
 )
 from airflow_provider_whatsapp.graph.flow import GraphFlow, Wait
 from airflow_provider_whatsapp.graph.messages import Credentials, Request, Response
+from airflow_provider_whatsapp.graph.pages import ListingMovedError, Position
 from airflow_provider_whatsapp.graph.query import NodeQuery, build_edge_query, build_node_query
 from airflow_provider_whatsapp.graph.retry import Patience
 
@@ -281,6 +282,80 @@ def test_a_version_that_has_ended_is_named_as_the_cause_of_an_error() -> None:
 def test_the_right_version_is_not_warned_about(headers: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
     play([ok(page([1]), **headers)])
     assert not caplog.records
+
+
+def usage(percent: int, minutes: int = 0) -> dict[str, str]:
+    entry = {"call_count": percent, "estimated_time_to_regain_access": minutes}
+    return {"x_app_usage": json.dumps(entry)}
+
+
+class TestPacing:
+    def test_a_listing_waits_before_its_next_page(self) -> None:
+        played = play([ok(page([1], "A"), **usage(95, 1)), ok(page([2], "B"), **usage(94)), ok(page([3]))])
+        assert played.waits == [60]
+        assert len(played.rows) == 3
+
+    def test_it_waits_for_a_minute_in_all(self) -> None:
+        answers = [ok(page([1], "A"), **usage(95)), ok(page([2], "B"), **usage(99, 1)), ok(page([3]))]
+        assert play(answers).waits == [60]
+
+    def test_it_does_not_wait_behind_the_last_page(self) -> None:
+        assert play([ok(page([1]), **usage(100, 1))]).waits == []
+
+    def test_the_page_comes_before_the_error(self) -> None:
+        played = play([ok(page([1], "A"), **usage(95, 5))], patience=Patience(raises_when_used_up=True))
+        assert len(played.rows) == 1
+        assert isinstance(played.error, GraphRateLimitError)
+
+    def test_waits_for_faults_are_counted_apart(self) -> None:
+        played = play([failed(2, 500), ok(page([1], "A"), **usage(95, 1)), ok(page([2]))])
+        assert played.waits == [1, 60]
+
+
+class TestPositions:
+    @staticmethod
+    def resume(*answers: Answer, patience: Patience | None = None) -> Played:
+        position: Position = play([ok(page([1], "A")), ok(page([2], "B")), failed(190)]).read[1].position
+        steps = flow(patience).pages(build_edge_query(EDGE, fields="id"), position=position)
+        left = iter(answers)
+        return Played(steps, lambda request: next(left))
+
+    def test_the_page_of_the_position_is_asked_for_again(self) -> None:
+        played = self.resume(ok(page([2], "B")), ok(page([3])))
+        assert [request.params.get("after") for request in played.requests] == ["A", "B"]
+        assert [page.number for page in played.read] == [2, 3]
+        assert played.rows == [{"id": "3"}]
+
+    def test_a_passing_fault_is_waited_out(self) -> None:
+        played = self.resume(failed(2, 500), ok(page([2], "B")), ok(page([3])))
+        assert played.waits == [1]
+        assert played.error is None
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            ok(page([3], "B")),
+            ok({}),
+            failed(100),
+            failed(2, 500),
+            failed(1, 500, message="Please reduce the amount of data you're asking for"),
+            Response(200, {}, b"<html>"),
+        ],
+    )
+    def test_a_page_that_is_not_the_same_ends_it(self, answer: Answer) -> None:
+        with pytest.raises(ListingMovedError):
+            self.resume(answer, patience=Patience(attempts=1))
+
+    @pytest.mark.parametrize(
+        ("answer", "kind"),
+        [
+            (failed(4), GraphRateLimitError),
+            (failed(190), GraphTokenError),
+            (GraphTransportError("x"), GraphTransportError),
+        ],
+    )
+    def test_what_says_nothing_about_the_page_is_an_error(self, answer: Answer, kind: type[GraphError]) -> None:
+        assert isinstance(self.resume(answer, patience=Patience(attempts=1)).error, kind)
 
 
 class TestNestedEdges:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_whatsapp.graph import GraphError, GraphProtocolError, pages
 from airflow_provider_whatsapp.graph.fields import parse_fields
-from airflow_provider_whatsapp.graph.pages import Listing, RawPage, parse_json, parse_page
+from airflow_provider_whatsapp.graph.pages import Listing, ListingMovedError, Position, RawPage, parse_json, parse_page
 from airflow_provider_whatsapp.graph.query import EdgeQuery
 from airflow_provider_whatsapp.graph.seen import SeenIds
 
@@ -21,8 +21,16 @@ def page(**paging: Any) -> dict[str, Any]:
     return {"data": [], "paging": paging}
 
 
-def listing(*, fields: str = "id", page_size: int = 100, max_items: int | None = None) -> Listing:
-    return Listing(EdgeQuery("1/edge", parse_fields(fields), {}, page_size, max_items))
+def listing(
+    *,
+    fields: str = "id",
+    page_size: int = 100,
+    max_items: int | None = None,
+    position: Position | None = None,
+    ids: SeenIds | None = None,
+) -> Listing:
+    query = EdgeQuery("1/edge", parse_fields(fields), {}, page_size, max_items)
+    return Listing(query, position=position, ids=ids)
 
 
 def rows(*ids: int) -> list[dict[str, Any]]:
@@ -328,6 +336,90 @@ class TestListing:
         for number in range(30, 39):
             reading.take(RawPage(rows(number), f"A{number}"))
         assert reading.next_request().params["limit"] == "50"
+
+
+class TestPosition:
+    def test_it_tells_where_the_page_stands(self) -> None:
+        one = listing(page_size=2)
+        first = one.take(RawPage(rows(1, 2), "A")).position
+        second = one.take(RawPage(rows(2, 3), "B")).position
+        assert (first.page, first.after, first.limit, first.count) == (1, None, 2, 2)
+        assert (second.page, second.after, second.limit, second.count) == (2, "A", 2, 3)
+        assert first.digest != second.digest
+
+    def test_the_limit_is_the_one_that_was_asked_for(self) -> None:
+        one = listing(page_size=8, max_items=6)
+        one.shrink()
+        assert one.take(RawPage(rows(1, 2, 3), "A")).position.limit == 3
+
+    def test_another_listing_goes_on_from_it(self) -> None:
+        before = listing(page_size=3)
+        before.take(RawPage(rows(1, 2), "A"))
+        position = before.take(RawPage(rows(2, 3), "B")).position
+        ids = SeenIds()
+        one = listing(page_size=3, position=position, ids=ids)
+        assert one.next_request().params == {"fields": "id", "limit": "3", "after": "A"}
+        page = one.return_to_position(RawPage(rows(2, 3), "C"))
+        assert (page.rows, page.position, page.number, page.truncated) == ([], position, 2, False)
+        for id_ in "123":
+            ids.add(id_)
+        assert one.more
+        assert one.next_request().params["after"] == "C"
+        last = one.take(RawPage(rows(3, 4), None))
+        assert (last.rows, last.number, last.position.count) == (rows(4), 3, 4)
+        assert not one.more
+
+    def test_a_cursor_that_comes_again_behind_it_is_an_error(self) -> None:
+        position = listing().take(RawPage(rows(1), "A")).position
+        one = listing(position=position)
+        one.return_to_position(RawPage(rows(1), "A"))
+        with pytest.raises(GraphProtocolError, match="loops"):
+            one.take(RawPage(rows(2), "A"))
+
+    def test_it_is_asked_for_with_the_limit_of_then(self) -> None:
+        before = listing(page_size=8)
+        before.shrink()
+        one = listing(page_size=8, position=before.take(RawPage(rows(1, 2, 3, 4), "A")).position)
+        assert one.next_request().params["limit"] == "4"
+        one.return_to_position(RawPage(rows(1, 2, 3, 4), "A"))
+        for number in range(5, 15):
+            assert one.next_request().params["limit"] == "4"
+            one.take(RawPage(rows(number), str(number)))
+        assert one.next_request().params["limit"] == "8"
+
+    @pytest.mark.parametrize("moved", [rows(), rows(1), rows(2, 1), rows(1, 2, 3), rows(1, 3)])
+    def test_other_nodes_are_an_error(self, moved: list[dict[str, Any]]) -> None:
+        position = listing().take(RawPage(rows(1, 2), "A")).position
+        with pytest.raises(ListingMovedError, match="^page 1 does not hold the same accounts as before$"):
+            listing(position=position).return_to_position(RawPage(moved, "A"))
+
+    def test_only_the_ids_of_nodes_count(self) -> None:
+        position = listing(fields="id,n").take(RawPage([{"id": "1", "n": 1}], "A")).position
+        listing(fields="id,n", position=position).return_to_position(RawPage([{"id": "1", "n": 2}], "A"))
+
+    def test_nodes_without_an_id_are_told_apart_by_what_they_hold(self) -> None:
+        position = listing(fields="n").take(RawPage([{"n": 1, "m": 2}], "A")).position
+        listing(fields="n", position=position).return_to_position(RawPage([{"m": 2, "n": 1}], "A"))
+        with pytest.raises(ListingMovedError):
+            listing(fields="n", position=position).return_to_position(RawPage([{"n": 1, "m": 3}], "A"))
+
+    @pytest.mark.parametrize(
+        ("max_items", "held", "after", "more", "truncated"),
+        [
+            (2, 2, "A", False, True),
+            (2, 2, None, False, False),
+            (2, 3, None, False, True),
+            (3, 2, "A", True, False),
+            (None, 2, "A", True, False),
+        ],
+    )
+    def test_max_items(self, max_items: int | None, held: int, after: str | None, more: bool, truncated: bool) -> None:
+        raw = RawPage(rows(*range(held)), after)
+        before = listing(max_items=max_items).take(raw)
+        one = listing(max_items=max_items, position=before.position)
+        again = one.return_to_position(raw)
+        assert (one.more, again.truncated) == (more, truncated)
+        assert before.truncated == truncated
 
 
 @given(

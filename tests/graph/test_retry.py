@@ -14,7 +14,8 @@ from airflow_provider_whatsapp.graph import (
     GraphServerError,
     GraphTransportError,
 )
-from airflow_provider_whatsapp.graph.retry import Patience
+from airflow_provider_whatsapp.graph.retry import UNNAMED_WAIT, Patience
+from airflow_provider_whatsapp.graph.usage import Usage
 
 PATIENCE = Patience(attempts=4, first_delay=1, max_delay=3, longest_named_wait=60, budget=100)
 
@@ -76,3 +77,31 @@ def test_a_delay_is_never_shorter_than_asked_nor_longer_than_allowed(
         named = getattr(error, "retry_after", None) or timedelta()
         assert named.total_seconds() <= seconds <= named.total_seconds() + 30
         assert waited + seconds <= 600
+
+
+@pytest.mark.parametrize(
+    ("percent", "named", "paused", "pause"),
+    [
+        (94.9, 10, 0, 0),
+        (95, 10, 0, 10),
+        (120, 60, 0, 60),
+        (95, 61, 0, 60),
+        (95, None, 0, 60),
+        (95, 50, 40, 20),
+        (95, 50, 60, 0),
+        (95, 50, 70, 0),
+    ],
+)
+def test_a_pause_lasts_for_a_minute_in_all(percent: float, named: float | None, paused: float, pause: float) -> None:
+    usage = Usage(percent, None if named is None else timedelta(seconds=named))
+    assert PATIENCE.pause(usage, paused=paused) == pause
+
+
+def test_a_long_pause_can_be_an_error() -> None:
+    patience = Patience(longest_named_wait=60, raises_when_used_up=True)
+    assert patience.pause(Usage(94), paused=0) == 0
+    assert patience.pause(Usage(95, timedelta(seconds=60)), paused=0) == 60
+    for named, wait in ((timedelta(seconds=61), 61), (None, UNNAMED_WAIT)):
+        with pytest.raises(GraphRateLimitError, match="^95 % of the app's rate limit are used") as caught:
+            patience.pause(Usage(95, named), paused=0)
+        assert caught.value.retry_after == timedelta(seconds=wait)

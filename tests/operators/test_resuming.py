@@ -329,6 +329,58 @@ class TestWhenToBeginAnew:
         assert rows_of(target) == all_of(connected)
         assert pages_of(connected)[-3:] == [1, 2, 3]
 
+    def test_the_cursor_leads_to_a_failure_each_time(self, connected: GraphSandbox, target: Path) -> None:
+        instance = throttled(target, connected)
+        connected.fail_next(Fault.server_error().times(6))
+        instance.run()
+        assert instance.failures == []
+        assert rows_of(target) == all_of(connected)
+        assert pages_of(connected)[-3:] == [1, 2, 3]
+
+    def test_the_last_page_has_become_too_large(self, connected: GraphSandbox, target: Path) -> None:
+        instance = throttled(target, connected)
+        connected.fail_next(Fault.reduce_data(above=50).times(1000))
+        instance.run()
+        assert rows_of(target) == all_of(connected)
+
+    def test_an_api_that_is_down_costs_no_rows(self, connected: GraphSandbox, target: Path) -> None:
+        instance = throttled(target, connected)
+        connected.fail_next(Fault.server_error().times(12))
+        instance.run()
+        assert [type(failure) for failure in instance.failures] == [GraphServerError]
+        assert pages_of(connected) == [1, 2, 2, 3]
+
+    def test_an_empty_page_is_no_place_to_go_on_from(self, connected: GraphSandbox, target: Path) -> None:
+        # A cursor that has stopped working can lead to an empty page, too: here, since the accounts were removed.
+        connected.fail_next(Fault.empty_page().after(1), THROTTLE)
+        instance = task(target, retries=1)
+        with pytest.raises(GraphRateLimitError):
+            instance.build().execute({"ti": instance.ti})
+        del connected.accounts[50:]
+        instance.ti.try_number = 2
+        instance.run()
+        assert rows_of(target) == all_of(connected)
+
+    def test_an_empty_page_is_read_again(self, connected: GraphSandbox, target: Path) -> None:
+        connected.fail_next(Fault.empty_page().after(1), THROTTLE)
+        manifest = task(target, retries=1).run()
+        assert rows_of(target) == all_of(connected)
+        assert manifest["pages"] == 3
+
+    @pytest.mark.parametrize("changed", [{"position": {"page": 2}}, {"fruitless_waits": None}, {"part": None}])
+    def test_another_version_of_the_package_kept_the_rows(
+        self, connected: GraphSandbox, target: Path, changed: dict[str, Any]
+    ) -> None:
+        instance = throttled(target, connected)
+        (part,) = (target.parent / PARTS).iterdir()
+        *rows, last = gzip.decompress(part.read_bytes()).splitlines(keepends=True)
+        state = {name: value for name, value in {**json.loads(last), **changed}.items() if value is not None}
+        part.write_bytes(gzip.compress(b"".join(rows) + json.dumps(state).encode() + b"\n"))
+        instance.run()
+        assert instance.failures == []
+        assert pages_of(connected)[2:] == [1, 2, 3]
+        assert rows_of(target) == all_of(connected)
+
     def test_an_account_that_came_behind_is_found(self, connected: GraphSandbox, target: Path) -> None:
         instance = throttled(target, connected)
         connected.accounts.append({**connected.accounts[-1], "id": "17"})
@@ -476,6 +528,36 @@ class TestAfterPublishing:
             records.add((target.parent / RECORD).read_bytes())
         assert len(records) == 2
         assert all(len(record) < 1024 for record in records)
+
+    def test_it_is_killed_before_it_removes_what_was_kept(
+        self, connected: GraphSandbox, target: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        instance = throttled(target, connected)
+
+        def kill(parts: Any) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr("airflow_provider_whatsapp.storage.parts.Parts.clear", kill)
+            with pytest.raises(KeyboardInterrupt):
+                instance.build().execute({"ti": instance.ti})
+        assert names_in(target) == {"wabas.ndjson", RECORD, PARTS}
+        instance.ti.try_number = 3
+        connected.requests.clear()
+        instance.run()
+        assert connected.requests == []
+        assert names_in(target) == {"wabas.ndjson", RECORD}
+
+    @pytest.mark.parametrize(("if_exists", "outcome"), [("fail", AirflowFailException), ("skip", AirflowSkipException)])
+    def test_an_object_that_came_during_the_wait(
+        self, connected: GraphSandbox, target: Path, if_exists: str, outcome: type[Exception]
+    ) -> None:
+        instance = throttled(target, connected, if_exists=if_exists)
+        target.write_bytes(b"somebody else's")
+        with pytest.raises(outcome, match="exists already"):
+            instance.run()
+        assert target.read_bytes() == b"somebody else's"
+        assert names_in(target) == {"wabas.ndjson"}
 
     def test_it_is_killed_while_it_publishes(
         self, connected: GraphSandbox, target: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,95 @@
+"""The kept rows of a listing are those of one process and of those that went on with its work."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+
+from airflow_provider_whatsapp.storage.parts import Parts, PartsLostError
+
+Open = Callable[[], Parts]
+
+
+@pytest.fixture
+def open_parts(tmp_path: Path) -> Iterator[Open]:
+    """Gives the parts of a listing as another process finds them."""
+    opened = []
+
+    def open_parts() -> Parts:
+        opened.append(Parts(LocalFileSystem(), str(tmp_path / "wabas.ndjson"), owner="a"))
+        opened[-1].find()
+        return opened[-1]
+
+    yield open_parts
+    for parts in opened:
+        parts.close()
+
+
+def keep(parts: Parts, *ids: str) -> None:
+    parts.add([{"id": id_} for id_ in ids])
+    parts.keep({"ids": ids})
+
+
+def ids_of(parts: Parts) -> list[Any]:
+    return [row["id"] for row in parts.rows()]
+
+
+def test_another_process_goes_on(open_parts: Open) -> None:
+    keep(open_parts(), "1", "2")
+    second = open_parts()
+    keep(second)
+    keep(second, "3")
+    third = open_parts()
+    assert third.state is not None
+    assert third.state["ids"] == ["3"]
+    assert ids_of(third) == ["1", "2", "3"]
+
+
+def test_forgotten_rows_stay_until_the_first_new_ones(open_parts: Open) -> None:
+    keep(open_parts(), "1")
+    second = open_parts()
+    second.forget()
+    assert second.state is None
+    assert ids_of(open_parts()) == ["1"]
+    keep(second, "2")
+    assert ids_of(open_parts()) == ["2"]
+
+
+def test_a_process_that_was_taken_for_dead_goes_on_writing(open_parts: Open) -> None:
+    first = open_parts()
+    keep(first, "1")
+    second = open_parts()
+    second.forget()
+    keep(second, "9")
+    keep(first, "2")
+    with pytest.raises(PartsLostError, match="part 2 in .* does not follow"):
+        ids_of(open_parts())
+
+
+def test_a_process_that_was_taken_for_dead_replaces_the_last_part(open_parts: Open) -> None:
+    first = open_parts()
+    keep(first, "1")
+    second = open_parts()
+    keep(second, "2")
+    third = open_parts()
+    keep(first, "8")
+    with pytest.raises(PartsLostError, match="was replaced"):
+        ids_of(third)
+
+
+def test_the_rows_are_not_held_in_memory(open_parts: Open) -> None:
+    first = open_parts()
+    for _ in range(20):
+        first.add([{"id": str(number), "name": "x" * 500} for number in range(1000)])
+    first.keep({})
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in open_parts().rows()) == 20_000
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
