@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 
 from airflow_provider_whatsapp.graph.arguments import is_path_segment
+from airflow_provider_whatsapp.graph.decoding import parse_json
 from airflow_provider_whatsapp.graph.error_codes import find_error
 from airflow_provider_whatsapp.graph.errors import (
     GraphError,
@@ -31,7 +32,6 @@ from airflow_provider_whatsapp.graph.pages import (
     Page,
     Position,
     is_nested_edge,
-    parse_json,
     parse_page,
 )
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 from airflow_provider_whatsapp.graph.errors import GraphProtocolError
@@ -22,16 +19,10 @@ from airflow_provider_whatsapp.graph.usage import Usage
 
 #: How many pages without a new row may follow each other. Single empty pages are normal, also with a ``next``.
 MAX_BARREN_PAGES = 1000
-#: How many values one answer may hold, all nested ones included. A page of 100 accounts has some 3,000.
-MAX_VALUES = 500_000
 # A longer cursor would not fit into the address of the next request.
 _LONGEST_CURSOR = 8192
 # Longer than an address with the longest cursor, percent-encoded, and a long query.
 _LONGEST_ADDRESS = 64 * 1024
-# No number of the Graph API has more digits. Python takes quadratic time for the digits of an integer.
-_LONGEST_NUMBER = 400
-# Real answers are nested a few levels deep. Without a limit, an answer could exhaust the interpreter's stack.
-_MAX_DEPTH = 100
 # After a page had to be made smaller, a larger one is tried again after this many pages.
 _PAGES_BEFORE_GROWTH = 10
 
@@ -94,40 +85,6 @@ class RawPage:
 
     rows: list[dict[str, Any]]
     after: str | None
-
-
-def parse_json(body: bytes, *, mask: Callable[[str], str] | None = None) -> Any:
-    """The value of a JSON text, with ids as ``str`` and only characters that every database and file takes.
-
-    Meta's samples show ids both as texts and as bare numbers, some of them beyond what a float holds exactly.
-
-    :param body: the decompressed answer
-    :param mask: takes secrets out of a text, or None where there are none
-    :raises GraphProtocolError: if the body is not JSON, has too many values or uses a key twice where that could lose
-        rows
-    """
-    # Counted before parsing, because a value takes up to fifty times its bytes in memory, and the parser holds the
-    # whole process while it works. Commas and brackets within texts count too, so the number is an upper bound.
-    if sum(map(body.count, (b",", b":", b"[", b"{"))) > MAX_VALUES:
-        raise GraphProtocolError("the answer has too many values; ask for fewer fields or a smaller page_size")
-    try:
-        value = json.loads(
-            body,
-            parse_constant=_reject_number,
-            parse_float=_parse_float,
-            parse_int=_parse_int,
-            object_pairs_hook=_build_object,
-        )
-        _check_repeated_keys(value)
-        return _normalize(value, mask)
-    except ValueError:
-        # Retryable, because the usual cause is a gateway that cut the answer short or sent a page of its own.
-        problem = GraphProtocolError("the answer is not JSON", retryable=True)
-    except RecursionError:
-        problem = GraphProtocolError("the answer is nested too deeply to be one of the Graph API")
-    # Raised outside of the except block: the JSON library's error holds the whole body, with any secret in it, and
-    # would otherwise become the __context__ of this one.
-    raise problem
 
 
 def parse_page(payload: Any) -> RawPage:
@@ -297,69 +254,3 @@ def _digest(raw: RawPage) -> str:
     # Rows without an id are told apart by all that they hold.
     nodes = [row.get("id", row) for row in raw.rows]
     return hashlib.sha256(json.dumps(nodes, sort_keys=True).encode()).hexdigest()
-
-
-class _ObjectWithRepeatedKey(dict[str, Any]):
-    """A JSON object in which a key occurs more than once; it has the last value of each key."""
-
-
-def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    return value if len(value) == len(pairs) else _ObjectWithRepeatedKey(value)
-
-
-def _check_repeated_keys(answer: Any) -> None:
-    """Make sure that no key occurs twice in the answer itself, in its ``paging`` or in a row.
-
-    JSON parsers keep the last of two values: ``{"data": [...], "data": []}`` would be a listing without rows.
-    """
-    if not isinstance(answer, dict):
-        return
-    rows = answer.get("data")
-    checked = [answer, answer.get("paging"), *(rows if isinstance(rows, list) else [])]
-    if any(isinstance(value, _ObjectWithRepeatedKey) for value in checked):
-        raise GraphProtocolError("a key occurs twice in the answer, so a part of it would be lost")
-
-
-def _normalize(value: Any, mask: Callable[[str], str] | None, key: str = "", depth: int = 0) -> Any:
-    if isinstance(value, str):
-        text = _normalize_text(value, mask)
-        if key == "id" and text != value:
-            # Two ids that differ only in what was replaced would be taken for the same row.
-            raise GraphProtocolError("an `id` in the answer has characters or a secret that no id has")
-        return text
-    if isinstance(value, dict):
-        if depth >= _MAX_DEPTH:
-            raise RecursionError
-        return {_normalize_text(name, mask): _normalize(item, mask, name, depth + 1) for name, item in value.items()}
-    if isinstance(value, list):
-        if depth >= _MAX_DEPTH:
-            raise RecursionError
-        return [_normalize(item, mask, key, depth + 1) for item in value]
-    if isinstance(value, int) and not isinstance(value, bool) and (key == "id" or key.endswith(("_id", "_ids"))):
-        return str(value)
-    return value
-
-
-# JSON can spell a NUL and half of a surrogate pair (a name that was cut in the middle of an emoji), which databases and
-# files do not take. Both become the replacement character U+FFFD, as in most JSON readers.
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-
-
-def _normalize_text(value: str, mask: Callable[[str], str] | None) -> str:
-    if "\x00" in value or not value.isascii():
-        value = _UNSTORABLE.sub("\ufffd", value)
-    return mask(value) if mask else value
-
-
-def _parse_float(text: str) -> float:
-    number = float(text) if len(text) <= _LONGEST_NUMBER else math.inf
-    return number if math.isfinite(number) else _reject_number(text)
-
-
-def _parse_int(text: str) -> int:
-    return int(text) if len(text) <= _LONGEST_NUMBER else _reject_number(text)
-
-
-def _reject_number(text: str) -> NoReturn:
-    raise ValueError("not a number of JSON")

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_whatsapp.graph import GraphError, GraphProtocolError
+from airflow_provider_whatsapp.graph.decoding import parse_json
+from airflow_provider_whatsapp.graph.pages import parse_page
+
+
+class TestParseJson:
+    def test_ids_are_text_however_they_come(self) -> None:
+        body = b'{"id":1906385232743451,"a":{"id":9007199254740993},"b":[{"id":1}],"primary_funding_id":5,"x_ids":[1,2],"n":7}'
+        assert parse_json(body) == {
+            "id": "1906385232743451",
+            "a": {"id": "9007199254740993"},
+            "b": [{"id": "1"}],
+            "primary_funding_id": "5",
+            "x_ids": ["1", "2"],
+            "n": 7,
+        }
+
+    def test_what_is_no_whole_number_stays(self) -> None:
+        body = b'{"id":true,"a_id":null,"b_id":1.5,"valid":1,"idea":2}'
+        assert parse_json(body) == {"id": True, "a_id": None, "b_id": 1.5, "valid": 1, "idea": 2}
+
+    def test_what_no_store_takes_becomes_the_replacement_character(self) -> None:
+        text = '{"n\\ud83d":"a\\ud83d b","m":"\\ud83d\\ude00 \\u00e9","o":"\\u0000x"}'
+        assert parse_json(text.encode()) == {"n\ufffd": "a\ufffd b", "m": "😀 é", "o": "\ufffdx"}
+
+    @pytest.mark.parametrize(
+        "body", [b"", b"<html>", b'{"data":[', b'{"a":NaN}', b"[Infinity]", b"\xff", b"9" * 5000, b"1e999", b"[-1e999]"]
+    )
+    def test_what_is_not_json_may_be_tried_again(self, body: bytes) -> None:
+        with pytest.raises(GraphProtocolError, match="not JSON") as caught:
+            parse_json(body)
+        assert caught.value.retryable
+
+    @pytest.mark.parametrize("depth", [101, 100_000])
+    def test_a_bottomless_answer_is_not_tried_again(self, depth: int) -> None:
+        with pytest.raises(GraphProtocolError, match="too deeply") as caught:
+            parse_json(b"[" * depth + b"]" * depth)
+        with pytest.raises(GraphProtocolError, match="too deeply"):
+            parse_json(b'{"a":' * depth + b"1" + b"}" * depth)
+        assert not caught.value.retryable
+        parse_json(b"[" * 100 + b"]" * 100)
+
+    @pytest.mark.parametrize(
+        "id_", ['"a\\u0000"', '"a\\ud83d"', '"xSECRETSECRETx"', '"\\u0000"'], ids=["nul", "half", "secret", "only nul"]
+    )
+    @pytest.mark.parametrize("answer", ['{{"data":[{{"id":{}}}]}}', '{{"id":"1","e":{{"data":[{{"id":{}}}]}}}}'])
+    def test_an_id_that_would_have_to_be_changed_is_an_error(self, id_: str, answer: str) -> None:
+        with pytest.raises(GraphProtocolError, match="`id` in the answer") as caught:
+            parse_json(answer.format(id_).encode(), mask=lambda text: text.replace("SECRETSECRET", "***"))
+        assert not caught.value.retryable
+        assert "SECRET" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b'{"data":[{"id":"1"}],"data":[]}',
+            b'{"data":[],"paging":{"next":"n"},"paging":{}}',
+            b'{"data":[],"paging":{"next":"n","next":null,"cursors":{"after":"a"}}}',
+            b'{"data":[{"id":"1"},{"id":"2","id":"1"}]}',
+            b'{"id":"1","name":"a","name":"b"}',
+        ],
+    )
+    def test_a_key_that_occurs_twice_is_an_error(self, body: bytes) -> None:
+        with pytest.raises(GraphProtocolError, match="a key occurs twice"):
+            parse_json(body)
+
+    def test_deeper_in_a_row_the_last_of_two_values_counts(self) -> None:
+        body = b'{"data":[{"id":"1","owner":{"name":"a","name":"b"}}]}'
+        assert parse_json(body) == {"data": [{"id": "1", "owner": {"name": "b"}}]}
+
+    @pytest.mark.parametrize("value", [b"[]", b"{}", b"1", b'{"a":1}', b'""', b'"a,:[{"'])
+    def test_an_answer_with_too_many_values_is_not_parsed(self, value: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*args: object, **kwargs: object) -> None:
+            raise AssertionError("parsed")
+
+        parse_json(b"[" + b",".join([value] * 50_000) + b"]")
+        monkeypatch.setattr(json, "loads", fail)
+        with pytest.raises(GraphProtocolError, match="too many values; ask for fewer fields") as caught:
+            parse_json(b"[" + b",".join([value] * 500_001) + b"]")
+        assert not caught.value.retryable
+
+    @pytest.mark.parametrize("number", [b"9" * 401, b"-" + b"9" * 400, b"1." + b"0" * 399, b"1e" + b"0" * 399])
+    def test_numbers_have_a_length_limit(self, number: bytes) -> None:
+        with pytest.raises(GraphProtocolError, match="not JSON"):
+            parse_json(number)
+        assert parse_json(number.replace(b"0", b"", 9).replace(b"9", b"", 9)) is not None
+
+    @given(
+        st.recursive(
+            st.none()
+            | st.booleans()
+            | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+            | st.floats(allow_nan=False, allow_infinity=False),
+            st.lists,
+        )
+    )
+    def test_other_values_pass_through(self, value: Any) -> None:
+        assert parse_json(json.dumps(value).encode()) == value
+
+    @given(st.binary())
+    def test_any_bytes_are_a_value_or_a_graph_error(self, body: bytes) -> None:
+        try:
+            parse_page(parse_json(body))
+        except GraphError:
+            return
