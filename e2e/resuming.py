@@ -127,7 +127,9 @@ def check_listing(airflow: Airflow, sandbox: GraphSandbox, dag_id: str, lives: S
     expect(manifest["count"] == ACCOUNTS and not manifest["truncated"], f"the manifest is {manifest}")
     left = {str(path.relative_to(folder)) for path in folder.rglob("*")}
     expect(left == {OBJECT, RECORD}, f"the folder of the object holds {left}")
-    say(f"{dag_id}: the object holds all {len(ids)} accounts in order, and beside it is only the record")
+    size = (folder / RECORD).stat().st_size
+    expect(size < 1024, f"the record has {size} bytes")
+    say(f"{dag_id}: the object holds all {len(ids)} accounts in order; beside it is only the record of {size} bytes")
     return deferrals
 
 
