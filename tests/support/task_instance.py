@@ -8,9 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_provider_whatsapp._compat import AirflowFailException, AirflowSkipException
+
+try:
+    from airflow.sdk.exceptions import TaskDeferred
+except ImportError:  # Airflow 3.1
+    from airflow.exceptions import TaskDeferred  # type: ignore[attr-defined,no-redef]
 
 
 class TaskInstance:
