@@ -603,6 +603,8 @@ class TestStoresThatRefuse:
             "Nothing can be kept beside the object (PermissionError), so that a retry begins with the first page; the "
             "credentials of the store must be allowed to list, read, write and delete there"
         }
+        # There are two processes, and each warns only once.
+        assert len(warnings) <= 2
 
     def test_a_listing_without_a_task_instance(self, connected: GraphSandbox, target: Path) -> None:
         WhatsAppListWabasOperator(task_id="a", output_path=str(target)).execute({})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -93,3 +94,57 @@ def test_the_rows_are_not_held_in_memory(open_parts: Open) -> None:
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_all_parts_can_be_removed(open_parts: Open, tmp_path: Path) -> None:
+    parts = open_parts()
+    keep(parts, "1")
+    parts.clear()
+    assert parts.state is None
+    assert list(tmp_path.iterdir()) == []
+    keep(parts, "2")
+    assert ids_of(open_parts()) == ["2"]
+
+
+def test_parts_of_other_listings_are_removed_with_the_first_one(open_parts: Open, tmp_path: Path) -> None:
+    other = Parts(LocalFileSystem(), str(tmp_path / "wabas.ndjson"), owner="b")
+    keep(other, "9")
+    other.close()
+    assert open_parts().state is None
+    keep(open_parts(), "1")
+    (part,) = tmp_path.glob("_*/*")
+    assert part.name == "_a-00001"
+
+
+def test_a_missing_part_is_noticed(open_parts: Open, tmp_path: Path) -> None:
+    first = open_parts()
+    keep(first, "1")
+    keep(first, "2")
+    second = open_parts()
+    (tmp_path / "_wabas.ndjson.airflow-parts" / "_a-00001").unlink()
+    assert open_parts().state is None
+    with pytest.raises(PartsLostError, match="part 1 in .* is missing or broken"):
+        ids_of(second)
+
+
+@pytest.mark.parametrize("data", [b"", b"no gzip", gzip.compress(b"{}\n")[:-9], gzip.compress(b"[1]\n{}\n")])
+def test_a_broken_part_is_noticed(open_parts: Open, tmp_path: Path, data: bytes) -> None:
+    first = open_parts()
+    keep(first, "1")
+    second = open_parts()
+    (tmp_path / "_wabas.ndjson.airflow-parts" / "_a-00001").write_bytes(data)
+    assert open_parts().state is None
+    with pytest.raises(PartsLostError):
+        ids_of(second)
+
+
+def test_nothing_is_kept_where_nothing_can_be_removed(
+    open_parts: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fs: Any, path: str) -> None:
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(LocalFileSystem, "rm_file", refuse)
+    with pytest.raises(PermissionError):
+        keep(open_parts(), "1")
+    assert not (tmp_path / "_wabas.ndjson.airflow-parts").exists()

@@ -27,8 +27,9 @@ from airflow_provider_whatsapp.graph import (
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.decoding import parse_json
 from airflow_provider_whatsapp.graph.messages import Credentials
-from airflow_provider_whatsapp.graph.pages import Page
+from airflow_provider_whatsapp.graph.pages import ListingMovedError, Page
 from airflow_provider_whatsapp.graph.query import WABA_EDGES, EdgeQuery, NodeQuery, build_edge_query, build_node_query
+from airflow_provider_whatsapp.graph.seen import SeenIds
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 from airflow_provider_whatsapp.transport.sync import GraphClient
@@ -401,3 +402,27 @@ def test_small_requests_are_sent_without_delay(sandbox: GraphSandbox) -> None:
         connection = pools[next(iter(pools.keys()))].pool.get()
         assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         connection.close()
+
+
+def test_a_listing_slows_down_when_the_limit_is_nearly_used_up(driver: Driver, sandbox: GraphSandbox) -> None:
+    sandbox.fail_next(Fault.high_usage(95).times(3))
+    pages = driver.pages(clients_of(sandbox))
+    assert [page.usage.percent for page in pages if page.usage] == [95, 95, 95]
+    assert driver.waits == [60]
+
+
+def test_a_listing_goes_on_from_a_position(sandbox: GraphSandbox) -> None:
+    query = clients_of(sandbox)
+    with GraphClient(config_of(sandbox)) as client:
+        whole = list(client.pages(query))
+        ids = SeenIds()
+        for page in whole[:2]:
+            for row in page.rows:
+                ids.add(row["id"])
+        sandbox.fail_next(Fault.duplicated_row().after(1))
+        reached, *others = client.pages(query, position=whole[1].position, ids=ids)
+        assert (reached.rows, reached.position) == ([], whole[1].position)
+        assert [page.rows for page in others] == [page.rows for page in whole[2:]]
+        del sandbox.accounts[150]
+        with pytest.raises(ListingMovedError):
+            next(client.pages(query, position=whole[1].position))
