@@ -22,7 +22,7 @@ class Patience:
     :param longest_named_wait: the longest wait named by the API that is waited for in place
     :param budget: upper bound of all waits of one listing together, so that it does not hold a worker slot for hours
     :param max_usage: percentage of the app's rate limit; once it is used, a listing waits before its next page
-    :param raises_when_used_up: whether a wait for ``max_usage`` that is longer than ``longest_named_wait`` raises a
+    :param raises_when_used_up: whether waits for ``max_usage`` of more than ``longest_named_wait`` in all raise a
         :class:`GraphRateLimitError`, so that the caller can wait without holding a worker slot; by default the listing
         waits for ``longest_named_wait`` in all and then goes on until the API refuses a call
     """
@@ -66,9 +66,10 @@ class Patience:
         if usage.percent < self.max_usage:
             return 0.0
         needed = UNNAMED_WAIT if usage.regain_access is None else usage.regain_access.total_seconds()
-        if self.raises_when_used_up and needed > self.longest_named_wait:
+        left = max(0.0, self.longest_named_wait - paused)
+        if self.raises_when_used_up and needed > left:
             raise GraphRateLimitError(
                 f"{usage.percent:g} % of the app's rate limit are used; the listing goes on when calls are free again",
                 retry_after=timedelta(seconds=needed),
             )
-        return max(0.0, min(needed, self.longest_named_wait - paused))
+        return min(needed, left)

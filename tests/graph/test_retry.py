@@ -105,3 +105,7 @@ def test_a_long_pause_can_be_an_error() -> None:
         with pytest.raises(GraphRateLimitError, match="^95 % of the app's rate limit are used") as caught:
             patience.pause(Usage(95, named), paused=0)
         assert caught.value.retry_after == timedelta(seconds=wait)
+    # A wait is too long as well when the time for all waits is used.
+    assert patience.pause(Usage(95, timedelta(seconds=60)), paused=0) == 60
+    with pytest.raises(GraphRateLimitError):
+        patience.pause(Usage(95, timedelta(seconds=60)), paused=1)
