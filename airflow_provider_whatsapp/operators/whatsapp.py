@@ -211,9 +211,9 @@ class WhatsAppListWabasOperator(WabaTask):
         seconds += random.uniform(0, max(_SHORTEST_SPREAD, seconds / 10))  # noqa: S311  # not for cryptography
         moment = clock.moment_in(seconds)
         self.log.warning(
-            "%s - waiting without a worker slot until %s",
-            error,
+            "Waiting without a worker slot until %s: %s",
             f"{datetime.fromtimestamp(moment, timezone.utc):%Y-%m-%d %H:%M:%S} UTC",
+            error,
         )
         self.defer(
             trigger=RateLimitTrigger(moment=moment),

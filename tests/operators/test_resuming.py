@@ -112,6 +112,18 @@ class TestWaiting:
         assert 300 <= wait <= 330
         assert rows_of(target) == all_of(connected)
 
+    def test_the_log_says_what_the_task_waits_for_and_what_was_kept(
+        self, connected: GraphSandbox, target: Path, log: pytest.LogCaptureFixture
+    ) -> None:
+        connected.fail_next(THROTTLE.after(2))
+        with log.at_level(logging.INFO, logger="task"):
+            task(target, deferrable=True).run()
+        lines = [record.getMessage() for record in log.records if record.name == "task"]
+        (waiting,) = [line for line in lines if line.startswith("Waiting without a worker slot until 20")]
+        assert " UTC: Too many calls: wait" in waiting
+        assert "Going on after 2 pages with 200 accounts, which an earlier try has kept" in lines
+        assert lines[-2].startswith("Listed 250 accounts on 3 pages")
+
     def test_a_throttle_before_the_first_page(self, connected: GraphSandbox, target: Path) -> None:
         connected.fail_next(THROTTLE)
         deferred = task(target, deferrable=True)
