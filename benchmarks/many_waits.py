@@ -125,7 +125,7 @@ def main() -> None:
 
 
 def in_a_process_of_its_own(case: Case) -> Result:
-    """The result of the case, measured in a new process so that cases do not share memory and imports."""
+    """Measure one case in a new process, so that the memory and imports of an earlier case do not count for it."""
     print(f"{case.name}: {case.waits} waits ...", file=sys.stderr, flush=True)
     with ProcessPoolExecutor(1, mp_context=SPAWN) as executor:
         return executor.submit(run, case).result()

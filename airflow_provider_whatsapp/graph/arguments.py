@@ -33,9 +33,9 @@ _ISO_8601 = re.compile(
 
 
 def given(value: _Value | None, default: _Default) -> _Value | _Default:
-    """The value of an optional argument, or the default if it counts as not given.
+    """The value of an optional argument, or the default if the user gave none.
 
-    A template without a value to fill in renders as blanks or as the text ``None``, which count as not given.
+    Blanks and the text ``None`` are no value: a template renders so when it has nothing to fill in.
 
     :param value: the argument as the user gave it
     :param default: what to use if it is not given

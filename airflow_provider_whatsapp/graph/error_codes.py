@@ -125,7 +125,7 @@ def _error_from_envelope(
             return None
         clean = redact(value[:_SEARCHED_TEXT])
         if len(value) > _SEARCHED_TEXT:
-            # The end may be the first half of a secret, which is not recognized as one.
+            # Where the text is cut, it may end with the first half of a secret, which the masking does not recognize.
             clean = clean[:-_LONGEST_SECRET]
         return "".join(c if c.isprintable() else " " for c in clean[:longest])
 

@@ -131,9 +131,10 @@ class GraphFlow:
             payload, usage = yield from self._send_until_answered(listing.next_request())
             return listing.return_to_position(parse_page(payload), usage)
         except (GraphRequestError, GraphProtocolError, GraphServerError) as error:
-            # No page of Meta says which error a cursor leads to that has stopped working, and a page that now has too
-            # much data for one answer cannot be made smaller here. If it was neither of them, the listing that begins
-            # anew will end in the same error.
+            # Meta's documentation does not say with which error the API answers a cursor that has stopped working. A
+            # page that has become too large for one answer cannot be requested in halves either, because it could not
+            # be compared with the kept one then. If the error has another cause, the listing that begins anew ends in
+            # it, too.
             raise ListingMovedError(str(error)) from error
 
     def _pace(self, usage: Usage) -> Flow[_Result, None]:

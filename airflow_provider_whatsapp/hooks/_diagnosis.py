@@ -30,7 +30,7 @@ TOKEN_QUERY = NodeQuery("debug_token", inspects_own_token=True)
 #: Airflow shows the message in a narrow box.
 LONGEST_MESSAGE = 1000
 # A person waits for the answer, and a proxy in front of Airflow's API server may end the request after half a minute.
-# Three calls that are not repeated take twelve seconds at most.
+# The test makes at most three calls and repeats none of them, so it ends within twelve seconds.
 _LONGEST_CALL = 4.0
 _PATIENCE = Patience(attempts=1)
 # Names and texts of the API can have any length.

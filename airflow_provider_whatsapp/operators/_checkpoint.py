@@ -32,7 +32,8 @@ _Result = TypeVar("_Result")
 class Checkpoint:
     """The rows that the tries of a task instance have read so far, kept beside the target.
 
-    A store that lets nothing be kept costs the next try its start, but not this one its listing: one warning says so.
+    If the store refuses to keep rows, the listing is read to its end all the same, one warning in the log says so, and
+    the next try begins with the first page.
 
     :param target: the object that is written; None keeps nothing
     :param tries: the tries of the task instance
@@ -41,7 +42,7 @@ class Checkpoint:
 
     def __init__(self, target: Target | None, tries: Tries, log: Any) -> None:
         self._parts = target.open_parts(tries.owner) if target is not None and tries.owner else None
-        self._may_be_continued = tries.continue_later
+        self._may_be_continued = tries.may_be_continued
         self._log = log
         self._works = self._parts is not None
         self._position: Position | None = None
@@ -143,7 +144,7 @@ class Checkpoint:
                     next_part = clock.now() + _SECONDS_BETWEEN_PARTS
 
     def keep_for_wait(self, error: GraphError) -> bool:
-        """Keep all pages so far before a wait; False when the store does not let us.
+        """Keep the rows of all pages read so far, before the task waits; False when the store refused.
 
         :param error: the rate limit that is waited for
         :raises GraphError: the same, if the listing waited for it again and again and came no further

@@ -1,4 +1,4 @@
-"""Logs how far a listing has come."""
+"""Gives the rows of a listing one by one, and logs from time to time how many have come."""
 
 from __future__ import annotations
 

@@ -24,13 +24,13 @@ class Tries:
     :param run: tells the task of this DAG run from others, in hex
     :param map_index: index of a mapped task, -1 for others
     :param owner: tells the task instance from others, and from itself with another query, in hex
-    :param continue_later: whether another process may go on with the work of this one
+    :param may_be_continued: whether another process may go on with the work of this one, after a retry or a wait
     """
 
     run: str
     map_index: int
     owner: str
-    continue_later: bool
+    may_be_continued: bool
 
     @classmethod
     def of(cls, context: Context, *, listing: Any, is_deferrable: bool) -> Tries:
@@ -42,14 +42,14 @@ class Tries:
         """
         ti = context.get("ti")
         if ti is None:
-            return cls("", -1, "", continue_later=False)
+            return cls("", -1, "", may_be_continued=False)
         run = _digest([ti.dag_id, ti.run_id, ti.task_id])
         map_index = -1 if ti.map_index is None else ti.map_index
         return cls(
             run,
             map_index,
             _digest([run, map_index, ti.max_tries, listing]),
-            continue_later=is_deferrable or ti.try_number <= ti.max_tries,
+            may_be_continued=is_deferrable or ti.try_number <= ti.max_tries,
         )
 
 
@@ -78,8 +78,8 @@ def find_published(target: Target, tries: Tries) -> Published | None:
     :param tries: the tries of this task instance
     :raises OSError: if the store failed
     """
-    record = target.read_record()
-    if not tries.owner or record is None or record.get("owner") != tries.owner:
+    record = target.read_record() if tries.owner else None
+    if record is None or record.get("owner") != tries.owner:
         return None
     try:
         published = Published(**record["object"])

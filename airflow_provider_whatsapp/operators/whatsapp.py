@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["WhatsAppListWabasOperator"]
 
+# The defaults, in seconds and in percent.
+_MAX_WAIT_IN_PLACE = 60
+_MAX_USAGE = 95
 # How often a listing whose rows are not kept may begin anew after it waited for a rate limit.
 _MAX_RESTARTS = 1
 # Tasks that wait for the same rate limit are spread over at least this many seconds.
@@ -90,8 +93,8 @@ class WhatsAppListWabasOperator(WabaTask):
         if_exists: str = "overwrite",
         if_empty: str = "succeed",
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        max_wait_in_place: float | str = 60,
-        max_usage: float | str = 95,
+        max_wait_in_place: float | str = _MAX_WAIT_IN_PLACE,
+        max_usage: float | str = _MAX_USAGE,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -189,11 +192,11 @@ class WhatsAppListWabasOperator(WabaTask):
                 self._defer(error, restarts=restarts + (not is_kept), is_kept=is_kept)
 
     def _build_patience(self, *, keeps_rows: bool) -> Patience:
-        longest = parse_seconds("max_wait_in_place", given(self.max_wait_in_place, 60))
+        longest = parse_seconds("max_wait_in_place", given(self.max_wait_in_place, _MAX_WAIT_IN_PLACE))
         return Patience(
             longest_named_wait=longest,
             budget=10 * longest,
-            max_usage=parse_percentage("max_usage", given(self.max_usage, 95)),
+            max_usage=parse_percentage("max_usage", given(self.max_usage, _MAX_USAGE)),
             # A listing that goes to XCom would begin anew after the wait, so it waits only when it must.
             raises_when_used_up=self.deferrable and keeps_rows,
         )

@@ -338,7 +338,7 @@ class TestTooLongToMapOver:
         self, connected: GraphSandbox, mapped_over: BaseOperator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "15")
-        # The lists of mapped task instances are mapped over one by one.
+        # Airflow does not limit the length of the list that one instance of a mapped task returns.
         assert len(self.execute(mapped_over, is_mapped=True)) == 250
         mapped_over.do_xcom_push = False
         assert len(self.execute(mapped_over)) == 250

@@ -215,7 +215,7 @@ class TestPokeMode:
 
 
 class Clock:
-    """Stands for the module ``time``; its time moves on only by its sleeps."""
+    """Replaces the module ``time`` in the sensor and its base class: the time moves on only while they sleep."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = time.time()

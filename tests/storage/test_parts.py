@@ -127,7 +127,11 @@ def test_a_missing_part_is_noticed(open_parts: Open, tmp_path: Path) -> None:
         ids_of(second)
 
 
-@pytest.mark.parametrize("data", [b"", b"no gzip", gzip.compress(b"{}\n")[:-9], gzip.compress(b"[1]\n{}\n")])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"no gzip", gzip.compress(b"{}\n")[:-9], gzip.compress(b"[1]\n{}\n")],
+    ids=["empty", "no gzip", "cut", "no object"],
+)
 def test_a_broken_part_is_noticed(open_parts: Open, tmp_path: Path, data: bytes) -> None:
     first = open_parts()
     keep(first, "1")

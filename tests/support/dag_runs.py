@@ -25,7 +25,7 @@ class Finished:
         return self._instances[task_id, map_index].xcom_pull(task_ids=task_id, map_indexes=map_index)
 
     def label(self, task_id: str, map_index: int) -> str:
-        """What the grid shows instead of the map index."""
+        """The label of a mapped task instance, which Airflow's grid shows instead of its map index."""
         return str(self._instances[task_id, map_index].rendered_map_index)
 
     def rendered(self, task_id: str, map_index: int = -1) -> dict[str, Any]:
