@@ -95,7 +95,7 @@ def test_imports_go_one_way() -> None:
         "storage": set(),
         "links": set(),
         "transport": {"graph"},
-        "hooks": {"get_provider_info", "graph", "transport"},
+        "hooks": {"get_provider_info", "graph", "storage", "transport"},
         "operators": {"graph", "hooks", "links", "storage", "transport", "triggers"},
         "triggers": {"graph", "hooks", "transport"},
         "sensors": {"graph", "hooks", "operators", "triggers"},

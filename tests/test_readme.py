@@ -16,7 +16,7 @@ from documentation import PAGES, PROJECT, snippet
 
 from airflow_provider_whatsapp.hooks._connection import load_connection
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import GraphSandbox
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 
@@ -36,7 +36,7 @@ def value_of(name: str, **names: Any) -> Any:
 def test_every_python_snippet_has_a_test() -> None:
     named = re.findall(r"<!-- ([\w ]+) -->\n```python", README)
     assert README.count("```python") == len(named)
-    assert set(named) == {"first DAG", "operator", "sensor", "hook", "sandbox"}
+    assert set(named) == {"first DAG", "operator", "edge", "sensor", "hook", "sandbox"}
 
 
 def test_the_two_commands() -> None:
@@ -65,6 +65,15 @@ def test_operator(connected: GraphSandbox, tmp_path: Path) -> None:
     # The store of the snippet is not reachable from a test.
     operator.output_path, operator.output_conn_id = str(tmp_path / "a.ndjson.gz"), None
     assert operator.execute({})["count"] > 0
+
+
+def test_edge(connected: GraphSandbox, tmp_path: Path) -> None:
+    operator = value_of("edge", WhatsAppListWabaEdgeOperator=WhatsAppListWabaEdgeOperator)
+    # The store of the snippet is not reachable from a test.
+    accounts = WhatsAppListWabasOperator(task_id="accounts", output_path=str(tmp_path / "accounts.ndjson"))
+    operator.waba_ids = accounts.execute({})["uri"]
+    operator.output_path, operator.output_conn_id = str(tmp_path / "phone_numbers.ndjson"), None
+    assert operator.execute({})["accounts"] == len(connected.accounts)
 
 
 def test_sensor(connected: GraphSandbox) -> None:

@@ -24,6 +24,8 @@ _USER_INFO = re.compile(r":[^\s:@]*@")
 _WORD = re.compile(r"[A-Za-z0-9]{20,}")
 # The access token of an app is its id and its secret.
 _APP_TOKEN = re.compile(r"[0-9]{6}(?:\||%7C)[A-Za-z0-9_-]{6}", re.IGNORECASE)
+# More connections than this to one server look like an attack, and gain nothing.
+_MAX_CONCURRENCY = 50
 _TIME_EXAMPLE = "a right one looks like '2026-11-01T00:00:00Z', a datetime, or unix seconds (1793491200)"
 # Written out instead of datetime.fromisoformat, because Python 3.10 reads less of ISO 8601 than later versions do.
 _ISO_8601 = re.compile(
@@ -61,6 +63,32 @@ def parse_business_id(value: object) -> str:
     return text
 
 
+def parse_waba_id(value: object, *, where: str = "waba_ids") -> str:
+    """The id of an account.
+
+    :param value: digits as ``str`` or ``int``
+    :param where: the argument and the place in it that the value comes from, for the error
+    :raises ValueError: if the value is anything else
+    """
+    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    if re.fullmatch(r"[0-9]{1,32}", text) is None:
+        raise ValueError(
+            f"{where}: {shown(value)} is not the id of an account, which is digits only; "
+            "a template gives several as '1,2', e.g. by {{ ids | join(',') }}"
+        )
+    return text
+
+
+def parse_edge_name(value: object) -> str:
+    """The name of an edge, e.g. ``"phone_numbers"``.
+
+    :raises ValueError: if it is anything but the plain name of one
+    """
+    if not isinstance(value, str) or re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value.strip()) is None:
+        raise ValueError(f"edge: {shown(value)} is not the name of an edge; a right one is 'phone_numbers'")
+    return value.strip()
+
+
 def parse_time(name: str, value: object) -> int:
     """A moment as unix seconds.
 
@@ -88,6 +116,18 @@ def parse_count(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name}: {shown(value)} is not a whole number of at least 1; a right one is 100")
     return value
+
+
+def parse_concurrency(value: object) -> int:
+    """How many accounts to read at once.
+
+    :param value: a whole number from 1 to 50, or digits as ``str``
+    :raises ValueError: if the value is anything else
+    """
+    count = parse_count("max_concurrency", value)
+    if count > _MAX_CONCURRENCY:
+        raise ValueError(f"max_concurrency: {count} is more than {_MAX_CONCURRENCY}; a right one is 10")
+    return count
 
 
 def parse_path(path: object) -> list[str]:

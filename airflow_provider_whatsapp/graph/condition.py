@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_whatsapp.graph.arguments import given, parse_count, shown
+from airflow_provider_whatsapp.graph.arguments import given, parse_count, parse_waba_id, shown
 from airflow_provider_whatsapp.graph.fields import Field
 
 Row = dict[str, Any]
@@ -126,14 +126,7 @@ def _parse_waba_ids(value: object) -> frozenset[str]:
     ids = value.split(",") if isinstance(value, str) else value
     if not isinstance(ids, Sequence) or not ids:
         raise ValueError(f"waba_ids: {shown(value)} has no ids; a right one looks like ['102290129340398']")
-    texts = [str(id_).strip() if isinstance(id_, (str, int)) and not isinstance(id_, bool) else "" for id_ in ids]
-    for id_, text in zip(ids, texts, strict=True):
-        if re.fullmatch(r"[0-9]{1,32}", text) is None:
-            raise ValueError(
-                f"waba_ids: {shown(id_)} is not the id of an account, which is digits only; "
-                "a template gives several as '1,2', e.g. by {{ ids | join(',') }}"
-            )
-    return frozenset(texts)
+    return frozenset(map(parse_waba_id, ids))
 
 
 def _parse_where(value: object) -> tuple[tuple[str, tuple[Any, ...]], ...]:

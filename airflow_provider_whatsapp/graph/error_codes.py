@@ -30,12 +30,20 @@ CODES: tuple[tuple[type[GraphApiError], frozenset[int]], ...] = (
     (GraphServerError, frozenset({1, 2, 960, 131000, 131016, 131057})),
     (GraphRequestError, frozenset({12, 33, 100, 506, 803, 2635, 200005, 200006, 200007, 200008})),
 )
+# Rate limits that are counted for each account by itself, unlike those of an app or a token.
+_CODES_OF_ONE_ACCOUNTS_LIMIT = frozenset({80007, 80008})
+# What Meta answers for an account of which nothing can be read on this edge, whoever asks: gone, or without what the
+# edge is about.
+_CODES_OF_AN_UNREADABLE_ACCOUNT = frozenset({(100, 33), (803, None)})
+_CODES_OF_AN_ACCOUNT_WITHOUT_DATA = frozenset({200005, 200006, 200007, 200008})
+# These refuse the app or the token as a whole, so that no other account could be read either.
+_CODES_OF_THE_APP = frozenset({3, 10, 368})
 _CLASS_BY_CODE = {code: kind for kind, codes in CODES for code in codes}
 
 _ADVICE_BY_SUBCODE = {
     (100, 33): (
-        "The id is unknown, or the token's system user may not see it: check that it is that of a business portfolio "
-        "(Business Settings, Business Info), not of a WABA, an app or a phone number."
+        "The id is unknown, or the token's system user may not see it. To list accounts, it must be the id of a "
+        "business portfolio (Business Settings, Business Info), not of a WABA, an app or a phone number."
     ),
     (190, 458): "The app was removed from the business: install it again and create a new token.",
     (190, 460): "The password changed: create a new token.",
@@ -110,6 +118,28 @@ def find_error(
     if 200 <= status < 300:
         return None
     return _error_from_status(status, retry_after, version_problem)
+
+
+def is_limit_of_one_account(error: GraphError) -> bool:
+    """Whether a rate limit was reached that counts the calls for one account only.
+
+    https://developers.facebook.com/docs/graph-api/overview/rate-limiting
+    """
+    return isinstance(error, GraphRateLimitError) and error.code in _CODES_OF_ONE_ACCOUNTS_LIMIT
+
+
+def concerns_one_account(error: GraphError) -> bool:
+    """Whether the API refused one account that other accounts may be readable without.
+
+    That is an account that the token is not allowed to read, that is gone, or that does not have what was asked for.
+    """
+    if isinstance(error, GraphPermissionError):
+        # A refusal without a code can come from a proxy, which would refuse every other account too.
+        return error.code is not None and error.code not in _CODES_OF_THE_APP
+    return isinstance(error, GraphRequestError) and (
+        (error.code, error.subcode) in _CODES_OF_AN_UNREADABLE_ACCOUNT
+        or error.code in _CODES_OF_AN_ACCOUNT_WITHOUT_DATA
+    )
 
 
 def _error_from_envelope(

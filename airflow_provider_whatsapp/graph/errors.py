@@ -50,9 +50,13 @@ class GraphError(Exception):
         self.retry_after = retry_after
         #: How often the request was sent.
         self.attempts: int = 1
+        #: Id of the account that could not be read, if several accounts were.
+        self.waba_id: str | None = None
 
     def __str__(self) -> str:
         message = super().__str__()
+        if self.waba_id is not None:
+            message = f"Account {self.waba_id}: {message}"
         return message if self.attempts == 1 else f"{message} (after {self.attempts} attempts)"
 
 

@@ -48,9 +48,11 @@ class Wait:
     """Asks the client to wait before it goes on.
 
     :param seconds: length of the wait
+    :param error: what is waited for to pass; None when the wait is meant to prevent an error
     """
 
     seconds: float
+    error: GraphError | None = None
 
 
 #: What the client sends into a flow: the answer to a request or its failure, and None after anything else.
@@ -75,6 +77,7 @@ class GraphFlow:
     :param answered_versions: other versions that have answered this client; each is warned about once
     :param on_call: is called after each request with the usage that its answer reported, and with whether the request
         was refused because of a rate limit
+    :param waba_id: id of the account that the errors must name, if several accounts are read
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class GraphFlow:
         now: Callable[[], float],
         answered_versions: set[str],
         on_call: OnCall,
+        waba_id: str | None = None,
     ) -> None:
         self._credentials = credentials
         self._version = version
@@ -95,6 +99,7 @@ class GraphFlow:
         self._now = now
         self._answered_versions = answered_versions
         self._on_call = on_call
+        self._waba_id = waba_id
         self._waited = 0.0
         self._paused = 0.0
 
@@ -207,16 +212,17 @@ class GraphFlow:
                 payload = self._judge(outcome)
             except GraphError as error:
                 self._on_call(usage, isinstance(error, GraphRateLimitError))
-                error.attempts = attempt
+                error.attempts, error.waba_id = attempt, self._waba_id
                 delay = self._patience.delay(error, attempt=attempt, waited=self._waited, chance=self._random())
                 if delay is None:
                     raise
                 log.warning("%s - trying again in %.1f s", error, delay)
+                wait = Wait(delay, error)
             else:
                 self._on_call(usage, False)
                 return payload, usage
             self._waited += delay
-            yield Wait(delay)
+            yield wait
 
     def _judge(self, outcome: Outcome) -> dict[str, Any]:
         if isinstance(outcome, GraphError):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date
+from types import MappingProxyType
 
-from airflow_provider_whatsapp.graph.arguments import shown
+from airflow_provider_whatsapp.graph.arguments import given, parse_time, shown
 from airflow_provider_whatsapp.graph.fields import Field
 
 _SIGNED = "the connection says with which token and app secret requests are signed"
@@ -37,32 +39,44 @@ _PARAM_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _PARAMS_EXAMPLE = "a right one looks like {'business': '1906385232743451'}"
 
 
-def parse_params(params: object) -> dict[str, str]:
+def parse_params(params: object, *, refused: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """The query parameters that a user gave, as they are sent.
 
-    :param params: value by name, or None; values that are not ``str`` are sent as JSON, and None is left out
+    :param params: value by name, the same as a JSON text, or None. A time is sent in unix seconds, and another value
+        that is not ``str`` as JSON; a value that is not given is left out
+    :param refused: further names that cannot be given, with what to do instead
     :raises ValueError: if a parameter would change what is read or how, has no name, or has a value that is not JSON
     """
     if params is None:
         return {}
+    if isinstance(params, str):
+        try:
+            params = json.loads(params)
+        except ValueError:
+            raise ValueError(f"params: {shown(params)} is not JSON; {_PARAMS_EXAMPLE}") from None
     if not isinstance(params, Mapping):
         raise ValueError(f"params: {shown(params)} is not an object; {_PARAMS_EXAMPLE}")
     parsed = {}
     for name, value in params.items():
         key = name.strip().lower() if isinstance(name, str) else ""
-        if key in _REFUSED_PARAMS:
-            raise ValueError(f"params: {shown(name)} cannot be given here: {_REFUSED_PARAMS[key]}")
+        if reason := _REFUSED_PARAMS.get(key) or refused.get(key):
+            raise ValueError(f"params: {shown(name)} cannot be given here: {reason}")
         if not isinstance(name, str) or _PARAM_NAME.fullmatch(name) is None:
             raise ValueError(f"params: {shown(name)} is not the name of a parameter; {_PARAMS_EXAMPLE}")
-        if value is None:
-            continue
-        try:
-            parsed[name] = (
-                value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), allow_nan=False)
-            )
-        except (TypeError, ValueError):
-            raise ValueError(f"params: the value of {shown(name)}, {shown(value)}, is not JSON") from None
+        if given(value, None) is not None:
+            parsed[name] = _encode(name, value)
     return parsed
+
+
+def _encode(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, date):
+        return str(parse_time(name, value))
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError):
+        raise ValueError(f"params: the value of {shown(name)}, {shown(value)}, is not JSON") from None
 
 
 def check_field_arguments(fields: Sequence[Field]) -> None:

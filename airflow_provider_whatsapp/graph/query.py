@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -18,10 +18,13 @@ from airflow_provider_whatsapp.graph.arguments import (
     given,
     parse_business_id,
     parse_count,
+    parse_edge_name,
     parse_path,
     parse_time,
+    parse_waba_id,
     shown,
 )
+from airflow_provider_whatsapp.graph.edges import WABA_EDGES, find_edge
 from airflow_provider_whatsapp.graph.fields import Field, join_fields, parse_fields
 from airflow_provider_whatsapp.graph.messages import Request
 from airflow_provider_whatsapp.graph.params import check_field_arguments, parse_params
@@ -29,24 +32,11 @@ from airflow_provider_whatsapp.graph.params import check_field_arguments, parse_
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-#: Edges of a business that list WABAs, by the short name that users give.
-WABA_EDGES = {"client": "client_whatsapp_business_accounts", "owned": "owned_whatsapp_business_accounts"}
-
-_WABA_FIELDS = (
-    "id,name,currency,timezone_id,message_template_namespace,account_review_status,business_verification_status,"
-    "ownership_type,country,creation_time,status,owner_business_info"
-)
-# `fields` is always sent, because Meta's pages do not agree on what the API answers without it.
-_DEFAULT_FIELDS = {
-    **dict.fromkeys(WABA_EDGES.values(), _WABA_FIELDS),
-    "businesses": "id,name",
-    "phone_numbers": "id,display_phone_number,verified_name,quality_rating",
-    "message_templates": "id,name,language,status,category",
-}
-_DEFAULT_FIELDS_OF_OTHER_EDGES = "id"
 _DEFAULT_FIELDS_OF_A_NODE = "id,name"
-# Without the id of each row, these listings could not tell whether a row is missing or there twice.
-_EDGES_THAT_NEED_IDS = {*WABA_EDGES.values(), "businesses"}
+#: Query arguments that only a list of accounts takes.
+WABA_ONLY_ARGUMENTS = ("ownership_types", "created_after", "created_before")
+# Arguments of the listing that are parameters of the API too.
+_ARGUMENTS = {name: f"give the `{name}` argument instead" for name in ("filtering", "sort")}
 _FILTERING_EXAMPLE = "a right one looks like [{'field': 'ownership_type', 'operator': 'IN', 'value': ['SELF']}]"
 
 
@@ -160,6 +150,7 @@ class NodeQuery:
 def build_edge_query(
     path: str,
     *,
+    params: Mapping[str, Any] | str | None = None,
     fields: str | Sequence[str] | None = None,
     ownership_types: str | Sequence[str] | None = None,
     created_after: datetime | date | str | float | None = None,
@@ -172,26 +163,31 @@ def build_edge_query(
     """The query for an edge, from the arguments that a user gave.
 
     :param path: node and edge, e.g. ``"<waba id>/phone_numbers"``; the other parameters are those of :class:`Query`
-    :raises ValueError: if an argument is wrong; names it and shows what a right one looks like
+    :param params: further query parameters, e.g. ``{"business": "1906385232743451"}``; values that are not ``str`` are
+        sent as JSON, and times as unix seconds
+    :raises ValueError: if an argument is wrong or one that the edge needs is missing; names it and shows what a right
+        one looks like
     """
     path = _parse_edge_path(path)
-    edge = path.rpartition("/")[2]
-    wanted = _parse_fields(given(fields, _DEFAULT_FIELDS.get(edge, _DEFAULT_FIELDS_OF_OTHER_EDGES)))
-    if edge in _EDGES_THAT_NEED_IDS and "id" not in {field.key for field in wanted}:
+    edge = find_edge(path.rpartition("/")[2])
+    wanted_fields = given(fields, edge.fields or None)
+    wanted = () if wanted_fields is None else _parse_fields(wanted_fields)
+    if edge.lists_nodes and "id" not in {field.key for field in wanted}:
         wanted = (Field("id"), *wanted)
-    params = {}
+    sent = parse_params(given(params, None), refused=_ARGUMENTS)
+    edge.check_required(sent)
     filters = _build_filters(
         given(ownership_types, None), given(created_after, None), given(created_before, None), given(filtering, None)
     )
     if filters:
         # Meta's samples show single quotes, which is not JSON; Meta's own SDKs send JSON, as is done here.
-        params["filtering"] = json.dumps(filters, separators=(",", ":"))
+        sent["filtering"] = json.dumps(filters, separators=(",", ":"))
     if (order := given(sort, None)) is not None:
-        params["sort"] = _parse_sort(order)
+        sent["sort"] = _parse_sort(order)
     return EdgeQuery(
         path=path,
         fields=wanted,
-        params=params,
+        params=sent,
         page_size=parse_count("page_size", given(page_size, 100)),
         max_items=None if (most := given(max_items, None)) is None else parse_count("max_items", most),
     )
@@ -206,6 +202,25 @@ def build_waba_query(business_id: str | int, edge: str, **query: Unpack[Query]) 
     """
     edge = parse_waba_edge(edge)
     return build_edge_query(f"{parse_business_id(business_id)}/{WABA_EDGES[edge]}", **query)
+
+
+def build_waba_edge_query(
+    edge: str, *, params: Mapping[str, Any] | str | None = None, **query: Unpack[Query]
+) -> Callable[[str], EdgeQuery]:
+    """A function that gives the query for one edge of the WABA whose id it is called with.
+
+    The arguments are checked once, before the first account is known.
+
+    :param edge: name of the edge, e.g. ``"phone_numbers"``
+    :param params: further query parameters of the edge
+    :raises ValueError: if an argument is wrong or one that the edge needs is missing
+    """
+    for name in WABA_ONLY_ARGUMENTS:
+        if given(query.get(name), None) is not None:
+            raise ValueError(f"{name}: what hangs on an account has no such field; filter the list of accounts instead")
+    name = parse_edge_name(edge)
+    example = build_edge_query(f"0/{name}", params=params, **query)
+    return lambda waba_id: replace(example, path=f"{parse_waba_id(waba_id)}/{name}")
 
 
 def parse_waba_edge(edge: str) -> str:

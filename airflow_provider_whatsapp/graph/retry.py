@@ -21,6 +21,8 @@ class Patience:
     :param max_delay: upper bound of the wait after any failure
     :param longest_named_wait: the longest wait named by the API that is waited for in place
     :param budget: upper bound of all waits of one listing together, so that it does not hold a worker slot for hours
+    :param unnamed_wait: how long to wait when the API refuses a call because of a rate limit and names no time; None
+        gives up
     :param max_usage: percentage of the app's rate limit; once it is used, a listing waits before its next page
     :param raises_when_used_up: whether waits for ``max_usage`` of more than ``longest_named_wait`` in all raise a
         :class:`GraphRateLimitError`, so that the caller can wait without holding a worker slot; by default the listing
@@ -32,6 +34,7 @@ class Patience:
     max_delay: float = 30.0
     longest_named_wait: float = 60.0
     budget: float = 600.0
+    unnamed_wait: float | None = None
     max_usage: float = 95.0
     raises_when_used_up: bool = False
 
@@ -48,7 +51,9 @@ class Patience:
         named = None if error.retry_after is None else error.retry_after.total_seconds()
         if named is None and isinstance(error, GraphRateLimitError):
             # Meta lengthens a throttle with every call that is made during it, so guessing a short wait does harm.
-            return None
+            if self.unnamed_wait is None:
+                return None
+            named = self.unnamed_wait
         if named is not None and named > self.longest_named_wait:
             return None
         # The exponent is bounded, because a float cannot hold 2 to the power of a thousand.

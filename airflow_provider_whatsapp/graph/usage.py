@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -24,10 +24,14 @@ class Usage:
 
     :param percent: use of the limit that is closest to being reached, in percent; may exceed 100
     :param regain_access: how long until the API accepts calls again; None when no time was named
+    :param by_node: the use of each limit that counts for one node only, by the id of the node
+    :param shared: the use of the limits that count for the whole app or token, or None when none was reported
     """
 
     percent: float
     regain_access: timedelta | None = None
+    by_node: Mapping[str, Usage] = field(default_factory=dict, compare=False, repr=False)
+    shared: Usage | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> Usage | None:
@@ -35,13 +39,28 @@ class Usage:
 
         :param headers: header values by lower-case name
         """
-        entries = _entries(headers)
-        percentages = [
-            percent for entry in entries for name in _PERCENTAGES if (percent := _number(entry.get(name))) is not None
-        ]
-        if not percentages:
+        of_app, of_nodes = _app_entries(headers), _node_entries(headers)
+        overall = _combine([*of_app, *(entry for entries in of_nodes.values() for entry in entries)])
+        if overall is None:
             return None
-        return cls(max(percentages), _regain_access(entries))
+        by_node = {node_id: usage for node_id, entries in of_nodes.items() if (usage := _combine(entries))}
+        return replace(overall, by_node=by_node, shared=_combine(of_app))
+
+    def beyond(self, node_id: str) -> Usage | None:
+        """The use of the limits that count for more than one node, or None when none was reported.
+
+        :param node_id: id of the node that was read. A limit that is reported under another id counts for more than
+            this node: Meta's pages do not agree on whether that id is the account's or the business's
+        """
+        parts = [usage for id_, usage in self.by_node.items() if id_ != node_id]
+        return max([*parts, *([self.shared] if self.shared else [])], key=lambda usage: usage.percent, default=None)
+
+
+def _combine(entries: Iterable[dict[str, Any]]) -> Usage | None:
+    percentages = [
+        percent for entry in entries for name in _PERCENTAGES if (percent := _number(entry.get(name))) is not None
+    ]
+    return Usage(max(percentages), _regain_access(entries)) if percentages else None
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> timedelta | None:
@@ -49,7 +68,8 @@ def parse_retry_after(headers: Mapping[str, str]) -> timedelta | None:
 
     :param headers: header values by lower-case name
     """
-    waits = [_regain_access(_entries(headers)), _retry_after_header(headers)]
+    usage = [*_app_entries(headers), *(entry for entries in _node_entries(headers).values() for entry in entries)]
+    waits = [_regain_access(usage), _retry_after_header(headers)]
     return max((wait for wait in waits if wait), default=None)
 
 
@@ -69,28 +89,26 @@ def _wait(*, minutes: float | None = 0, seconds: float = 0) -> timedelta | None:
     return min(timedelta(seconds=min(total, 1e9)), _LONGEST_WAIT) if total > 0 else None
 
 
-def _regain_access(entries: list[dict[str, Any]]) -> timedelta | None:
+def _regain_access(entries: Iterable[dict[str, Any]]) -> timedelta | None:
     # Meta gives this time in minutes, unlike every other wait, which is in seconds.
     waits = [_wait(minutes=_number(entry.get("estimated_time_to_regain_access"))) for entry in entries]
     return max((wait for wait in waits if wait), default=None)
 
 
-def _entries(headers: Mapping[str, str]) -> list[dict[str, Any]]:
-    return [*_app_entries(headers), *_business_entries(headers)]
-
-
-def _app_entries(headers: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def _app_entries(headers: Mapping[str, str]) -> list[dict[str, Any]]:
     entry = _parse_json(headers.get("x-app-usage"))
-    if isinstance(entry, dict):
-        yield entry
+    return [entry] if isinstance(entry, dict) else []
 
 
-def _business_entries(headers: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def _node_entries(headers: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
     by_id = _parse_json(headers.get("x-business-use-case-usage"))
-    for entries in by_id.values() if isinstance(by_id, dict) else ():
-        for entry in entries if isinstance(entries, list) else ():
-            if isinstance(entry, dict):
-                yield entry
+    if not isinstance(by_id, dict):
+        return {}
+    return {
+        id_: [entry for entry in entries if isinstance(entry, dict)]
+        for id_, entries in by_id.items()
+        if isinstance(entries, list)
+    }
 
 
 def _parse_json(value: str | None) -> Any:

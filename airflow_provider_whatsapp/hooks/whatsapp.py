@@ -95,14 +95,56 @@ class WhatsAppHook(BaseHook):
         """
         return list(self.iter_wabas(business_id, edge=edge, **query))
 
-    def iter_edge(self, path: str, **query: Unpack[Query]) -> Iterator[dict[str, Any]]:
+    def iter_edge(
+        self, path: str, *, params: Mapping[str, Any] | None = None, **query: Unpack[Query]
+    ) -> Iterator[dict[str, Any]]:
         """The rows of any paged edge, one by one, with one page of them in memory.
 
+        Rows without an ``id``, such as analytics, come exactly as often as the pages of the API have them.
+
         :param path: node and edge, e.g. ``"<waba id>/phone_numbers"``
-        :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`. Without ``fields``, only accounts,
-            phone numbers, message templates and businesses come with more than their ids
+        :param params: further query parameters, e.g. ``{"business": "1906385232743451"}``; values that are not ``str``
+            are sent as JSON, and times as unix seconds
+        :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`. Without ``fields``, an edge that the
+            package does not know comes as the API gives it
         """
-        return self._iter_rows(build_edge_query(path, **query))
+        return self._iter_rows(build_edge_query(path, params=params, **query))
+
+    def iter_waba_edge(
+        self,
+        waba_ids: Any,
+        edge: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        max_concurrency: int = 10,
+        on_account_error: str = "fail",
+        **query: Unpack[Query],
+    ) -> Iterator[dict[str, Any]]:
+        """The rows of one edge of many accounts, in the order of the accounts, each with its ``waba_id`` first.
+
+        :param waba_ids: ids, rows with an ``id`` (also an iterator, such as ``iter_wabas()``), the manifest that
+            ``WhatsAppListWabasOperator`` gave, or the address of an object with such rows. An account that comes twice
+            is read once
+        :param edge: name of the edge, e.g. ``"phone_numbers"``
+        :param params: further query parameters of the edge, see :meth:`iter_edge`
+        :param max_concurrency: number of accounts to read at once, at most 50
+        :param on_account_error: ``"fail"``, or ``"skip"`` to leave out accounts that are gone or that the token is not
+            allowed to read, with a warning in the log. If all accounts are left out, the first reason is raised
+        :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`; ``max_items`` counts the rows of all
+            accounts, and ``ownership_types``, ``created_after`` and ``created_before`` cannot be given
+        """
+        # Imported here, because parsing a DAG file must not wait for SQLite.
+        from airflow_provider_whatsapp.hooks._waba_edge import WabaEdgeListing, WabaEdgeQuery
+
+        edge_query = WabaEdgeQuery.build(
+            waba_ids,
+            edge,
+            params=params,
+            max_concurrency=max_concurrency,
+            on_account_error=on_account_error,
+            **query,
+        )
+        return iter(WabaEdgeListing(self._client, edge_query))
 
     def iter_businesses(self, **query: Unpack[Query]) -> Iterator[dict[str, Any]]:
         """The businesses that the token can see, one by one.
@@ -159,13 +201,16 @@ class WhatsAppHook(BaseHook):
             async for row in rows:
                 yield row
 
-    async def aiter_edge(self, path: str, **query: Unpack[Query]) -> AsyncGenerator[dict[str, Any], None]:
+    async def aiter_edge(
+        self, path: str, *, params: Mapping[str, Any] | None = None, **query: Unpack[Query]
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """The rows of any paged edge, one by one, for an event loop.
 
         :param path: node and edge, e.g. ``"<waba id>/phone_numbers"``
+        :param params: further query parameters, see :meth:`iter_edge`
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         """
-        edge_query = build_edge_query(path, **query)
+        edge_query = build_edge_query(path, params=params, **query)
         async with aclosing(_aiter_rows(await self._aload_connection(), edge_query)) as rows:
             async for row in rows:
                 yield row

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_whatsapp._compat import AirflowException
 from airflow_provider_whatsapp.graph import GraphError
-from airflow_provider_whatsapp.graph.pages import ListingMovedError, Page, Position
-from airflow_provider_whatsapp.graph.seen import SeenIds
-from airflow_provider_whatsapp.storage.parts import PartsLostError
 from airflow_provider_whatsapp.transport import clock
 
 if TYPE_CHECKING:
     from airflow_provider_whatsapp.operators._published import Tries
     from airflow_provider_whatsapp.storage.target import Target
 
-#: How often in a row a listing may wait for a rate limit without reading a further page with new rows in between.
+#: How often in a row a listing may wait for a rate limit without coming further in between.
 MAX_FRUITLESS_WAITS = 5
 _SECONDS_BETWEEN_PARTS = 60.0
-_ROWS_AT_ONCE = 1000
 
-#: Gives the pages of a listing from a position on, without the rows whose ids were seen.
-OpenPages: TypeAlias = Callable[[Position | None, SeenIds], Iterator[Page]]
 _Result = TypeVar("_Result")
 
 
@@ -41,14 +33,20 @@ class Checkpoint:
     """
 
     def __init__(self, target: Target | None, tries: Tries, log: Any) -> None:
+        #: Where the listing stands behind its last kept row, as JSON; None at its beginning.
+        self.position: Any = None
+        #: Whether an earlier try has kept rows.
+        self.has_rows = False
         self._parts = target.open_parts(tries.owner) if target is not None and tries.owner else None
         self._may_be_continued = tries.may_be_continued
         self._log = log
         self._works = self._parts is not None
-        self._position: Position | None = None
-        self._has_new_pages = False
+        self._has_new_rows = False
+        #: How far the listing had come when its last row was kept: a number of pages, or of accounts.
+        self.progress = 0
         self._fruitless_waits = 0
-        self._pages_at_last_wait = 0
+        self._progress_at_last_wait = 0
+        self._next_part = clock.now() + _SECONDS_BETWEEN_PARTS
 
     def __enter__(self) -> Checkpoint:
         """Return the checkpoint."""
@@ -61,7 +59,7 @@ class Checkpoint:
         try:
             if error is None or isinstance(error, AirflowException) or not self._may_be_continued:
                 self.clear()
-            elif isinstance(error, Exception) and self._has_new_pages:
+            elif isinstance(error, Exception) and self._has_new_rows:
                 self._keep()
         finally:
             if self._parts is not None:
@@ -98,100 +96,75 @@ class Checkpoint:
         if state is None:
             return False
         try:
-            position = None if state["position"] is None else Position(**state["position"])
-            waits, pages = state["fruitless_waits"], state["pages_at_last_wait"]
-        except (KeyError, TypeError):
+            self.position, self.progress = state["position"], state["progress"]
+            waits, progress = state["fruitless_waits"], state["progress_at_last_wait"]
+        except KeyError:
             # The package was updated in the meantime, and its last version kept something else.
-            self._forget()
+            self.forget()
             return False
-        self._position = position
+        self.has_rows = True
         if counts_waits:
-            self._fruitless_waits, self._pages_at_last_wait = waits, pages
+            self._fruitless_waits, self._progress_at_last_wait = waits, progress
         return True
 
-    def pages(self, open_pages: OpenPages) -> Iterator[Page]:
-        """The pages of the listing, those that an earlier try has kept included.
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows that an earlier try has kept.
 
-        Pages are kept about once a minute while they are read.
-
-        :param open_pages: reads the pages from the API
-        :raises ListingMovedError: if the listing must begin anew; the next call does so
-        :raises GraphError: if the listing cannot be completed
+        :raises PartsLostError: if some of them cannot be read any more
+        :raises OSError: if the store cannot be read
         """
-        ids = SeenIds()
-        pages = open_pages(self._position, ids)
-        if self._position is not None:
-            try:
-                reached = next(pages)
-                yield from self._kept_pages(self._position, ids)
-            except (ListingMovedError, PartsLostError) as problem:
-                # The parts are not removed yet: if the API fails altogether, the next try can go on with them.
-                self._forget()
-                raise ListingMovedError(str(problem)) from problem
-            yield reached
-        next_part = clock.now() + _SECONDS_BETWEEN_PARTS
-        for page in pages:
-            yield page
-            if page.rows:
-                # A page without new rows is no place to go on from: a cursor that has stopped working can lead to an
-                # empty page too, which would then be taken for the end of the listing.
-                self._position = page.position
-            if self._works and self._parts is not None and self._may_be_continued:
-                self._has_new_pages = True
-                self._parts.add(page.rows)
-                if clock.now() >= next_part:
-                    self._keep()
-                    next_part = clock.now() + _SECONDS_BETWEEN_PARTS
+        return self._parts.rows() if self._parts is not None else iter(())
+
+    def add(self, rows: Iterable[dict[str, Any]], *, position: Any, progress: int) -> None:
+        """Add rows that were read. They are kept about once a minute.
+
+        :param rows: rows as JSON
+        :param position: where the listing stands behind the last of them, as JSON
+        :param progress: a number that grows as the listing comes further
+        """
+        self.position, self.progress = position, progress
+        if self._works and self._parts is not None and self._may_be_continued:
+            self._has_new_rows = True
+            self._parts.add(rows)
+            if clock.now() >= self._next_part:
+                self._keep()
+                self._next_part = clock.now() + _SECONDS_BETWEEN_PARTS
 
     def keep_for_wait(self, error: GraphError) -> bool:
-        """Keep the rows of all pages read so far, before the task waits; False when the store refused.
+        """Keep all rows read so far, before the task waits; False when the store refused.
 
         :param error: the rate limit that is waited for
         :raises GraphError: the same, if the listing waited for it again and again and came no further
         """
-        pages = 0 if self._position is None else self._position.page
-        if pages > self._pages_at_last_wait:
-            self._fruitless_waits, self._pages_at_last_wait = 0, pages
+        if self.progress > self._progress_at_last_wait:
+            self._fruitless_waits, self._progress_at_last_wait = 0, self.progress
         if self._fruitless_waits >= MAX_FRUITLESS_WAITS:
             raise error
         self._fruitless_waits += 1
         return self._keep()
 
-    def clear(self) -> None:
-        """Remove all rows that were kept beside the target."""
-        self._forget()
-        if self._parts is not None:
-            self.attempt(self._parts.clear)
-
-    def _forget(self) -> None:
-        self._position, self._has_new_pages = None, False
+    def forget(self) -> None:
+        """Begin with the first row again. What is kept stays until other rows are, or :meth:`clear` is called."""
+        self.position, self.has_rows, self._has_new_rows, self.progress = None, False, False, 0
         if self._parts is not None:
             self._parts.forget()
 
-    def _kept_pages(self, position: Position, ids: SeenIds) -> Iterator[Page]:
-        self._log.info(
-            "Going on after %d pages with %d accounts, which an earlier try has kept", position.page, position.count
-        )
-        rows = self._parts.rows() if self._parts is not None else iter(())
-        count = 0
-        while some := list(islice(rows, _ROWS_AT_ONCE)):
-            for row in some:
-                if "id" in row and not ids.add(row["id"]):
-                    raise PartsLostError("an account is twice among the kept rows")
-            count += len(some)
-            yield Page(some, position, is_kept=True)
-        if count != position.count:
-            raise PartsLostError(f"{count} of {position.count} kept rows are there")
+    def clear(self) -> None:
+        """Remove all rows that were kept beside the target."""
+        self.forget()
+        if self._parts is not None:
+            self.attempt(self._parts.clear)
 
     def _keep(self) -> bool:
         parts = self._parts
         if parts is None or not self._works:
             return False
         state = {
-            "position": None if self._position is None else asdict(self._position),
+            "position": self.position,
+            "progress": self.progress,
             "fruitless_waits": self._fruitless_waits,
-            "pages_at_last_wait": self._pages_at_last_wait,
+            "progress_at_last_wait": self._progress_at_last_wait,
         }
         self.attempt(lambda: parts.keep(state))
-        self._has_new_pages = False
+        self._has_new_rows = False
         return self._works

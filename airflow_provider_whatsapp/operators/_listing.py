@@ -1,10 +1,11 @@
-"""What the list operator and the sensor share: their arguments, and the way from a connection to XCom or an object."""
+"""What operators and sensors share: their arguments, and the way from a connection to XCom or an object."""
 
 from __future__ import annotations
 
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from airflow.sdk import Asset, BaseOperator
@@ -12,13 +13,12 @@ from airflow.sdk import Asset, BaseOperator
 from airflow_provider_whatsapp._compat import AirflowFailException, conf
 from airflow_provider_whatsapp.graph.arguments import given
 from airflow_provider_whatsapp.graph.fields import join_fields
-from airflow_provider_whatsapp.graph.query import build_edge_query, parse_waba_edge
+from airflow_provider_whatsapp.graph.query import WABA_ONLY_ARGUMENTS, Query, build_edge_query, parse_waba_edge
 from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection, load_connection
 from airflow_provider_whatsapp.hooks._metrics import count_call
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.links.whatsapp import WhatsAppManagerLink
 from airflow_provider_whatsapp.operators._progress import LoggedRows
-from airflow_provider_whatsapp.operators._published import Published
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -31,68 +31,73 @@ if TYPE_CHECKING:
 
 _Init = TypeVar("_Init", bound=Callable[..., None])
 #: The query arguments with their defaults, in the order in which :func:`build_edge_query` has them.
-_QUERY_PARAMETERS = [
-    parameter
-    for parameter in inspect.signature(build_edge_query).parameters.values()
-    if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-]
+_QUERY_PARAMETERS = {
+    name: parameter
+    for name, parameter in inspect.signature(build_edge_query).parameters.items()
+    if name in Query.__optional_keys__
+}
+#: Those that any edge takes.
+EDGE_ARGUMENTS = tuple(name for name in _QUERY_PARAMETERS if name not in WABA_ONLY_ARGUMENTS)
+# Those that only a list of accounts takes.
+_WABA_ARGUMENTS = tuple(name for name in _QUERY_PARAMETERS if name in WABA_ONLY_ARGUMENTS)
 
 
-def _accept_query_arguments(init: _Init) -> _Init:
-    """Add the query arguments to the signature of an ``__init__`` that takes them through ``**kwargs``.
+def _accept_query_arguments(*names: str) -> Callable[[_Init], _Init]:
+    """Add query arguments to the signature of an ``__init__`` that takes them through ``**kwargs``.
 
     Airflow checks the arguments of ``partial`` and ``expand`` against the signature, and looks there for the names that
     it fills in from ``default_args``.
     """
-    signature = inspect.signature(init)
-    *own, kwargs = signature.parameters.values()
-    init.__signature__ = signature.replace(parameters=[*own, *_QUERY_PARAMETERS, kwargs])  # type: ignore[attr-defined]
-    return init
+
+    def decorate(init: _Init) -> _Init:
+        signature = inspect.signature(init)
+        *own, kwargs = signature.parameters.values()
+        accepted = [*own, *(_QUERY_PARAMETERS[name] for name in names), kwargs]
+        init.__signature__ = signature.replace(parameters=accepted)  # type: ignore[attr-defined]
+        return init
+
+    return decorate
 
 
-class WabaTask(BaseOperator):
-    """A task that lists the WABAs of a business into XCom or object storage.
+def _take_query_arguments(task: BaseOperator, names: Sequence[str], kwargs: dict[str, Any]) -> None:
+    for name in names:
+        setattr(task, name, kwargs.pop(name, _QUERY_PARAMETERS[name].default))
+
+
+class ListingTask(BaseOperator):
+    """A task that lists something into XCom or object storage.
 
     The parameters are described in
     :class:`~airflow_provider_whatsapp.operators.whatsapp.WhatsAppListWabasOperator`.
     """
 
     template_fields: Sequence[str] = (
-        "business_id",
-        "edge",
-        *(parameter.name for parameter in _QUERY_PARAMETERS),
+        *EDGE_ARGUMENTS,
         "output_path",
         "output_conn_id",
         "output_format",
         "whatsapp_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"filtering": "json"}
-    operator_extra_links = (WhatsAppManagerLink(),)
+    #: What the rows are, for the log.
+    noun: ClassVar[str] = "rows"
 
-    @_accept_query_arguments
+    @_accept_query_arguments(*EDGE_ARGUMENTS)
     def __init__(
         self,
         *,
-        business_id: str | int | None = None,
-        edge: str = "client",
         output_path: str | None = None,
         output_conn_id: str | None = None,
         output_format: str | None = None,
         whatsapp_conn_id: str = WhatsAppHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
-        query = {parameter.name: kwargs.pop(parameter.name, parameter.default) for parameter in _QUERY_PARAMETERS}
+        _take_query_arguments(self, EDGE_ARGUMENTS, kwargs)
         super().__init__(**kwargs)
-        self.business_id = business_id
-        self.edge = edge
-        for name, value in query.items():
-            setattr(self, name, value)
         self.output_path = output_path
         self.output_conn_id = output_conn_id
         self.output_format = output_format
         self.whatsapp_conn_id = whatsapp_conn_id
-        #: Id of the business that was listed, also when it came from the connection.
-        self.listed_business_id: str | None = None
 
     def _load_connection(self) -> WhatsAppConnection:
         hook = WhatsAppHook(self.whatsapp_conn_id)
@@ -100,12 +105,8 @@ class WabaTask(BaseOperator):
         self.whatsapp_conn_id = hook.whatsapp_conn_id
         return load_connection(hook, self.whatsapp_conn_id)
 
-    def _build_query(self, connection: WhatsAppConnection) -> EdgeQuery:
-        self.edge = parse_waba_edge(self.edge)
-        arguments: dict[str, Any] = {parameter.name: getattr(self, parameter.name) for parameter in _QUERY_PARAMETERS}
-        query = connection.waba_query(self.business_id, edge=self.edge, **arguments)
-        self.listed_business_id = query.node_id
-        return query
+    def _query_arguments(self, names: Sequence[str]) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in names}
 
     def _open_target(self) -> Target | None:
         """The object to write to, or None when the rows go to XCom."""
@@ -125,39 +126,27 @@ class WabaTask(BaseOperator):
 
         return GraphClient(connection.config, patience=patience, on_call=count_call)
 
-    def _start_listing(self, query: EdgeQuery, pages: Iterable[Page]) -> LoggedRows:
-        """The rows of the listing, which is read page by page while they are iterated over."""
-        filters = "".join(f", {name} {value}" for name, value in query.params.items())
-        self.log.info(
-            "Listing the %s accounts of business %s, fields %s%s",
-            self.edge,
-            query.node_id,
-            join_fields(query.fields),
-            filters,
-        )
-        return LoggedRows(pages, self.log)
-
     def _deliver(
         self,
         context: Context,
         rows: Iterable[dict[str, Any]],
-        listing: LoggedRows,
-        query: EdgeQuery,
         target: Target | None,
         *,
+        columns: Sequence[str],
+        describe: Callable[[], dict[str, Any]],
         check: Callable[[int], object],
-        before_publish: Callable[[Target, Published], object] = lambda target, published: None,
+        before_publish: Callable[[Target, dict[str, Any]], object] = lambda target, manifest: None,
         owner: str = "",
     ) -> list[dict[str, Any]] | dict[str, Any]:
         """Read the listing to its end and give its rows, or the manifest of the object that they were written to.
 
         :param context: Airflow's context of the task
-        :param rows: rows to deliver, taken from the listing
-        :param listing: the listing that is read
-        :param query: the query that the listing answers
+        :param rows: rows to deliver
         :param target: the object to write to, or None to give the rows themselves
+        :param columns: columns of a CSV
+        :param describe: gives the part of the manifest that says what was listed, after the last row
         :param check: called with the number of rows before they are delivered; may raise to prevent that
-        :param before_publish: called before the object appears; may raise to prevent that
+        :param before_publish: called with the manifest before the object appears; may raise to prevent that
         :param owner: tells the task instance that writes the object from others
         """
         if target is None:
@@ -165,32 +154,16 @@ class WabaTask(BaseOperator):
             check(len(delivered))
             return delivered
 
-        def describe(stored: StoredObject) -> Published:
-            return Published(stored.count, stored.bytes, stored.sha256, listing.pages, listing.truncated)
+        def build_manifest(stored: StoredObject) -> dict[str, Any]:
+            return {**asdict(stored), **describe()}
 
         def prepare(stored: StoredObject) -> None:
             check(stored.count)
-            before_publish(target, describe(stored))
+            before_publish(target, build_manifest(stored))
 
-        columns = [field.key for field in query.fields]
         stored = target.write(rows, columns, owner=owner, before_publish=prepare)
-        self.log.info("Wrote %d accounts, %d bytes, to %s", stored.count, stored.bytes, stored.uri)
-        return self._announce(context, self._build_manifest(query, target, describe(stored)))
-
-    def _build_manifest(self, query: EdgeQuery, target: Target, published: Published) -> dict[str, Any]:
-        return {
-            "uri": target.uri,
-            "conn_id": target.conn_id,
-            "format": target.format,
-            "count": published.count,
-            "bytes": published.bytes,
-            "sha256": published.sha256,
-            "pages": published.pages,
-            "business_id": query.node_id,
-            "edge": self.edge,
-            "fields": [str(field) for field in query.fields],
-            "truncated": published.truncated,
-        }
+        self.log.info("Wrote %d %s, %d bytes, to %s", stored.count, self.noun, stored.bytes, stored.uri)
+        return self._announce(context, build_manifest(stored))
 
     def _announce(self, context: Context, manifest: dict[str, Any]) -> dict[str, Any]:
         """Put the manifest into the events of the task's assets, and give it back."""
@@ -211,8 +184,8 @@ class WabaTask(BaseOperator):
         for number, row in enumerate(rows, start=1):
             if number > longest:
                 message = (
-                    f"A task can be mapped over at most {longest} accounts ([core] max_map_length) and there are more; "
-                    "give output_path, or narrow the list"
+                    f"A task can be mapped over at most {longest} {self.noun} ([core] max_map_length) and there are "
+                    "more; give output_path, or narrow the list"
                 )
                 self.log.error(message)
                 raise AirflowFailException(message)
@@ -225,3 +198,56 @@ class WabaTask(BaseOperator):
         if instance is None or instance.is_mapped or self.get_dag() is None or not self.do_xcom_push:
             return False
         return any(True for _ in self.iter_mapped_dependants())
+
+
+class WabaTask(ListingTask):
+    """A task that lists the WABAs of a business into XCom or object storage.
+
+    The parameters are described in
+    :class:`~airflow_provider_whatsapp.operators.whatsapp.WhatsAppListWabasOperator`.
+    """
+
+    template_fields: Sequence[str] = ("business_id", "edge", *_WABA_ARGUMENTS, *ListingTask.template_fields)
+    operator_extra_links = (WhatsAppManagerLink(),)
+    noun: ClassVar[str] = "accounts"
+
+    @_accept_query_arguments(*_WABA_ARGUMENTS)
+    def __init__(self, *, business_id: str | int | None = None, edge: str = "client", **kwargs: Any) -> None:
+        _take_query_arguments(self, _WABA_ARGUMENTS, kwargs)
+        super().__init__(**kwargs)
+        self.business_id = business_id
+        self.edge = edge
+        #: Id of the business that was listed, also when it came from the connection.
+        self.listed_business_id: str | None = None
+
+    def _build_query(self, connection: WhatsAppConnection) -> EdgeQuery:
+        self.edge = parse_waba_edge(self.edge)
+        arguments = self._query_arguments(tuple(_QUERY_PARAMETERS))
+        query = connection.waba_query(self.business_id, edge=self.edge, **arguments)
+        self.listed_business_id = query.node_id
+        return query
+
+    def _start_listing(self, query: EdgeQuery, pages: Iterable[Page]) -> LoggedRows:
+        """The rows of the listing, which is read page by page while they are iterated over."""
+        filters = "".join(f", {name} {value}" for name, value in query.params.items())
+        self.log.info(
+            "Listing the %s accounts of business %s, fields %s%s",
+            self.edge,
+            query.node_id,
+            join_fields(query.fields),
+            filters,
+        )
+        return LoggedRows(pages, self.log)
+
+    def _columns(self, query: EdgeQuery) -> list[str]:
+        return [field.key for field in query.fields]
+
+    def _describe(self, query: EdgeQuery, listing: LoggedRows) -> dict[str, Any]:
+        """The part of the manifest that says what was listed."""
+        return {
+            "pages": listing.pages,
+            "business_id": query.node_id,
+            "edge": self.edge,
+            "fields": [str(field) for field in query.fields],
+            "truncated": listing.truncated,
+        }

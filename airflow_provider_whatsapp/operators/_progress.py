@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_whatsapp.graph.pages import Page
+
+if TYPE_CHECKING:
+    from airflow_provider_whatsapp.graph.usage import Usage
+    from airflow_provider_whatsapp.hooks._waba_edge import WabaEdgeListing
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -42,7 +46,9 @@ class LoggedRows:
             yield from page.rows
         if page is not None:
             cut = ", cut by max_items" if page.truncated else ""
-            self._log.info("Listed %d accounts on %d pages%s%s", self._count, page.number, cut, _describe_usage(page))
+            self._log.info(
+                "Listed %d accounts on %d pages%s%s", self._count, page.number, cut, _describe_usage(page.usage)
+            )
 
     def _log_progress(self, page: Page) -> None:
         now = time.monotonic()
@@ -53,10 +59,39 @@ class LoggedRows:
             page.number,
             self._count,
             60 * self._count_since / (now - self._last_line),
-            _describe_usage(page),
+            _describe_usage(page.usage),
         )
         self._last_line, self._count_since = now, 0
 
 
-def _describe_usage(page: Page) -> str:
-    return "" if page.usage is None else f", API usage {page.usage.percent:g} %"
+class AccountsProgress:
+    """Says in the task's log from time to time how many accounts of a listing were read.
+
+    :param log: logger of the task
+    :param total: number of all accounts, or None if it is not known
+    """
+
+    def __init__(self, log: Any, total: int | None) -> None:
+        self._log = log
+        self._total = "" if total is None else f" of {total:,}"
+        self._last_line = time.monotonic()
+
+    def __call__(self, listing: WabaEdgeListing) -> None:
+        """Log a line if the last one was some time ago.
+
+        :param listing: the listing after an answer of the API
+        """
+        now = time.monotonic()
+        if now >= self._last_line + _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            self._log.info(
+                "%s%s accounts, %s rows%s",
+                f"{listing.accounts_read:,}",
+                self._total,
+                f"{listing.rows_read:,}",
+                _describe_usage(listing.usage),
+            )
+
+
+def _describe_usage(usage: Usage | None) -> str:
+    return "" if usage is None else f", API usage {usage.percent:g} %"

@@ -1,14 +1,14 @@
 """Tells a retry that an earlier try of the same task instance has published its object already.
 
 A worker can be killed after it published the object and before Airflow knows of the success. No code of an operator
-runs after that, so a record beside the object says which task instance published it, with its size and its SHA-256.
+runs after that, so a record beside the object holds its manifest and says which task instance published it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,26 +53,8 @@ class Tries:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """What a retry must know of an object that was published to give the same manifest.
-
-    :param count: number of rows in the object
-    :param bytes: size of the object
-    :param sha256: SHA-256 of the object's bytes, in hex
-    :param pages: number of pages that were read
-    :param truncated: whether ``max_items`` ended the listing although the API has more rows
-    """
-
-    count: int
-    bytes: int
-    sha256: str
-    pages: int
-    truncated: bool
-
-
-def find_published(target: Target, tries: Tries) -> Published | None:
-    """What an earlier try of this task instance has published, if that is the object that is there now.
+def find_published(target: Target, tries: Tries) -> dict[str, Any] | None:
+    """The manifest of what an earlier try of this task instance has published, if that object is there now.
 
     :param target: address of the object
     :param tries: the tries of this task instance
@@ -81,23 +63,22 @@ def find_published(target: Target, tries: Tries) -> Published | None:
     record = target.read_record() if tries.owner else None
     if record is None or record.get("owner") != tries.owner:
         return None
-    try:
-        published = Published(**record["object"])
-    except (KeyError, TypeError):
+    manifest = record.get("manifest")
+    if not isinstance(manifest, dict) or not target.holds(manifest.get("bytes"), manifest.get("sha256")):
         return None
-    return published if target.holds(published.bytes, published.sha256) else None
+    return manifest
 
 
-def record_published(target: Target, tries: Tries, published: Published) -> None:
+def record_published(target: Target, tries: Tries, manifest: dict[str, Any]) -> None:
     """Write down what is about to be published.
 
     :param target: address of the object
     :param tries: the tries of this task instance
-    :param published: the object
+    :param manifest: manifest of the object
     :raises OSError: if the store failed
     """
     target.write_record(
-        {"run": tries.run, "map_index": tries.map_index, "owner": tries.owner, "object": asdict(published)},
+        {"run": tries.run, "map_index": tries.map_index, "owner": tries.owner, "manifest": manifest},
         owner=tries.owner,
     )
 

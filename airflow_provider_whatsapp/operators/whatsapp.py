@@ -1,45 +1,30 @@
-"""Operators that list WhatsApp Business Accounts (WABAs) into XCom or object storage."""
+"""Operators that list WhatsApp Business Accounts (WABAs), and what hangs on them, into XCom or object storage."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, NoReturn
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException, conf
-from airflow_provider_whatsapp.graph import GraphRateLimitError
-from airflow_provider_whatsapp.graph.arguments import given, parse_percentage, parse_seconds, shown
-from airflow_provider_whatsapp.graph.pages import ListingMovedError
-from airflow_provider_whatsapp.graph.retry import UNNAMED_WAIT, Patience
-from airflow_provider_whatsapp.operators._checkpoint import Checkpoint
-from airflow_provider_whatsapp.operators._failures import failing_fast
-from airflow_provider_whatsapp.operators._listing import WabaTask
-from airflow_provider_whatsapp.operators._published import Published, Tries, find_published, record_published
-from airflow_provider_whatsapp.transport import clock
-from airflow_provider_whatsapp.triggers._rate_limit import RateLimitTrigger
+from airflow_provider_whatsapp.graph.arguments import given
+from airflow_provider_whatsapp.graph.fields import join_fields
+from airflow_provider_whatsapp.graph.query import WABA_ONLY_ARGUMENTS
+from airflow_provider_whatsapp.operators._kept_pages import read_pages
+from airflow_provider_whatsapp.operators._listing import EDGE_ARGUMENTS, WabaTask
+from airflow_provider_whatsapp.operators._listing_operator import ListingOperator
+from airflow_provider_whatsapp.operators._progress import AccountsProgress, LoggedRows
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
-
     from airflow_provider_whatsapp.graph.query import EdgeQuery
-    from airflow_provider_whatsapp.storage.target import Target
+    from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection
+    from airflow_provider_whatsapp.hooks._waba_edge import WabaEdgeListing, WabaEdgeQuery
+    from airflow_provider_whatsapp.operators._checkpoint import Checkpoint
     from airflow_provider_whatsapp.transport.sync import GraphClient
 
-__all__ = ["WhatsAppListWabasOperator"]
-
-# The defaults, in seconds and in percent.
-_MAX_WAIT_IN_PLACE = 60
-_MAX_USAGE = 95
-# How often a listing whose rows are not kept may begin anew after it waited for a rate limit.
-_MAX_RESTARTS = 1
-# Tasks that wait for the same rate limit are spread over at least this many seconds.
-_SHORTEST_SPREAD = 10.0
-# The first choice is the default.
-_CHOICES = {"if_exists": ("overwrite", "fail", "skip"), "if_empty": ("succeed", "skip", "fail")}
+__all__ = ["WhatsAppListWabaEdgeOperator", "WhatsAppListWabasOperator"]
 
 
-class WhatsAppListWabasOperator(WabaTask):
+class WhatsAppListWabasOperator(WabaTask, ListingOperator["EdgeQuery", LoggedRows]):
     """Lists the WABAs of a business: a complete list, or an error.
 
     XCom ``return_value`` is the list of rows or, with ``output_path``, a small manifest: ``uri``, ``conn_id``,
@@ -78,168 +63,132 @@ class WhatsAppListWabasOperator(WabaTask):
         other users of the app are not throttled
     """
 
+    template_fields: Sequence[str] = tuple(dict.fromkeys((*WabaTask.template_fields, *ListingOperator.template_fields)))
+    ui_color = "#d8f5e3"
+
+    def _identify(self, query: EdgeQuery) -> Any:
+        return query.to_json()
+
+    def _open_listing(self, query: EdgeQuery, client: GraphClient, checkpoint: Checkpoint) -> LoggedRows:
+        pages = read_pages(checkpoint, lambda position, ids: client.pages(query, position=position, ids=ids), self.log)
+        return self._start_listing(query, pages)
+
+
+class WhatsAppListWabaEdgeOperator(ListingOperator["WabaEdgeQuery", "WabaEdgeListing"]):
+    """Lists one edge of many WABAs, such as the phone numbers of all clients: a complete list, or an error.
+
+    The rows have the order of the accounts, and each begins with its ``waba_id``. Several accounts are read at once.
+    Meta limits the calls for each account: one that is throttled waits while the others are read.
+
+    XCom ``return_value`` is the list of rows or, with ``output_path``, a small manifest: ``uri``, ``conn_id``,
+    ``format``, ``count``, ``bytes``, ``sha256``, ``pages``, ``accounts``, ``skipped``, ``skipped_count``, ``edge``,
+    ``fields``, ``truncated``. An ``Asset`` among the task's outlets gets the manifest as the ``extra`` of its event.
+
+    https://developers.facebook.com/docs/graph-api/reference/whats-app-business-account
+
+    The other parameters, from ``fields`` to ``max_usage``, are those of :class:`WhatsAppListWabasOperator`;
+    ``max_items`` counts the rows of all accounts, and ``page_size`` is that of each account.
+
+    :param waba_ids: ids, rows with an ``id``, the manifest that :class:`WhatsAppListWabasOperator` gave, a list of
+        these, or the address of an object with such rows, in any format that the package writes. An account that comes
+        twice is read once
+    :param edge: name of the edge, e.g. ``"phone_numbers"``
+    :param edge_params: further query parameters of the edge, e.g. ``{"business": "1906385232743451"}``; values that are
+        not ``str`` are sent as JSON, and times as unix seconds
+    :param on_account_error: ``"fail"``, or ``"skip"`` to leave out accounts that are gone or that the token is not
+        allowed to read; they are named in the manifest and in the log. If all accounts are left out, the task fails
+    :param max_concurrency: number of accounts to read at once, at most 50
+    """
+
     template_fields: Sequence[str] = (
-        *WabaTask.template_fields,
-        "if_exists",
-        "if_empty",
-        "max_wait_in_place",
-        "max_usage",
+        "waba_ids",
+        "edge",
+        "edge_params",
+        "on_account_error",
+        "max_concurrency",
+        *ListingOperator.template_fields,
     )
+    template_fields_renderers = {**ListingOperator.template_fields_renderers, "edge_params": "json"}  # noqa: RUF012  # as Airflow has it
     ui_color = "#d8f5e3"
 
     def __init__(
         self,
         *,
-        if_exists: str = "overwrite",
-        if_empty: str = "succeed",
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        max_wait_in_place: float | str = _MAX_WAIT_IN_PLACE,
-        max_usage: float | str = _MAX_USAGE,
+        waba_ids: Any,
+        edge: str,
+        edge_params: Mapping[str, Any] | str | None = None,
+        on_account_error: str = "fail",
+        max_concurrency: int | str = 10,
         **kwargs: Any,
     ) -> None:
+        for name in WABA_ONLY_ARGUMENTS:
+            if name in kwargs:
+                raise ValueError(f"{name}: what hangs on an account has no such field; filter the list of accounts")
         super().__init__(**kwargs)
-        self.if_exists = if_exists
-        self.if_empty = if_empty
-        self.deferrable = deferrable
-        self.max_wait_in_place = max_wait_in_place
-        self.max_usage = max_usage
+        self.waba_ids = waba_ids
+        self.edge = edge
+        self.edge_params = edge_params
+        self.on_account_error = on_account_error
+        self.max_concurrency = max_concurrency
 
-    def execute(self, context: Context) -> list[dict[str, Any]] | dict[str, Any]:
-        """The rows, or the manifest of the object that holds them.
+    def _build_query(self, connection: WhatsAppConnection) -> WabaEdgeQuery:
+        # Imported here, because parsing a DAG file must not wait for SQLite.
+        from airflow_provider_whatsapp.hooks._waba_edge import WabaEdgeQuery
 
-        :raises AirflowFailException: if a retry cannot help: bad input, a bad token, a missing permission, an object
-            that exists with ``if_exists="fail"``, or a list in XCom that is too long for the task mapped over it
-        :raises AirflowException: if there are no accounts with ``if_empty="fail"``; Airflow retries
-        :raises AirflowSkipException: if ``if_exists`` or ``if_empty`` says to skip
-        :raises GraphError: if the fault may pass; Airflow then retries as the task's ``retries`` say
-        """
-        return self._list(context)
+        try:
+            return WabaEdgeQuery.build(
+                self.waba_ids,
+                self.edge,
+                conn_id=given(self.output_conn_id, None),
+                params=self.edge_params,
+                max_concurrency=self.max_concurrency,
+                on_account_error=self.on_account_error,
+                **self._query_arguments(EDGE_ARGUMENTS),
+            )
+        except ValueError as error:
+            # `params` has another meaning in Airflow, so the operator has another name for this argument than the hook.
+            raise ValueError(re.sub("^params:", "edge_params:", str(error))) from None
 
-    def execute_complete(
-        self, context: Context, event: Any = None, *, restarts: int = 0, is_kept: bool = False
-    ) -> list[dict[str, Any]] | dict[str, Any]:
-        """The rows, or the manifest of the object that holds them, after the task waited for a rate limit.
+    def _identify(self, query: WabaEdgeQuery) -> Any:
+        return [query.example.to_json(), query.skips_accounts, query.waba_ids.to_json()]
 
-        :param event: event of the trigger, which holds nothing that is needed
-        :param restarts: how often the listing has begun anew because its rows were not kept
-        :param is_kept: whether the rows read so far were kept before the wait
-        """
-        return self._list(context, is_resumed=True, restarts=restarts, is_kept=is_kept)
+    def _columns(self, query: WabaEdgeQuery) -> list[str]:
+        fields = [field.key for field in query.example.fields]
+        return ["waba_id", *fields] if fields else []
 
-    def _list(
-        self, context: Context, *, is_resumed: bool = False, restarts: int = 0, is_kept: bool = False
-    ) -> list[dict[str, Any]] | dict[str, Any]:
-        with failing_fast(ValueError):
-            self._check_choices()
-            connection = self._load_connection()
-            query = self._build_query(connection)
-            target = self._open_target()
-            patience = self._build_patience(keeps_rows=target is not None)
-        tries = Tries.of(
-            context,
-            listing=[connection.config.base_url, connection.config.version, query.to_json(), self.output_format],
-            is_deferrable=self.deferrable,
+    def _open_listing(self, query: WabaEdgeQuery, client: GraphClient, checkpoint: Checkpoint) -> WabaEdgeListing:
+        from airflow_provider_whatsapp.hooks._waba_edge import ReadAccount, WabaEdgeListing
+        from airflow_provider_whatsapp.operators._kept_accounts import find_accounts, keep_account
+
+        def keep(account: ReadAccount, rows: Iterator[dict[str, Any]]) -> None:
+            keep_account(checkpoint, account, rows, progress=listing.accounts_read)
+
+        example = query.example
+        self.log.info(
+            "Listing the %s of %s accounts, fields %s%s",
+            self.edge,
+            "many" if query.waba_ids.count is None else f"{query.waba_ids.count:,}",
+            join_fields(example.fields) or "as the API gives them",
+            "".join(f", {name} {value}" for name, value in example.params.items()),
         )
-        # What is kept is also removed when the object turns out to be there already.
-        with Checkpoint(target, tries, self.log) as checkpoint:
-            if target is not None:
-                published = checkpoint.attempt(lambda: find_published(target, tries))
-                if published is not None:
-                    self.log.info("An earlier try of this task has published %s already", target.uri)
-                    return self._announce(context, self._build_manifest(query, target, published))
-                self._check_exists(target)
-            if not checkpoint.find_rows(counts_waits=is_resumed) and is_kept:
-                restarts += 1
-            with failing_fast(), self._open_client(connection, patience) as client:
-                return self._read(context, query, target, client, checkpoint, tries, restarts=restarts)
-
-    def _read(
-        self,
-        context: Context,
-        query: EdgeQuery,
-        target: Target | None,
-        client: GraphClient,
-        checkpoint: Checkpoint,
-        tries: Tries,
-        *,
-        restarts: int,
-    ) -> list[dict[str, Any]] | dict[str, Any]:
-        def before_publish(target: Target, published: Published) -> None:
-            self._check_exists(target)
-            if tries.owner:
-                checkpoint.attempt(lambda: record_published(target, tries, published))
-
-        while True:
-            pages = checkpoint.pages(lambda position, ids: client.pages(query, position=position, ids=ids))
-            listing = self._start_listing(query, pages)
-            try:
-                return self._deliver(
-                    context,
-                    listing,
-                    listing,
-                    query,
-                    target,
-                    check=self._check_empty,
-                    before_publish=before_publish,
-                    owner=tries.owner,
-                )
-            except ListingMovedError as problem:
-                self.log.warning("%s; the listing begins anew", problem)
-            except GraphRateLimitError as error:
-                if not self.deferrable:
-                    raise
-                is_kept = checkpoint.keep_for_wait(error)
-                self._defer(error, restarts=restarts + (not is_kept), is_kept=is_kept)
-
-    def _build_patience(self, *, keeps_rows: bool) -> Patience:
-        longest = parse_seconds("max_wait_in_place", given(self.max_wait_in_place, _MAX_WAIT_IN_PLACE))
-        return Patience(
-            longest_named_wait=longest,
-            budget=10 * longest,
-            max_usage=parse_percentage("max_usage", given(self.max_usage, _MAX_USAGE)),
-            # A listing that goes to XCom would begin anew after the wait, so it waits only when it must.
-            raises_when_used_up=self.deferrable and keeps_rows,
+        if checkpoint.has_rows:
+            self.log.info("Going on after %s accounts, which an earlier try has kept", f"{checkpoint.progress:,}")
+        listing = WabaEdgeListing(
+            client,
+            query,
+            kept=find_accounts(checkpoint),
+            keep=keep,
+            on_answer=AccountsProgress(self.log, query.waba_ids.count),
         )
+        return listing
 
-    def _defer(self, error: GraphRateLimitError, *, restarts: int, is_kept: bool) -> NoReturn:
-        if restarts > _MAX_RESTARTS:
-            raise GraphRateLimitError(
-                f"{error} - the rows read so far were lost again; give output_path, in a store that every worker can "
-                "list, read and write, so that they are kept while the task waits",
-                code=error.code,
-                retry_after=error.retry_after,
-            ) from error
-        seconds = UNNAMED_WAIT if error.retry_after is None else error.retry_after.total_seconds()
-        # Otherwise all tasks that are throttled together would come back together, and be throttled again.
-        seconds += random.uniform(0, max(_SHORTEST_SPREAD, seconds / 10))  # noqa: S311  # not for cryptography
-        moment = clock.moment_in(seconds)
-        self.log.warning(
-            "Waiting without a worker slot until %s: %s",
-            f"{datetime.fromtimestamp(moment, timezone.utc):%Y-%m-%d %H:%M:%S} UTC",
-            error,
-        )
-        self.defer(
-            trigger=RateLimitTrigger(moment=moment),
-            method_name="execute_complete",
-            kwargs={"restarts": restarts, "is_kept": is_kept},
-        )
-        raise AssertionError("defer() raises")
-
-    def _check_choices(self) -> None:
-        for name, choices in _CHOICES.items():
-            choice = given(getattr(self, name), choices[0])
-            if choice not in choices:
-                raise ValueError(f"{name}: {shown(choice)} is not one of {', '.join(map(repr, choices))}")
-            setattr(self, name, choice)
-
-    def _check_exists(self, target: Target) -> None:
-        if self.if_exists == "overwrite" or not target.exists():
-            return
-        message = f"{target.uri} exists already, and if_exists is {self.if_exists!r}"
-        raise AirflowSkipException(message) if self.if_exists == "skip" else AirflowFailException(message)
-
-    def _check_empty(self, count: int) -> None:
-        if self.if_empty == "succeed" or count:
-            return
-        message = f"the listing is empty, and if_empty is {self.if_empty!r}"
-        raise AirflowSkipException(message) if self.if_empty == "skip" else AirflowException(message)
+    def _describe(self, query: WabaEdgeQuery, listing: WabaEdgeListing) -> dict[str, Any]:
+        return {
+            "pages": listing.pages,
+            "accounts": listing.accounts,
+            "skipped": listing.skipped,
+            "skipped_count": listing.skipped_count,
+            "edge": self.edge,
+            "fields": [str(field) for field in query.example.fields],
+            "truncated": listing.truncated,
+        }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
@@ -136,7 +137,14 @@ class WhatsAppWabasSensor(WabaTask, BaseSensorOperator):
             try:
                 with self._open_client(connection, _PATIENCE_OF_A_LOOK) as client:
                     listing = self._start_listing(query, client.pages(query))
-                    found = self._deliver(context, tally.matching(listing), listing, query, target, check=check)
+                    found = self._deliver(
+                        context,
+                        tally.matching(listing),
+                        target,
+                        columns=self._columns(query),
+                        describe=partial(self._describe, query, listing),
+                        check=check,
+                    )
                     return PokeReturnValue(True, found)
             except _NotMetError:
                 return PokeReturnValue(False)

@@ -19,11 +19,12 @@ _LINE_ENDS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _FORMATS = {"ndjson": "ndjson", "jsonl": "ndjson", "json": "json", "csv": "csv"}
 
 
-def parse_format(path: str, format: str | None) -> str:
+def parse_format(path: str, format: str | None, *, argument: str = "output_path") -> str:
     """The format of an object: ``"ndjson"``, ``"json"`` or ``"csv"``.
 
     :param path: address of the object; its suffix decides where ``format`` is None
     :param format: name of the format as the user gave it
+    :param argument: name of the argument that the path was given in, for the error
     :raises ValueError: if the name or the suffix is not that of a format
     """
     if format is not None:
@@ -37,8 +38,8 @@ def parse_format(path: str, format: str | None) -> str:
     suffix = name.rpartition(".")[2] if "." in name else ""
     if suffix not in _FORMATS:
         raise ValueError(
-            f"output_path: the suffix of {path!r} names no format; use .ndjson, .jsonl, .json or .csv "
-            "(each also with .gz), or give output_format"
+            f"{argument}: the suffix of {path!r} names no format; use .ndjson, .jsonl, .json or .csv "
+            "(each also with .gz)" + (", or give output_format" if argument == "output_path" else "")
         )
     return _FORMATS[suffix]
 

@@ -12,29 +12,16 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
+from airflow_provider_whatsapp.storage.address import check_address, open_store, split_address
 from airflow_provider_whatsapp.storage.formats import Row, parse_format, write_rows
 from airflow_provider_whatsapp.storage.parts import Parts
 from airflow_provider_whatsapp.storage.publish import can_publish_whole, is_local, publish
 from airflow_provider_whatsapp.storage.record import read_record, write_record
 
-if TYPE_CHECKING:
-    from airflow.sdk import ObjectStoragePath
-
 _HASH_BYTES = 1024 * 1024
-_PROVIDERS = {
-    "s3": "apache-airflow-providers-amazon[s3fs]",
-    "s3a": "apache-airflow-providers-amazon[s3fs]",
-    "gs": "apache-airflow-providers-google",
-    "gcs": "apache-airflow-providers-google",
-    "abfs": "apache-airflow-providers-microsoft-azure",
-    "abfss": "apache-airflow-providers-microsoft-azure",
-    "adl": "apache-airflow-providers-microsoft-azure",
-    "sftp": "apache-airflow-providers-sftp[sshfs]",
-}
-_AZURE_SCHEMES = ("abfs", "abfss", "adl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +57,13 @@ class Target:
     """
 
     def __init__(self, path: str, *, conn_id: str | None = None, format: str | None = None) -> None:
-        path = _check_path(path)
+        path = check_address("output_path", path)
         self.format = parse_format(path, format)
         self._compressed = path.lower().endswith(".gz")
-        address = _split_address(path)
+        address = split_address(path)
         #: Airflow connection of the store, or None for the store's own default.
         self.conn_id = conn_id or address.conn_id
-        opened = _open_store(address, self.conn_id)
+        opened = open_store("output_path", address, self.conn_id)
         self._fs = opened.fs
         self._local = is_local(self._fs)
         self._key = os.path.abspath(opened.path) if self._local else str(opened.path)
@@ -165,91 +152,11 @@ class Target:
     def write_record(self, record: dict[str, Any], *, owner: str) -> None:
         """Write the record of who publishes the object.
 
-        :param record: JSON of less than 1 KB
+        :param record: JSON of less than 64 KB
         :param owner: tells the task instance that writes from others; letters and digits
         :raises OSError: if the store failed
         """
         write_record(self._fs, self._key, record, owner=owner)
-
-
-def _check_path(path: object) -> str:
-    if not isinstance(path, str) or not path.strip():
-        raise ValueError(f"output_path: {path!r} is not a path; a right one looks like 's3://bucket/wabas.ndjson'")
-    path = path.strip()
-    scheme, host = urlsplit(path).scheme, urlsplit(path).netloc
-    if ("://" not in path and not path.startswith("/")) or (scheme in ("file", "local") and host):
-        raise ValueError(
-            f"output_path: {path!r} is neither a URL nor an absolute path; right ones look like "
-            "'s3://bucket/wabas.ndjson' and 'file:///data/wabas.ndjson'"
-        )
-    if ":" in host.rpartition("@")[0]:
-        # Do not show the path: it holds the password.
-        raise ValueError(
-            "output_path: the URL has a password in it; put the password into a connection and name the connection "
-            "in output_conn_id"
-        )
-    return path
-
-
-@dataclass(frozen=True, slots=True)
-class _Address:
-    """The parts of an address that a user gave.
-
-    :param uri: the store's own address
-    :param conn_id: id of the connection in the address, or None
-    :param url: the address as ``ObjectStoragePath`` takes it
-    :param account: storage account in the address, which only some addresses of Azure have
-    """
-
-    uri: str
-    conn_id: str | None
-    url: str
-    account: str | None = None
-
-
-def _split_address(path: str) -> _Address:
-    scheme, separator, rest = path.partition("://")
-    if not separator:
-        return _Address(path, None, path)
-    scheme, authority = scheme.lower(), urlsplit(path).netloc
-    conn_id, _, host = authority.rpartition("@")
-    bucket, account, key = host, None, rest[len(authority) :]
-    if scheme in _AZURE_SCHEMES and conn_id and "." in host:
-        # In abfss://container@account.dfs.core.windows.net/key, Airflow would take the container for a connection. The
-        # host tells the two forms apart, because the name of a container has no dot.
-        # https://learn.microsoft.com/azure/storage/blobs/data-lake-storage-introduction-abfs-uri
-        conn_id, _, bucket = conn_id.rpartition("@")
-        account, host = host.partition(".")[0], f"{bucket}@{host}"
-    # Airflow gives adl:// the same store as abfs://, but ObjectStoragePath loses the container of an adl:// address.
-    opened_as = "abfs" if scheme == "adl" else scheme
-    return _Address(
-        uri=f"{scheme}://{host}{key}",
-        conn_id=conn_id or None,
-        url=f"{opened_as}://{bucket}{key}",
-        account=account,
-    )
-
-
-def _open_store(address: _Address, conn_id: str | None) -> ObjectStoragePath:
-    # Imported here, because it loads fsspec and the providers, which parsing a DAG file must not wait for.
-    from airflow.sdk import ObjectStoragePath
-
-    scheme = urlsplit(address.url).scheme
-    try:
-        opened = ObjectStoragePath(address.url, **({"conn_id": conn_id} if conn_id else {}))
-        account = getattr(opened.fs, "account_name", None)
-    except (ImportError, ValueError, KeyError) as error:
-        hint = f", {_PROVIDERS[scheme]}" if scheme in _PROVIDERS else ""
-        raise ValueError(
-            f"output_path: no storage is installed for {scheme}:// ({error}); install the provider that brings it{hint}"
-        ) from error
-    if address.account and account and account.lower() != address.account.lower():
-        # The connection decides where the object goes, so it would appear in another account than the address names.
-        raise ValueError(
-            f"output_path: {address.uri!r} is in the account {address.account!r}, but the connection {conn_id!r} "
-            f"leads to {account!r}; name the connection of that account in output_conn_id"
-        )
-    return opened
 
 
 def _check_writable(key: str) -> None:

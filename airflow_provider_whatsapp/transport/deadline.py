@@ -16,7 +16,6 @@ the thread that was interrupted: those of the HTTP library, which hold the Autho
 from __future__ import annotations
 
 import contextvars
-import queue
 import socket
 import threading
 import time
@@ -40,6 +39,7 @@ class Attempt:
         self._deadline = time.monotonic() + timeout
         self._lock = threading.Lock()
         self._handle: socket.socket | None = None
+        self._has_ended = False
         #: Whether the caller has stopped waiting, because the time was over or the caller was interrupted.
         self.is_given_up = False
 
@@ -49,28 +49,36 @@ class Attempt:
         attempt: Attempt = cls._of_thread.attempt
         return attempt
 
-    def run(self, work: Callable[[], _Result]) -> _Result | None:
-        """The result of the work, or None if it was not there in time.
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the attempt's time is over, at least 0."""
+        return max(0.0, self._deadline - time.monotonic())
 
-        :param work: is called in a new thread; must not raise
+    def start(self, work: Callable[[], _Result], deliver: Callable[[_Result], object]) -> None:
+        """Begin the attempt in a new thread.
+
+        :param work: carries the attempt out; must not raise
+        :param deliver: is called in that thread with the result
         """
-        results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
         # The thread gets the caller's context variables, because instrumentation of the HTTP library may read them.
         run_in_context = contextvars.copy_context().run
-        thread = threading.Thread(
-            target=run_in_context, args=(self._work, work, results), name="Attempt of GraphClient", daemon=True
-        )
-        is_complete = False
-        try:
-            thread.start()
-            result = results.get(timeout=self._timeout)
-            is_complete = True
-            return result
-        except queue.Empty:
-            return None
-        finally:
-            if not is_complete:
-                self._give_up()
+        threading.Thread(
+            target=run_in_context, args=(self._work, work, deliver), name="Attempt of GraphClient", daemon=True
+        ).start()
+
+    def give_up(self) -> bool:
+        """Stop waiting for the attempt. Returns false if it has ended already.
+
+        Otherwise its thread ends soon, because nothing more can be received; after getaddrinfo, :meth:`watch` ends it.
+        """
+        with self._lock:
+            if self._has_ended:
+                return False
+            self.is_given_up = True
+            if self._handle is not None:
+                with suppress(OSError):
+                    self._handle.shutdown(socket.SHUT_RDWR)
+            return True
 
     def connect(self, host: str, port: int, options: Iterable[tuple[Any, ...]]) -> socket.socket:
         """A connection to the first address of a name that accepts one.
@@ -114,21 +122,15 @@ class Attempt:
             # closes it early when the connection is not kept alive. Shutting down the duplicate shuts down both.
             self._handle = socket.fromfd(sock.fileno(), socket.AF_INET, socket.SOCK_STREAM)
 
-    def _work(self, work: Callable[[], _Result], results: queue.SimpleQueue[_Result]) -> None:
+    def _work(self, work: Callable[[], _Result], deliver: Callable[[_Result], object]) -> None:
         self._of_thread.attempt = self
         try:
-            results.put(work())
+            result = work()
         finally:
             with self._lock:
+                self._has_ended = True
                 self._forget_socket()
-
-    def _give_up(self) -> None:
-        # The thread ends soon, because nothing more can be received; after getaddrinfo, watch() ends it.
-        with self._lock:
-            self.is_given_up = True
-            if self._handle is not None:
-                with suppress(OSError):
-                    self._handle.shutdown(socket.SHUT_RDWR)
+        deliver(result)
 
     def _forget_socket(self) -> None:
         if self._handle is not None:

@@ -41,15 +41,16 @@ class BaseClient:
         """Versions of the API that answered although another one was asked for."""
         return sorted(self._answered_versions)
 
-    def _new_flow(self) -> GraphFlow:
+    def _new_flow(self, *, patience: Patience | None = None, waba_id: str | None = None) -> GraphFlow:
         return GraphFlow(
             credentials=self._config.credentials,
             version=self._config.version,
-            patience=self._patience,
+            patience=patience or self._patience,
             random=random.random,
             now=clock.now,
             answered_versions=self._answered_versions,
             on_call=self._on_call,
+            waba_id=waba_id,
         )
 
 

@@ -24,7 +24,7 @@ def test_links(page: str) -> None:
 
 
 def test_every_page_is_linked_from_the_readme() -> None:
-    linked = set(re.findall(r"\]\((?:docs/)?(\w+\.md)\)", PAGES["README.md"]))
+    linked = set(re.findall(r"\]\((?:docs/)?([\w-]+\.md)\)", PAGES["README.md"]))
     assert linked | {"README.md"} == set(PAGES)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shlex
 import time
@@ -17,13 +18,14 @@ from documentation import PAGES, snippet
 from airflow_provider_whatsapp.graph import GraphTokenError
 from airflow_provider_whatsapp.hooks._connection import load_connection
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
 
 NAMES = {
     "WhatsAppHook": WhatsAppHook,
+    "WhatsAppListWabaEdgeOperator": WhatsAppListWabaEdgeOperator,
     "WhatsAppListWabasOperator": WhatsAppListWabasOperator,
     "WhatsAppWabasSensor": WhatsAppWabasSensor,
     "WhatsAppWabasTrigger": WhatsAppWabasTrigger,
@@ -66,6 +68,31 @@ def test_connection(name: str, page: str, monkeypatch: pytest.MonkeyPatch) -> No
 def test_operator(connected: GraphSandbox) -> None:
     rows = value_of("short list", "operators.md").execute({})
     assert [row["id"] for row in rows] == [account["id"] for account in connected.owned_accounts]
+
+
+def test_edge_operator(connected: GraphSandbox, tmp_path: Path) -> None:
+    from airflow.sdk import DAG
+
+    code = snippet("edge operator", "waba-edges.md").replace("file:///tmp/lake", f"file://{tmp_path}")
+    with DAG("edge_operator", schedule=None) as dag:
+        exec(code, dict(NAMES))  # noqa: S102  # the project's own text
+    manifest = dag.get_task("accounts").execute({})
+    numbers = dag.get_task("phone_numbers")
+    assert numbers.upstream_task_ids == {"accounts"}
+    numbers.waba_ids = manifest
+    assert numbers.execute({})["accounts"] == manifest["count"]
+    rows = [json.loads(line) for line in (tmp_path / "phone_numbers.ndjson").read_text().splitlines()]
+    assert list(dict.fromkeys(row["waba_id"] for row in rows)) == [account["id"] for account in connected.accounts]
+
+
+def test_edge_hook(connected: GraphSandbox) -> None:
+    hook = WhatsAppHook()
+    ratings = {
+        account["id"]: [number["quality_rating"] for number in hook.iter_edge(f"{account['id']}/phone_numbers")]
+        for account in connected.accounts
+    }
+    red = [waba_id for waba_id, values in ratings.items() for value in values if value == "RED"]
+    assert run("edge hook", "waba-edges.md")["red"] == red != []
 
 
 def test_mapped_operator() -> None:

@@ -123,7 +123,7 @@ def test_an_unknown_business(tested: Tested) -> None:
     ok, message = tested(business_id="4242")
     assert not ok
     assert "PROBLEM: Business 4242: cannot be read." in message
-    assert message.count("check that it is that of a business portfolio") == 1
+    assert message.count("it must be the id of a business portfolio") == 1
     assert message.startswith("PROBLEM: ")
 
 
@@ -246,8 +246,8 @@ def test_an_answer_comes_within_fifteen_seconds(
     guarded: GraphSandbox, tested: Tested, monkeypatch: pytest.MonkeyPatch, own: float | None, given: float
 ) -> None:
     made: list[GraphClient] = []
-    send = GraphClient._send
-    monkeypatch.setattr(GraphClient, "_send", lambda self, request: made.append(self) or send(self, request))
+    carry_out = GraphClient._carry_out
+    monkeypatch.setattr(GraphClient, "_carry_out", lambda self, flow: made.append(self) or carry_out(self, flow))
     assert tested(timeout=own)[0]
     assert [(client._config.timeout, client._patience.attempts) for client in made] == [(given, 1)] * 3
     assert 3 * given <= 15

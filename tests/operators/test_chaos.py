@@ -18,7 +18,7 @@ from task_instance import TaskInstance
 
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
-from airflow_provider_whatsapp.transport.sync import GraphClient
+from airflow_provider_whatsapp.transport.sending import Sender
 
 # More than the quick tests run: CHAOS_EXAMPLES=1000 python -m pytest tests/operators/test_chaos.py
 EXAMPLES = int(os.environ.get("CHAOS_EXAMPLES", "60"))
@@ -158,9 +158,9 @@ def test_the_list_is_whole_or_the_task_fails(
         every, always = set(), {account["id"] for account in sandbox.accounts}
         requests = 0
         kill_at: int | None = None
-        real_send = GraphClient._send
+        real_send = Sender.send
 
-        def send(client: GraphClient, request: Any) -> Any:
+        def send(sender: Sender, request: Any) -> Any:
             nonlocal requests, kill_at
             requests += 1
             if requests == kill_at:
@@ -168,12 +168,12 @@ def test_the_list_is_whole_or_the_task_fails(
                 Store.is_dead = True
                 raise KilledError
             every.update(account["id"] for account in sandbox.accounts)
-            outcome = real_send(client, request)
+            outcome = real_send(sender, request)
             every.update(account["id"] for account in sandbox.accounts)
             always.intersection_update(account["id"] for account in sandbox.accounts)
             return outcome
 
-        patch.setattr(GraphClient, "_send", send)
+        patch.setattr(Sender, "send", send)
 
         def build() -> WhatsAppListWabasOperator:
             """Begin another process, in which the next things of the plan happen."""

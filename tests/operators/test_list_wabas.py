@@ -27,7 +27,8 @@ from airflow_provider_whatsapp._compat import AirflowException, AirflowFailExcep
 from airflow_provider_whatsapp.graph import GraphError, GraphPermissionError, GraphRateLimitError
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.operators import _progress
-from airflow_provider_whatsapp.operators._listing import WabaTask
+from airflow_provider_whatsapp.operators._listing import ListingTask, WabaTask
+from airflow_provider_whatsapp.operators._listing_operator import ListingOperator
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
@@ -368,7 +369,7 @@ def test_an_asset_learns_what_was_written(connected: GraphSandbox, tmp_path: Pat
 def test_every_argument_that_can_vary_by_run_is_templated() -> None:
     import inspect
 
-    signatures = [inspect.signature(kind.__init__) for kind in (WhatsAppListWabasOperator, WabaTask)]  # type: ignore[misc]
+    signatures = [inspect.signature(kind.__init__) for kind in (WabaTask, ListingOperator, ListingTask)]  # type: ignore[misc]
     arguments = {name for signature in signatures for name in signature.parameters}
     # Airflow decides by it whether a task may be deferred, so it cannot depend on the run.
     arguments -= {"self", "kwargs", "deferrable"}

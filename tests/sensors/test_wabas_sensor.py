@@ -26,7 +26,7 @@ from airflow_provider_whatsapp._compat import (
     AirflowTaskTimeout,
 )
 from airflow_provider_whatsapp.graph import GraphPermissionError, GraphTokenError
-from airflow_provider_whatsapp.operators._listing import WabaTask
+from airflow_provider_whatsapp.operators._listing import ListingTask, WabaTask
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 from airflow_provider_whatsapp.transport.sync import GraphClient
@@ -509,7 +509,7 @@ def test_the_trigger_asks_the_api_for_what_the_sensor_was_given(
 
 
 def test_every_argument_that_can_vary_by_run_is_templated() -> None:
-    signatures = [inspect.signature(kind.__init__) for kind in (WhatsAppWabasSensor, WabaTask)]  # type: ignore[misc]
+    signatures = [inspect.signature(kind.__init__) for kind in (WhatsAppWabasSensor, WabaTask, ListingTask)]  # type: ignore[misc]
     arguments = {name for signature in signatures for name in signature.parameters} - {"self", "kwargs"}
     # Whether to defer is decided when the DAG file is read.
     assert set(WhatsAppWabasSensor.template_fields) == arguments - {"deferrable"}

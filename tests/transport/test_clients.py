@@ -398,7 +398,7 @@ def test_a_large_answer_does_not_hold_the_event_loop(sandbox: GraphSandbox, monk
 def test_small_requests_are_sent_without_delay(sandbox: GraphSandbox) -> None:
     with GraphClient(config_of(sandbox)) as client:
         list(client.pages(clients_of(sandbox, max_items=1)))
-        pools = client._session.get_adapter(sandbox.url).poolmanager.pools
+        pools = client._sender._idle[0].get_adapter(sandbox.url).poolmanager.pools
         connection = pools[next(iter(pools.keys()))].pool.get()
         assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         connection.close()

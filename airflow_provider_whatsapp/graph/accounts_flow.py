@@ -1,0 +1,324 @@
+"""Decides which account to read next when one edge of many accounts is listed, several accounts at once.
+
+Each account is a listing of its own, with a :class:`~airflow_provider_whatsapp.graph.flow.GraphFlow`. This flow sends
+the requests of several of them side by side. Meta counts the calls of these edges for each account, and besides for
+the app: an account that has used up its own limit waits alone, while a limit of the app holds back all accounts.
+
+https://developers.facebook.com/docs/graph-api/overview/rate-limiting
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TypeAlias
+
+from airflow_provider_whatsapp.graph.error_codes import concerns_one_account, is_limit_of_one_account
+from airflow_provider_whatsapp.graph.errors import GraphError, GraphRateLimitError
+from airflow_provider_whatsapp.graph.flow import Flow, GraphFlow, Outcome, Wait
+from airflow_provider_whatsapp.graph.messages import Request, Response
+from airflow_provider_whatsapp.graph.pages import Page
+from airflow_provider_whatsapp.graph.query import EdgeQuery
+from airflow_provider_whatsapp.graph.retry import UNNAMED_WAIT, Patience
+from airflow_provider_whatsapp.graph.usage import Usage
+
+#: How many accounts may be read ahead of one that waits for its rate limit. Their rows lie on the worker's disk.
+MAX_LEAD = 10_000
+# If so many accounts in a row are refused, the limit that they have reached is not one of a single account.
+_ACCOUNTS_OF_A_WIDER_LIMIT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Asks the client to send a request, while others may be on their way.
+
+    :param key: tells the request from the others
+    :param request: what to send
+    """
+
+    key: int
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """Asks the client for the next answer to any of the requests that are on their way.
+
+    :param seconds: how long to wait for one at most, or None to wait until one comes
+    """
+
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPage:
+    """Some rows of one account.
+
+    :param waba_id: id of the account
+    :param page: the rows
+    """
+
+    waba_id: str
+    page: Page
+
+
+@dataclass(frozen=True, slots=True)
+class AccountEnd:
+    """One account has been read to its end, or is left out.
+
+    :param waba_id: id of the account
+    :param error: why the account is left out; None when all of it was read
+    """
+
+    waba_id: str
+    error: GraphError | None = None
+
+
+#: What the client sends into the flow: the answer to a request with its key, or None after anything else.
+Answer: TypeAlias = tuple[int, Response | GraphError] | None
+AccountsSteps: TypeAlias = Generator[Send | Receive | Wait | AccountPage | AccountEnd, Answer, None]
+
+
+@dataclass(slots=True, eq=False)
+class _Reading:
+    """An account that is being read.
+
+    :param number: position of the account among all accounts
+    :param waba_id: id of the account
+    :param flow: gives the requests and the pages of the account
+    :param request: the request to send next, or None while the flow must be asked for it
+    """
+
+    number: int
+    waba_id: str
+    flow: Flow[Page, None]
+    request: Request | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Pause:
+    """A wait of one account, or of all.
+
+    :param until: moment at which it ends, in unix seconds
+    :param named_until: the same without the random part of the wait; the API or this package named this moment
+    :param error: what the listing ends in if it cannot wait so long; None for a wait that may be cut short
+    """
+
+    until: float = 0.0
+    named_until: float = 0.0
+    error: GraphError | None = None
+
+
+@dataclass(order=True, slots=True)
+class _Sleeper:
+    until: float
+    number: int
+    reading: _Reading = field(compare=False)
+    pause: _Pause = field(compare=False)
+
+
+class AccountsFlow:
+    """Reads one edge of many accounts.
+
+    :param new_flow: makes the flow that reads one account, with its patience and the id of the account
+    :param patience: how often to try again, and how long to wait when there is nothing else to do
+    :param now: gives the time in unix seconds
+    :param max_concurrency: number of requests that may be on their way at the same time
+    :param skips_accounts: whether an account that the API refuses is left out, instead of ending the listing
+    """
+
+    def __init__(
+        self,
+        *,
+        new_flow: Callable[[Patience, str], GraphFlow],
+        patience: Patience,
+        now: Callable[[], float],
+        max_concurrency: int,
+        skips_accounts: bool,
+    ) -> None:
+        self._new_flow = new_flow
+        self._patience = patience
+        # How long an account waits is limited here, not by its own flow: while one waits, others can be read.
+        self._patience_of_one = replace(
+            patience, longest_named_wait=math.inf, budget=math.inf, unnamed_wait=UNNAMED_WAIT, max_usage=math.inf
+        )
+        self._now = now
+        self._max_concurrency = max_concurrency
+        self._skips_accounts = skips_accounts
+        self._accounts: Iterator[tuple[str, EdgeQuery | None]] = iter(())
+        self._begun = 0
+        #: Numbers of the accounts that have begun and not ended, the oldest first.
+        self._unfinished: dict[int, None] = {}
+        self._to_send: deque[_Reading] = deque()
+        self._on_their_way: dict[int, _Reading] = {}
+        self._sleepers: list[_Sleeper] = []
+        self._pause_of_all = _Pause()
+        self._throttled_since_last_page: set[str] = set()
+        self._waited = 0.0
+        self._paused = 0.0
+
+    def read(self, accounts: Iterable[tuple[str, EdgeQuery | None]]) -> AccountsSteps:
+        """Yield the pages of all accounts, in the order in which they arrive, and the end of each account.
+
+        :param accounts: id and query of each account, taken one by one; None instead of the query if nothing is to be
+            read of the account
+        :raises GraphError: if an account cannot be read; names the account
+        """
+        self._accounts = iter(accounts)
+        while True:
+            self._wake()
+            has_free_slot = len(self._on_their_way) < self._max_concurrency
+            if has_free_slot and not self._to_send and self._may_begin():
+                begun = next(self._accounts, None)
+                if begun is not None:
+                    yield from self._begin(*begun)
+                    continue
+            if has_free_slot and self._to_send and not self._is_paused:
+                reading = self._to_send.popleft()
+                self._on_their_way[reading.number] = reading
+                request, reading.request = reading.request, None
+                yield Send(reading.number, request)  # type: ignore[arg-type]  # only readings with a request are queued
+            elif self._on_their_way:
+                answer = yield Receive(self._seconds_to_next_step())
+                if answer is not None:
+                    key, outcome = answer
+                    yield from self._advance(self._on_their_way.pop(key), outcome)
+            elif self._to_send or self._sleepers:
+                yield from self._wait_in_place()
+            else:
+                return
+
+    @property
+    def _is_paused(self) -> bool:
+        return self._pause_of_all.until > self._now()
+
+    def _may_begin(self) -> bool:
+        return self._begun - next(iter(self._unfinished), self._begun) < MAX_LEAD
+
+    def _begin(self, waba_id: str, query: EdgeQuery | None) -> AccountsSteps:
+        number, self._begun = self._begun, self._begun + 1
+        if query is None:
+            yield AccountEnd(waba_id)
+            return
+        self._unfinished[number] = None
+        reading = _Reading(number, waba_id, self._new_flow(self._patience_of_one, waba_id).pages(query))
+        yield from self._advance(reading, None)
+
+    def _advance(self, reading: _Reading, outcome: Outcome) -> AccountsSteps:
+        """Go on with an account until its next request or wait.
+
+        :param outcome: the answer to its last request
+        """
+        pause = _Pause()
+        while True:
+            try:
+                step = reading.flow.send(outcome)
+            except StopIteration:
+                yield self._end(reading, None)
+                return
+            except GraphError as error:
+                error.waba_id = reading.waba_id
+                if not (self._skips_accounts and concerns_one_account(error)):
+                    raise
+                yield self._end(reading, error)
+                return
+            outcome = None
+            if isinstance(step, Page):
+                self._throttled_since_last_page.clear()
+                yield AccountPage(reading.waba_id, step)
+                pause = self._pace(reading, step.usage)
+                continue
+            if isinstance(step, Request):
+                reading.request = step
+            else:
+                pause = self._note_wait(reading, step)
+            self._put_to_sleep(reading, pause)
+            return
+
+    def _end(self, reading: _Reading, error: GraphError | None) -> AccountEnd:
+        del self._unfinished[reading.number]
+        return AccountEnd(reading.waba_id, error)
+
+    def _put_to_sleep(self, reading: _Reading, pause: _Pause) -> None:
+        if reading.request is not None and pause.until <= self._now():
+            self._to_send.append(reading)
+        else:
+            heapq.heappush(self._sleepers, _Sleeper(pause.until, reading.number, reading, pause))
+
+    def _wake(self) -> None:
+        """Queue the accounts whose wait is over."""
+        while self._sleepers and self._sleepers[0].until <= self._now():
+            reading = heapq.heappop(self._sleepers).reading
+            if reading.request is None:
+                # After a wait, a flow goes on with a request.
+                reading.request = reading.flow.send(None)  # type: ignore[assignment]
+            self._to_send.append(reading)
+
+    def _note_wait(self, reading: _Reading, wait: Wait) -> _Pause:
+        """The wait of an account after a failure. A limit of the app makes all accounts wait."""
+        error, now = wait.error, self._now()
+        if not isinstance(error, GraphRateLimitError):
+            return _Pause(now + wait.seconds, now, error)
+        named = UNNAMED_WAIT if error.retry_after is None else error.retry_after.total_seconds()
+        pause = _Pause(now + wait.seconds, now + named, error)
+        self._throttled_since_last_page.add(reading.waba_id)
+        is_of_one = is_limit_of_one_account(error)
+        if not is_of_one or len(self._throttled_since_last_page) >= _ACCOUNTS_OF_A_WIDER_LIMIT:
+            self._pause_all(pause)
+        return pause
+
+    def _pace(self, reading: _Reading, usage: Usage | None) -> _Pause:
+        """The wait before the next page of an account, because of how much of its limit is used.
+
+        If the limit of the app is nearly used up, all accounts wait.
+        """
+        if usage is None:
+            return _Pause()
+        beyond = usage.beyond(reading.waba_id)
+        if beyond is not None and not self._is_paused:
+            pause = self._pause_for(beyond, paused=self._paused)
+            self._paused += max(0.0, pause.until - self._now())
+            self._pause_all(pause)
+        own = usage.by_node.get(reading.waba_id)
+        return _Pause() if own is None else self._pause_for(own, paused=0.0)
+
+    def _pause_for(self, usage: Usage, *, paused: float) -> _Pause:
+        now = self._now()
+        try:
+            seconds = self._patience.pause(usage, paused=paused)
+        except GraphRateLimitError as error:
+            needed = now + (error.retry_after or timedelta()).total_seconds()
+            return _Pause(needed, needed, error)
+        return _Pause(now + seconds, now) if seconds else _Pause()
+
+    def _pause_all(self, pause: _Pause) -> None:
+        self._pause_of_all = max(self._pause_of_all, pause, key=lambda one: one.until)
+
+    def _seconds_to_next_step(self) -> float | None:
+        """How long nothing new can be sent, or None if that depends on an answer."""
+        moments = []
+        if self._sleepers:
+            moments.append(self._sleepers[0].until)
+        if self._to_send and self._is_paused and len(self._on_their_way) < self._max_concurrency:
+            moments.append(self._pause_of_all.until)
+        return max(0.0, min(moments) - self._now()) if moments else None
+
+    def _wait_in_place(self) -> AccountsSteps:
+        """Wait while there is nothing to send and nothing to receive."""
+        now = self._now()
+        pause = self._pause_of_all if self._is_paused else self._sleepers[0].pause
+        seconds = max(0.0, pause.until - now)
+        if pause.error is not None:
+            named = max(0.0, pause.named_until - now)
+            too_long = isinstance(pause.error, GraphRateLimitError) and named > self._patience.longest_named_wait
+            if too_long or self._waited + seconds > self._patience.budget:
+                if isinstance(pause.error, GraphRateLimitError):
+                    # The wait began some time ago, while other accounts were read.
+                    pause.error.retry_after = timedelta(seconds=named)
+                raise pause.error
+        self._waited += seconds
+        yield Wait(seconds)

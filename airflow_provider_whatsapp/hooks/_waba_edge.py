@@ -1,0 +1,251 @@
+"""Lists one edge of many accounts: reads them side by side, and gives their rows in the order of the accounts."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_whatsapp.graph.accounts_flow import AccountPage
+from airflow_provider_whatsapp.graph.arguments import given, parse_concurrency, shown
+from airflow_provider_whatsapp.graph.errors import GraphError, shorten
+from airflow_provider_whatsapp.graph.query import EdgeQuery, Query, build_waba_edge_query
+from airflow_provider_whatsapp.hooks._waba_ids import WabaIds
+from airflow_provider_whatsapp.storage.spool import Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from typing_extensions import Unpack
+
+    from airflow_provider_whatsapp.graph.pages import Page
+    from airflow_provider_whatsapp.graph.usage import Usage
+    from airflow_provider_whatsapp.transport.sync import GraphClient
+
+log = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+_MAX_CONCURRENCY = 10
+_CHOICES = ("fail", "skip")
+# A manifest is stored in XCom and in the record beside the object.
+_MOST_SKIPPED = 100
+_LONGEST_REASON = 160
+
+
+@dataclass(frozen=True, slots=True)
+class WabaEdgeQuery:
+    """A checked query for one edge of many accounts.
+
+    :param waba_ids: ids of the accounts
+    :param of_account: gives the query for the account with an id
+    :param max_concurrency: number of requests that may be on their way at the same time
+    :param skips_accounts: whether an account that the API refuses is left out, instead of ending the listing
+    """
+
+    waba_ids: WabaIds
+    of_account: Callable[[str], EdgeQuery]
+    max_concurrency: int
+    skips_accounts: bool
+
+    @classmethod
+    def build(
+        cls,
+        waba_ids: Any,
+        edge: str,
+        *,
+        conn_id: str | None = None,
+        params: Mapping[str, Any] | str | None = None,
+        max_concurrency: int | str | None = None,
+        on_account_error: str | None = None,
+        **query: Unpack[Query],
+    ) -> WabaEdgeQuery:
+        """The query from the arguments that a user gave.
+
+        :param waba_ids: see :class:`~airflow_provider_whatsapp.hooks._waba_ids.WabaIds`
+        :param edge: name of the edge, e.g. ``"phone_numbers"``
+        :param conn_id: Airflow connection of the store, if ``waba_ids`` is an address without one in it
+        :param params: further query parameters of the edge
+        :param max_concurrency: number of accounts to read at once
+        :param on_account_error: ``"fail"`` or ``"skip"``
+        :raises ValueError: if an argument is wrong; names it and shows what a right one looks like
+        """
+        on_error = given(on_account_error, _CHOICES[0])
+        if on_error not in _CHOICES:
+            raise ValueError(f"on_account_error: {shown(on_error)} is not one of {', '.join(map(repr, _CHOICES))}")
+        return cls(
+            of_account=build_waba_edge_query(edge, params=params, **query),
+            max_concurrency=parse_concurrency(given(max_concurrency, _MAX_CONCURRENCY)),
+            skips_accounts=on_error == "skip",
+            waba_ids=WabaIds(waba_ids, conn_id=conn_id),
+        )
+
+    @property
+    def example(self) -> EdgeQuery:
+        """The query of an account that does not exist, to see the fields and parameters in."""
+        return self.of_account("0")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAccount:
+    """An account whose rows were all read, or as many of them as ``max_items`` allows.
+
+    :param waba_id: id of the account
+    :param pages: number of pages that were read
+    :param count: number of rows
+    :param is_cut: whether ``max_items`` ended the reading although the API has more rows
+    """
+
+    waba_id: str
+    pages: int = 0
+    count: int = 0
+    is_cut: bool = False
+
+
+class WabaEdgeListing:
+    """The rows of one edge of many accounts, in the order of the accounts, each with its ``waba_id`` first.
+
+    :param client: reads the accounts
+    :param query: which accounts to read, and what of them
+    :param kept: accounts that an earlier process has read, with their rows
+    :param keep: is called with each account that was read to its end, and its rows
+    :param on_answer: is called with this listing after each answer of the API
+    """
+
+    def __init__(
+        self,
+        client: GraphClient,
+        query: WabaEdgeQuery,
+        *,
+        kept: Iterable[tuple[ReadAccount, Iterable[Row]]] = (),
+        keep: Callable[[ReadAccount, Iterator[Row]], object] = lambda account, rows: None,
+        on_answer: Callable[[WabaEdgeListing], object] = lambda listing: None,
+    ) -> None:
+        #: Number of pages of the accounts whose rows were given.
+        self.pages = 0
+        #: Number of rows that were given.
+        self.count = 0
+        #: Number of accounts that were read to their end and whose rows were given.
+        self.accounts = 0
+        #: Id and reason of the first hundred accounts that were left out.
+        self.skipped: list[dict[str, str]] = []
+        #: Number of accounts that were left out.
+        self.skipped_count = 0
+        #: Whether ``max_items`` ended the listing although there are more rows or accounts.
+        self.truncated = False
+        #: Number of accounts that were read so far, also if their rows were not given yet.
+        self.accounts_read = 0
+        #: Number of rows that were read so far.
+        self.rows_read = 0
+        #: What the last answer said of the rate limit.
+        self.usage: Usage | None = None
+        self._client = client
+        self._query = query
+        self._max_items = query.example.max_items
+        self._ids = iter(query.waba_ids)
+        self._kept = kept
+        self._keep = keep
+        self._on_answer = on_answer
+        #: Ids of the accounts that were begun and whose rows were not given yet, in their order.
+        self._order: deque[str] = deque()
+        self._last_pages: dict[str, Page] = {}
+        self._first_error: GraphError | None = None
+
+    def __iter__(self) -> Iterator[Row]:
+        """Iterate over the rows, which is possible only once.
+
+        :raises GraphError: if an account cannot be read, or if every account was left out
+        """
+        yield from self._read_in_order()
+        if self._first_error is not None and not self.accounts:
+            raise self._first_error
+        log.info(
+            "Listed %s rows of %s accounts on %s pages%s%s",
+            f"{self.count:,}",
+            f"{self.accounts:,}",
+            f"{self.pages:,}",
+            f", {self.skipped_count:,} accounts left out" if self.skipped_count else "",
+            ", cut by max_items" if self.truncated else "",
+        )
+
+    def _read_in_order(self) -> Iterator[Row]:
+        with closing(Spool()) as spool:
+            self._put_kept_accounts_into(spool)
+            steps = self._client.account_pages(
+                self._accounts(spool),
+                max_concurrency=self._query.max_concurrency,
+                skips_accounts=self._query.skips_accounts,
+            )
+            with closing(steps):
+                for step in steps:
+                    if isinstance(step, AccountPage):
+                        self._take_page(step.waba_id, step.page, spool)
+                    else:
+                        self._take_end(step.waba_id, step.error, spool)
+                    self._on_answer(self)
+                    while self._order and (summary := spool.summary(self._order[0])) is not None:
+                        yield from self._rows_of(self._order.popleft(), summary, spool)
+                        if self.truncated:
+                            return
+
+    def _put_kept_accounts_into(self, spool: Spool) -> None:
+        for account, rows in self._kept:
+            for row in rows:
+                spool.add(account.waba_id, [row])
+            spool.end(account.waba_id, asdict(account))
+            self.rows_read += account.count
+
+    def _accounts(self, spool: Spool) -> Iterator[tuple[str, EdgeQuery | None]]:
+        for waba_id in self._ids:
+            self._order.append(waba_id)
+            yield waba_id, None if spool.summary(waba_id) else self._query.of_account(waba_id)
+
+    def _take_page(self, waba_id: str, page: Page, spool: Spool) -> None:
+        spool.add(waba_id, page.rows)
+        self.rows_read += len(page.rows)
+        self.usage = page.usage or self.usage
+        self._last_pages[waba_id] = page
+
+    def _take_end(self, waba_id: str, error: GraphError | None, spool: Spool) -> None:
+        self.accounts_read += 1
+        if error is not None:
+            self._first_error = self._first_error or error
+            spool.remove(waba_id)
+            spool.end(waba_id, {"reason": _reason_of(error)})
+        elif (page := self._last_pages.pop(waba_id, None)) is not None:
+            account = ReadAccount(waba_id, page.number, page.position.count, page.truncated)
+            spool.end(waba_id, asdict(account))
+            self._keep(account, spool.rows(waba_id))
+
+    def _rows_of(self, waba_id: str, summary: dict[str, Any], spool: Spool) -> Iterator[Row]:
+        if "reason" in summary:
+            self._note_skipped(waba_id, summary["reason"])
+        else:
+            account = ReadAccount(**summary)
+            for row in spool.rows(waba_id):
+                if self.count == self._max_items:
+                    self.truncated = True
+                    return
+                self.count += 1
+                # The account's id goes before a field of that name in the row, whatever that means to the API.
+                yield {"waba_id": waba_id, **row, **{"waba_id": waba_id}}
+            self.pages += account.pages
+            self.accounts += not account.is_cut
+            self.truncated = account.is_cut
+        spool.remove(waba_id)
+        if self.count == self._max_items:
+            self.truncated = self.truncated or bool(self._order) or next(self._ids, None) is not None
+
+    def _note_skipped(self, waba_id: str, reason: str) -> None:
+        self.skipped_count += 1
+        if len(self.skipped) < _MOST_SKIPPED:
+            log.warning("Account %s is left out: %s", waba_id, reason)
+            self.skipped.append({"waba_id": waba_id, "reason": reason})
+
+
+def _reason_of(error: GraphError) -> str:
+    # The id of the account stands beside the reason.
+    error.waba_id = None
+    return shorten(str(error), _LONGEST_REASON)

@@ -1,0 +1,149 @@
+"""Which accounts to read, from whatever a user or an earlier task gives: ids, rows, a manifest or an object."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_whatsapp.graph.arguments import given, parse_waba_id, shown
+from airflow_provider_whatsapp.graph.edges import WABA_EDGES
+from airflow_provider_whatsapp.graph.seen import SeenIds
+
+if TYPE_CHECKING:
+    from airflow_provider_whatsapp.storage.source import Source
+
+_EXAMPLE = (
+    "give ids (['102290129340398']), the rows or the manifest that WhatsAppListWabasOperator gave, or the address of "
+    "an object with such rows"
+)
+
+
+class WabaIds:
+    """The ids of the accounts to read, each once, in the order in which they were given.
+
+    Ids and rows that are there at once are checked at once. Objects and iterators are read while the ids are taken.
+
+    :param value: ids, rows with an ``id``, a manifest, a list of these, or the address of an object with such rows. A
+        text may also be a comma string of ids, or what a template makes of a list or a manifest
+    :param conn_id: Airflow connection of the store for an address without one in it
+    :raises ValueError: if it is none of these; names the argument and the position in it
+    """
+
+    def __init__(self, value: Any, *, conn_id: str | None = None) -> None:
+        #: Number of accounts, or None if that is known only at their end.
+        self.count: int | None = 0
+        self._conn_id = conn_id
+        self._sources: list[Iterable[str]] = []
+        if given(value, None) is None:
+            raise ValueError(f"waba_ids: {shown(value)} names no accounts; {_EXAMPLE}")
+        self._add(value, "waba_ids")
+
+    def to_json(self) -> list[Any]:
+        """Where the ids come from, as JSON: the ids themselves, or the address of the object that has them."""
+        return [source.uri if isinstance(source, _StoredIds) else source for source in self._sources]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the ids.
+
+        :raises ValueError: if an object holds something else than accounts, or not as many as its manifest says
+        """
+        seen = SeenIds()
+        for source in self._sources:
+            for waba_id in source:
+                if seen.add(waba_id):
+                    yield waba_id
+
+    def _add(self, value: Any, where: str) -> None:
+        if isinstance(value, str):
+            self._add_text(value.strip(), where)
+        elif isinstance(value, Mapping):
+            self._add_mapping(value, where)
+        elif isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
+            for number, one in enumerate(value):
+                self._add(one, f"{where}[{number}]")
+        elif isinstance(value, Iterable) and where == "waba_ids":
+            self._sources.append(_parse_row(one, where=f"waba_ids[{number}]") for number, one in enumerate(value))
+            self.count = None
+        else:
+            self._add_ids([parse_waba_id(value, where=where)])
+
+    def _add_text(self, text: str, where: str) -> None:
+        if "://" in text or text.startswith("/"):
+            self._sources.append(_StoredIds(_open_source(text, conn_id=self._conn_id)))
+            self.count = None
+        elif text[:1] in ("[", "{"):
+            self._add(_parse_rendered(text), where)
+        else:
+            self._add_ids([parse_waba_id(one, where=where) for one in text.split(",")])
+
+    def _add_mapping(self, value: Mapping[str, Any], where: str) -> None:
+        if "uri" not in value:
+            self._add_ids([_parse_row(value, where=where)])
+            return
+        if value.get("edge") not in WABA_EDGES:
+            raise ValueError(
+                f"{where}: this is the manifest of {shown(value.get('edge'))}, not of accounts; {_EXAMPLE}"
+            )
+        source = _open_source(value["uri"], conn_id=value.get("conn_id"), format=value.get("format"))
+        count = value.get("count")
+        self._sources.append(_StoredIds(source, count))
+        self.count = self.count + count if isinstance(count, int) and self.count is not None else None
+
+    def _add_ids(self, ids: list[str]) -> None:
+        if self._sources and isinstance(self._sources[-1], list):
+            self._sources[-1].extend(ids)
+        else:
+            self._sources.append(ids)
+        if self.count is not None:
+            self.count += len(ids)
+
+
+class _StoredIds:
+    """The ids of the rows of an object.
+
+    :param source: the object
+    :param count: number of rows that the object must have, or None if that is not known
+    """
+
+    def __init__(self, source: Source, count: Any = None) -> None:
+        self.uri = source.uri
+        self._source = source
+        self._count = count
+
+    def __iter__(self) -> Iterator[str]:
+        number = 0
+        for number, row in enumerate(self._source.rows(), start=1):
+            yield _parse_row(row, where=f"waba_ids: row {number} of {self.uri}")
+        if self._count is not None and number != self._count:
+            raise ValueError(
+                f"waba_ids: {self.uri} has {number} rows and its manifest says {self._count}; the object was "
+                "written anew meanwhile, so clear the task that gave the manifest"
+            )
+
+
+def _parse_row(row: Any, *, where: str) -> str:
+    if isinstance(row, Mapping):
+        if "waba_id" in row:
+            # The id of such a row is that of a phone number or a template, which no account has.
+            raise ValueError(f"{where}: this is a row of what hangs on an account, not an account; {_EXAMPLE}")
+        row = row.get("id")
+    return parse_waba_id(row, where=where)
+
+
+def _open_source(path: Any, *, conn_id: str | None, format: str | None = None) -> Source:
+    # Imported here, because it loads fsspec, which a list of ids does not need.
+    from airflow_provider_whatsapp.storage.source import Source
+
+    return Source("waba_ids", path, conn_id=conn_id, format=format)
+
+
+def _parse_rendered(text: str) -> Any:
+    """The list or the manifest that a template made a text of."""
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(text)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+    raise ValueError(f"waba_ids: {shown(text)} is neither a list nor a manifest; {_EXAMPLE}")

@@ -1,0 +1,57 @@
+"""Goes on with the accounts whose edge an earlier try of the task has begun to list.
+
+Only accounts that were read to their end are kept: an account has few pages, and is read again in a few calls. Before
+the rows of each account lies a line with what is known of the account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_whatsapp.hooks._waba_edge import ReadAccount
+from airflow_provider_whatsapp.storage.parts import PartsLostError
+
+if TYPE_CHECKING:
+    from airflow_provider_whatsapp.operators._checkpoint import Checkpoint
+
+
+def find_accounts(checkpoint: Checkpoint) -> Iterator[tuple[ReadAccount, Iterator[dict[str, Any]]]]:
+    """The accounts that an earlier try has kept, each with its rows, which must be taken before the next account.
+
+    :param checkpoint: has the rows of the earlier try
+    :raises PartsLostError: if some of them cannot be read any more
+    """
+    if not checkpoint.has_rows:
+        return
+    lines = checkpoint.rows()
+    for line in lines:
+        try:
+            account = ReadAccount(**line)
+        except TypeError:
+            raise PartsLostError("a line of the kept rows does not describe an account") from None
+        yield account, _take(lines, account.count)
+
+
+def keep_account(
+    checkpoint: Checkpoint, account: ReadAccount, rows: Iterator[dict[str, Any]], *, progress: int
+) -> None:
+    """Keep an account that was read to its end.
+
+    :param checkpoint: keeps the rows
+    :param account: the account
+    :param rows: its rows
+    :param progress: number of accounts that were read so far
+    """
+    checkpoint.add(chain([asdict(account)], rows), position=None, progress=progress)
+
+
+def _take(lines: Iterator[dict[str, Any]], count: int) -> Iterator[dict[str, Any]]:
+    taken = 0
+    for row in islice(lines, count):
+        taken += 1
+        yield row
+    if taken != count:
+        raise PartsLostError(f"{taken} of {count} kept rows of an account are there")

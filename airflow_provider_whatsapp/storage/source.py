@@ -1,0 +1,130 @@
+"""Reads the rows of an object back, one by one, as :mod:`~airflow_provider_whatsapp.storage.target` wrote them."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+from airflow_provider_whatsapp.storage.address import check_address, open_store, split_address
+from airflow_provider_whatsapp.storage.formats import Row, parse_format
+
+_CHARACTERS_AT_ONCE = 64 * 1024
+# A row is the answer of the API for one node, and a whole answer has at most 16 MiB.
+_LONGEST_ROW = 64 * 1024 * 1024
+
+
+class Source:
+    """A checked address in object storage, with the format of the rows that lie there.
+
+    :param argument: name of the argument that the address was given in, for the errors
+    :param path: any ``ObjectStoragePath`` URL, or an absolute path on this machine. The object is decompressed when it
+        ends in ``.gz``.
+    :param conn_id: Airflow connection of the store; the one in the URL by default, else the store's own default
+    :param format: ``ndjson``, ``jsonl``, ``json`` or ``csv``; the suffix of ``path`` decides by default
+    :raises ValueError: if the path is no address of an object, has a password in it or names no known format, or if no
+        installed provider knows the store
+    """
+
+    def __init__(self, argument: str, path: str, *, conn_id: str | None = None, format: str | None = None) -> None:
+        path = check_address(argument, path)
+        self._argument = argument
+        self._format = parse_format(path, format, argument=argument)
+        self._is_compressed = path.lower().endswith(".gz")
+        address = split_address(path)
+        self._opened = open_store(argument, address, address.conn_id if conn_id is None else conn_id)
+        #: The store's own address of the object, without a connection in it.
+        self.uri = address.uri
+
+    def rows(self) -> Iterator[Row]:
+        """The rows of the object, with a small part of it in memory.
+
+        :raises ValueError: if there is no such object, or it does not hold rows in this format
+        :raises OSError: if the store failed
+        """
+        fs = self._opened.fs
+        fs.invalidate_cache()
+        count = 0
+        try:
+            with fs.open(str(self._opened.path), "rb") as file, self._open_text(file) as text:
+                for row in _READERS[self._format](text):
+                    if not isinstance(row, dict):
+                        raise ValueError("it is not an object")
+                    count += 1
+                    yield row
+        except (FileNotFoundError, IsADirectoryError):
+            raise ValueError(f"{self._argument}: there is no object {self.uri}") from None
+        except (ValueError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error) as error:
+            # Without the text of the error, which can quote what somebody else has put into the object.
+            reason = str(error) if type(error) is ValueError else type(error).__name__
+            raise ValueError(
+                f"{self._argument}: {self.uri} cannot be read as {self._format} behind row {count} ({reason})"
+            ) from None
+
+    def _open_text(self, file: Any) -> TextIO:
+        body = gzip.GzipFile(fileobj=file) if self._is_compressed else file
+        return io.TextIOWrapper(body, encoding="utf-8", newline="")
+
+
+def _read_ndjson(file: TextIO) -> Iterator[Any]:
+    # Only a line feed ends a row: universal line ends would also split at those within a text.
+    while line := file.readline(_LONGEST_ROW):
+        if len(line) == _LONGEST_ROW:
+            raise ValueError("a row is too long")
+        if line.strip():
+            yield json.loads(line)
+
+
+def _read_json(file: TextIO) -> Iterator[Any]:
+    """The elements of an array, without the whole array in memory."""
+    decoder = json.JSONDecoder()
+    text = _skip(file, file.read(_CHARACTERS_AT_ONCE), "[")
+    text = _skip(file, text, "")
+    if text[:1] == "]":
+        return
+    wanted = _CHARACTERS_AT_ONCE
+    while True:
+        try:
+            value, end = decoder.raw_decode(text)
+        except ValueError:
+            # The element may go on behind what was read. Twice as much is read each time, so that an element is not
+            # decoded again and again for a few more characters.
+            more = file.read(wanted)
+            wanted *= 2
+            if not more or len(text) > _LONGEST_ROW:
+                raise
+            text += more
+            continue
+        yield value
+        wanted = _CHARACTERS_AT_ONCE
+        text = _skip(file, text[end:], "")
+        if text[:1] == "]":
+            return
+        text = _skip(file, _skip(file, text, ","), "")
+
+
+def _skip(file: TextIO, text: str, expected: str) -> str:
+    """What follows the expected character and the white space around it; more is read when nothing is left."""
+    text = text.lstrip()
+    while not text and (more := file.read(_CHARACTERS_AT_ONCE)):
+        text = more.lstrip()
+    if not text.startswith(expected) or not text:
+        raise ValueError("it is not an array")
+    return text[len(expected) :]
+
+
+def _read_csv(file: TextIO) -> Iterator[Any]:
+    csv.field_size_limit(min(_LONGEST_ROW, sys.maxsize))
+    yield from csv.DictReader(file)
+
+
+_READERS: dict[str, Callable[[TextIO], Iterator[Any]]] = {
+    "ndjson": _read_ndjson,
+    "json": _read_json,
+    "csv": _read_csv,
+}

@@ -1,0 +1,205 @@
+"""Sends single requests over ``requests``: one at a time, or several side by side.
+
+Each request has a thread of its own, see :mod:`~airflow_provider_whatsapp.transport.deadline`.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import requests
+import urllib3
+
+from airflow_provider_whatsapp.graph.config import GraphConfig
+from airflow_provider_whatsapp.graph.errors import GraphError
+from airflow_provider_whatsapp.graph.messages import Request, Response
+from airflow_provider_whatsapp.transport import clock
+from airflow_provider_whatsapp.transport.connections import DeadlineAdapter
+from airflow_provider_whatsapp.transport.deadline import Attempt
+from airflow_provider_whatsapp.transport.errors import build_transport_error
+from airflow_provider_whatsapp.transport.proxies import find_proxy
+from airflow_provider_whatsapp.transport.shared import (
+    CHUNK_BYTES,
+    NO_COOKIES,
+    Body,
+    find_trusted_cas,
+    lower_case_names,
+)
+
+
+class Session(requests.Session):
+    """A session that follows no redirect, keeps no cookie and uses connections that an :class:`Attempt` can end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headers.clear()
+        # Otherwise an entry in `~/.netrc` would replace the Authorization header, and environment variables would
+        # replace the CAs of the connection.
+        self.trust_env = False
+        self.cookies.set_policy(NO_COOKIES)
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, DeadlineAdapter())
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """No target, wherever a redirect leads."""
+        # With a target, requests would read the body of a redirect to its end before handing the answer out.
+        return None
+
+
+class Sender:
+    """Sends requests, each over a kept-alive connection that no other request uses meanwhile.
+
+    :param config: where the API is and which credentials to use
+    """
+
+    def __init__(self, config: GraphConfig) -> None:
+        self._config = config
+        self._idle: list[Session] = []
+
+    def close(self) -> None:
+        """Close the connections that are kept alive."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def send(self, request: Request) -> Response | GraphError:
+        """The answer to a request, or why there is none."""
+        results: queue.SimpleQueue[Response | GraphError] = queue.SimpleQueue()
+        call = self.start(request, results.put)
+        try:
+            return results.get(timeout=call.attempt.seconds_left)
+        except queue.Empty:
+            return self.timeout_error()
+        finally:
+            self.finish(call)
+
+    def start(self, request: Request, deliver: Callable[[Response | GraphError], object]) -> Call:
+        """Begin to send a request without waiting for its answer.
+
+        :param request: what to send
+        :param deliver: is called in another thread with the answer, or with why there is none
+        """
+        session, attempt = self._take_session(), Attempt(self._config.timeout)
+        attempt.start(partial(self._attempt, session, request), deliver)
+        return Call(session, attempt)
+
+    def finish(self, call: Call) -> None:
+        """End a request that was begun. If its answer has not come yet, it is given up.
+
+        :param call: the request
+        """
+        if call.attempt.give_up():
+            # The attempt's thread may still be using the session.
+            call.session.close()
+        else:
+            self._idle.append(call.session)
+
+    def timeout_error(self) -> GraphError:
+        """The error for a request that was not answered in time."""
+        return self._build_error(TimeoutError())
+
+    def _take_session(self) -> Session:
+        return self._idle.pop() if self._idle else Session()
+
+    def _attempt(self, session: Session, request: Request) -> Response | GraphError:
+        try:
+            return self._exchange(session, request)
+        except GraphError as error:
+            # Without the traceback, whose frames hold the secrets that were sent.
+            return error.with_traceback(None)
+        except BaseException as error:
+            return self._build_error(error)
+
+    def _build_error(self, error: BaseException) -> GraphError:
+        return build_transport_error(
+            error,
+            self._config,
+            timeouts=(requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError),
+            refusals=(urllib3.exceptions.NewConnectionError,),
+            failures=(requests.RequestException, urllib3.exceptions.HTTPError),
+        )
+
+    def _exchange(self, session: Session, request: Request) -> Response:
+        params, headers = self._config.credentials.sign(request, now=clock.now())
+        proxy = find_proxy(self._config)
+        with session.get(
+            self._config.url(request),
+            params=params,
+            headers={**self._config.headers, **headers},
+            timeout=self._config.timeout,
+            verify=find_trusted_cas(self._config) or True,
+            proxies={"https": proxy} if proxy else None,
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            body = Body()
+            while chunk := response.raw.read(CHUNK_BYTES, decode_content=False):
+                body.add(chunk)
+        return Response(response.status_code, lower_case_names(response.headers), body.joined())
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that was begun.
+
+    :param session: the session that it uses
+    :param attempt: the attempt that carries it out
+    """
+
+    session: Session
+    attempt: Attempt
+
+
+class Calls:
+    """The requests of one listing that are on their way at the same time.
+
+    :param sender: sends them
+    """
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+        self._open: dict[int, Call] = {}
+        self._answers: queue.SimpleQueue[tuple[int, Response | GraphError]] = queue.SimpleQueue()
+
+    def __enter__(self) -> Calls:
+        """Return the calls, of which those without an answer are given up at the end of the block."""
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Give up the requests that have no answer yet."""
+        for call in self._open.values():
+            self._sender.finish(call)
+
+    def send(self, key: int, request: Request) -> None:
+        """Begin to send a request.
+
+        :param key: tells the request from the others that are on their way
+        :param request: what to send
+        """
+        self._open[key] = self._sender.start(request, partial(self._deliver, key))
+
+    def receive(self, seconds: float | None) -> tuple[int, Response | GraphError] | None:
+        """The next answer with the key of its request, or None if there was none in time.
+
+        :param seconds: how long to wait at most; None waits until an answer comes or a request has taken too long
+        """
+        # All requests have the same timeout, so the one that was begun first is the first whose time is over.
+        oldest = next(iter(self._open))
+        left = self._open[oldest].attempt.seconds_left
+        try:
+            key, outcome = self._answers.get(timeout=left if seconds is None else min(left, seconds))
+        except queue.Empty:
+            if self._open[oldest].attempt.seconds_left > 0:
+                return None
+            key, outcome = oldest, self._sender.timeout_error()
+        call = self._open.pop(key, None)
+        if call is None:
+            # The answer to a request that was given up a moment before.
+            return None
+        self._sender.finish(call)
+        return key, outcome
+
+    def _deliver(self, key: int, outcome: Response | GraphError) -> None:
+        self._answers.put((key, outcome))
