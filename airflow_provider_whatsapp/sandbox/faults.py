@@ -13,6 +13,7 @@ from . import fault_effects as effects
 from .delivery import Delivery
 from .fault_effects import Exchange
 from .http_exchange import ACCOUNT_EDGES, IncomingRequest
+from .node_types import EDGES
 
 Nature = Literal["harmless", "passing", "fatal"]
 #: Which requests a fault acts on. It waits for one of them.
@@ -348,10 +349,11 @@ class Fault:
 
 def can_act_on(fault: Fault, request: IncomingRequest) -> bool:
     """Whether a fault can act on a request."""
+    edge = request.segments[-1] if len(request.segments) > 1 and request.segments[-1] in EDGES else None
     fits = {
         "any": True,
-        "edge": request.edge is not None,
-        "account edge": request.edge in ACCOUNT_EDGES,
-        "later page": request.edge is not None and "after" in request.params,
+        "edge": edge is not None,
+        "account edge": edge in ACCOUNT_EDGES,
+        "later page": edge is not None and "after" in request.params,
     }
     return fits[fault.acts_on] and request.limit > fault.above
