@@ -28,11 +28,15 @@ class _Cell:
     """What one phone number did with one country in one category on one day.
 
     :param labels: the value of each dimension
-    :param counts: whole numbers that can be added up, by metric
+    :param count: number of messages, conversations or calls
+    :param price: cost of each of them, in 1/10000 of the currency of the account
+    :param seconds: length of each call
     """
 
     labels: dict[str, str]
-    counts: dict[str, int]
+    count: int
+    price: int
+    seconds: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class _Metrics:
     :param label_keys: how a data point names each dimension
     :param metrics: which metrics there are, with the key of each in a data point
     :param filters: the parameters that keep only some values of a dimension
-    :param cell: the labels and the counts of a number, a country and a category, from a volume
+    :param cell: what a number does with a country in a category, from a number of messages
     """
 
     label_keys: dict[str, str]
@@ -61,7 +65,7 @@ def _pricing_cell(number: str, country: str, category: str, volume: int) -> _Cel
         # Messages that cost nothing have no tier.
         **({} if free else {"TIER": "0:MAX"}),
     }
-    return _Cell(labels, {"VOLUME": volume, "COST": volume * PRICES[category]})
+    return _Cell(labels, volume, PRICES[category])
 
 
 def _conversation_cell(number: str, country: str, category: str, volume: int) -> _Cell:
@@ -73,8 +77,7 @@ def _conversation_cell(number: str, country: str, category: str, volume: int) ->
         "CONVERSATION_TYPE": "FREE_TIER" if free else "REGULAR",
         "CONVERSATION_DIRECTION": "USER_INITIATED" if free else "BUSINESS_INITIATED",
     }
-    conversations = -(-volume // 3)
-    return _Cell(labels, {"CONVERSATION": conversations, "COST": conversations * PRICES[category]})
+    return _Cell(labels, -(-volume // 3), PRICES[category])
 
 
 def _call_cell(number: str, country: str, category: str, volume: int) -> _Cell:
@@ -82,8 +85,8 @@ def _call_cell(number: str, country: str, category: str, volume: int) -> _Cell:
     calls = volume // 10 if category in {"MARKETING", "SERVICE"} else 0
     direction = "BUSINESS_INITIATED" if category == "MARKETING" else "USER_INITIATED"
     labels = {"PHONE": number, "COUNTRY": country, "DIRECTION": direction, "TIER": "0:MAX"}
-    cost = calls * 120 if direction == "BUSINESS_INITIATED" else 0
-    return _Cell(labels, {"COUNT": calls, "COST": cost, "AVERAGE_DURATION": calls * (40 + volume % 60)})
+    price = 120 if direction == "BUSINESS_INITIATED" else 0
+    return _Cell(labels, calls, price, 40 + volume % 60)
 
 
 _PRICING = _Metrics(
@@ -172,30 +175,30 @@ def _split(read: AccountRead, kind: _Metrics) -> list[Node]:
     metrics = read.words("metric_types", kind.metrics) or list(kind.metrics)
     kept = {label: values for name, label in kind.filters.items() if (values := read.words(name))}
     pays_itself = has_own_payment(read.seed, read.account)
+    # Number, cost and length of what happened, by the beginning of a data point and its dimensions.
     sums: dict[tuple[int, tuple[str, ...]], list[int]] = {}
     for day, number, country, category, volume in _traffic(read):
         cell = kind.cell(number, country, category, volume)
-        if any(cell.labels.get(label) not in values for label, values in kept.items()):
+        if any(cell.labels.get(label) not in wanted for label, wanted in kept.items()):
             continue
         group = tuple(cell.labels.get(dimension, "") for dimension in dimensions)
-        for begin, shares in spread(read, day, tuple(cell.counts.values())):
-            total = sums.setdefault((begin, group), [0] * len(shares))
-            for at, share in enumerate(shares):
-                total[at] += share
+        for begin, (count,) in spread(read, day, (cell.count,)):
+            if count:
+                total = sums.setdefault((begin, group), [0, 0, 0])
+                total[0] += count
+                total[1] += count * cell.price
+                total[2] += count * cell.seconds
     points = []
-    for (begin, group), total in sorted(sums.items()):
-        # A half hour, or a day without calls, may have nothing to tell.
-        if not total[0]:
-            continue
+    for (begin, group), (count, cost, seconds) in sorted(sums.items()):
         labels = {kind.label_keys[name]: value for name, value in zip(dimensions, group, strict=True) if value}
-        point: Node = {"start": begin, "end": end_of(begin, granularity), **labels}
-        for (name, key), count in zip(kind.metrics.items(), total, strict=True):
-            if name == "COST":
-                if name in metrics and pays_itself:
-                    point[key] = count / PRICE_UNIT
-            elif name in metrics:
-                point[key] = count // total[0] if name == "AVERAGE_DURATION" else count
-        points.append(point)
+        # Any other metric is the number of what happened.
+        measured: dict[str, float] = {"AVERAGE_DURATION": seconds // count, "COST": cost / PRICE_UNIT}
+        shown = {
+            key: measured.get(name, count)
+            for name, key in kind.metrics.items()
+            if name in metrics and (name != "COST" or pays_itself)
+        }
+        points.append({"start": begin, "end": end_of(begin, granularity), **labels, **shown})
     return [{"data_points": points}]
 
 
