@@ -37,9 +37,8 @@ _ID_DIGIT = {
 
 
 def edges_of_id(node_id: str) -> list[tuple[str, str]]:
-    """The id of the account and the edge of which a made-up row with this id would be, for every way to read it."""
-    edges = ["phone_numbers" if node_id[-2:] < "50" else "message_templates"]
-    found = [(node_id[:-2], edge) for edge in edges]
+    """The account and the edge that a made-up row with this id would belong to, for every way to read the id."""
+    found = [(node_id[:-2], "phone_numbers" if node_id[-2:] < "50" else "message_templates")]
     return found + [(node_id[:-3], edge) for edge, digit in _ID_DIGIT.items() if node_id[-3:-2] == digit]
 
 

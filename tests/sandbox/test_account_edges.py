@@ -7,9 +7,12 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from documentation import code_in, section, tables
 from sandbox_http import client, get, ids
 
 from airflow_provider_whatsapp.sandbox import GraphSandbox
+from airflow_provider_whatsapp.sandbox.edges_of_account import EDGES_OF_ACCOUNT
+from airflow_provider_whatsapp.sandbox.node_types import ACCOUNT
 from airflow_provider_whatsapp.transport import clock
 
 DAY = 86_400
@@ -81,6 +84,25 @@ def test_own_rows(sandbox: GraphSandbox, edge: str) -> None:
     sandbox.accounts[0][edge] = [row]
     (found,) = get(sandbox, f"{sandbox.accounts[0]['id']}/{edge}", REQUIRED.get(edge)).json["data"]
     assert (found["payment_configurations"] if edge == "payment_configurations" else [found])[0].items() <= row.items()
+
+
+def test_required_parameters_can_be_arguments_of_a_field(sandbox: GraphSandbox) -> None:
+    account = sandbox.accounts[0]
+    for edge, params in REQUIRED.items():
+        account[edge] = [{"id": "5", "configuration_name": "ours"}]
+        arguments = "".join(f".{name}({value})" for name, value in params.items())
+        row = get(sandbox, account["id"], {"fields": f"id,{edge}{arguments}"}).json
+        assert len(row[edge]["data"]) == 1, edge
+
+
+def test_every_edge_is_documented_and_tested() -> None:
+    assert set(EDGES_OF_ACCOUNT) == set(ACCOUNT.edges) == {*REQUIRED, *FREE}
+    (table,) = tables(section("## What hangs on an account", "testing.md"))
+    documented = {edge: row[1] for row in table for edge in code_in(row[0])}
+    assert set(documented) == set(EDGES_OF_ACCOUNT)
+    for edge, cell in documented.items():
+        required = [] if cell.startswith("–") else code_in(cell)
+        assert required == list(EDGES_OF_ACCOUNT[edge].required) == list(REQUIRED.get(edge, {}))
 
 
 def test_an_edge_belongs_to_accounts(sandbox: GraphSandbox) -> None:
