@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -76,9 +77,10 @@ class AccountRead:
             return None
         if text.isdecimal() and len(text) < 12:
             return int(text)
+        # Python 3.10 knows neither the Z nor an offset without colon at the end of a time.
+        text = re.sub(r"(T.*[+-]\d\d)(\d\d)$", r"\1:\2", text.replace("Z", "+00:00"))
         try:
-            # Python 3.10 does not know the Z at the end of a time.
-            moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+            moment = datetime.fromisoformat(text)
         except ValueError:
             raise ApiError(100, f"(#100) Param {name} must be a valid date or unix timestamp") from None
         return int((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp())

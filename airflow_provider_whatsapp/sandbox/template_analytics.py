@@ -20,8 +20,8 @@ from .sample_edges import make_template_groups, make_templates
 _DAYS_BACK = 90
 _MOST_TEMPLATES = 10
 
-#: Code and message of the refusal of template analytics while they are not enabled for the account. Meta lists the codes
-#: 200005 to 200007 for the states of template insights; which of them the live API gives here was not confirmed.
+#: Code and message of the refusal of template analytics while they are not enabled for the account. Meta lists the
+#: codes 200005 to 200007 for the states of template insights; which of them the live API gives here was not confirmed.
 INSIGHTS_NOT_ENABLED = (200007, "(#200007) Template insights are not enabled for this WhatsApp Business account")
 
 
