@@ -14,17 +14,19 @@
 
 It serves HTTP/1.1 on loopback and simulates, as Meta's documentation describes them:
 
-- the WhatsApp Business Accounts that a business owns and those that clients share with it, their phone numbers and
-  message templates, ``me``, ``me/businesses`` and ``debug_token``
+- the WhatsApp Business Accounts that a business owns and those that clients share with it, ``me``, ``me/businesses``
+  and ``debug_token``
+- the edges of an account, such as phone numbers, message templates, flows, subscribed apps and assigned users
+- the analytics of an account, as edges and as fields with arguments
 - ``fields`` with nested expansion, ``filtering``, ``sort`` and cursor paging
 - access tokens, ``appsecret_proof`` and API versions that expire
-- the error envelope, the usage headers and a quota of calls per hour
+- the error envelope, the usage headers, a quota of calls per hour and one for each account
 - every failure in :class:`Fault`
 
 It does not simulate HTTPS, methods other than ``GET``, batch requests, ``?ids=``, ``ETag``, webhooks, sending messages,
-filters and orders of phone numbers and templates, or separate quotas for each app and account. Unknown parameters are
-ignored. Where Meta's documentation is silent, a comment beside the code says what the sandbox does; the live API may
-differ. Without a quota, the usage headers rise slowly with the number of calls and limit nothing.
+``filtering`` and ``sort`` of the edges of an account, or separate quotas for each app. Unknown parameters are ignored.
+Where Meta's documentation is silent, a comment beside the code says what the sandbox does; the live API may differ.
+Without a quota, the usage headers rise slowly with the number of calls and limit nothing.
 
 The sandbox uses the standard library only. Apart from the clock it imports nothing else of this package, so that a
 mistake in the clients is not repeated here.

@@ -39,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--latency", type=float, default=0.0, help="seconds that each answer takes")
     parser.add_argument("--app-secret", help="require an appsecret_proof made with this secret")
     parser.add_argument("--calls-per-hour", type=int, help="throttle when there are more calls than this")
+    parser.add_argument(
+        "--calls-per-hour-and-account", type=int, help="throttle when there are more calls for one account than this"
+    )
     parser.add_argument("--hour", type=seconds, default=REAL_HOUR, help="length of that hour in seconds")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to serve on; 0 takes a free one")
     options = parser.parse_args(argv)

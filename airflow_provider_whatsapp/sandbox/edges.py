@@ -142,10 +142,15 @@ def _locate(rows: list[Node], cursor: str) -> tuple[int, bool]:
             raise ValueError(cursor)
     except (ValueError, binascii.Error):
         raise ApiError(100, "(#100) Invalid cursors values") from None
-    if at == -1 or (at < len(rows) and str(rows[at].get("id")) == node_id):
+    if at == -1 or (at < len(rows) and _id_of(rows[at]) == node_id):
         return at, True
-    moved = next((place for place, row in enumerate(rows) if str(row.get("id")) == node_id), None)
+    moved = next((place for place, row in enumerate(rows) if _id_of(row) == node_id), None)
     return (min(at, len(rows)), False) if moved is None else (moved, True)
+
+
+def _id_of(row: Node) -> str:
+    # The rows of some edges have no id, so that only their position finds them.
+    return str(row.get("id", ""))
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,7 @@ class RowSlice:
     :param rows: all rows of the edge; the page has those from ``start`` up to and without ``end``
     :param render: makes the object that is sent for a row
     :param link: makes the URL of another page from ``after`` or ``before`` and a cursor
+    :param is_paged: whether the page has ``paging``
     """
 
     rows: list[Node]
@@ -162,12 +168,13 @@ class RowSlice:
     end: int
     render: Callable[[Node], Node]
     link: Callable[[str, str], str]
+    is_paged: bool = True
 
     def payload(self) -> dict[str, Any]:
         """The body of the page: its rows and, unless it is empty, where the listing continues."""
         data = [self.render(row) for row in self.rows[self.start : self.end]]
-        if not data:
-            return {"data": []}
+        if not data or not self.is_paged:
+            return {"data": data}
         before, after = self.cursor(self.start), self.cursor(self.end - 1)
         paging: dict[str, Any] = {"cursors": {"before": before, "after": after}}
         if self.end < len(self.rows):
@@ -182,14 +189,20 @@ class RowSlice:
         :param position: position of the row on the edge, or -1 for the place before the first row
         :param salt: another number gives another cursor of the same row
         """
-        return _make_cursor(position, self.rows[position]["id"] if position >= 0 else "", salt)
+        return _make_cursor(position, _id_of(self.rows[position]) if position >= 0 else "", salt)
 
 
 def slice_rows(
-    rows: list[Node], params: dict[str, str], render: Callable[[Node], Node], link: Callable[[str, str], str]
+    rows: list[Node],
+    params: dict[str, str],
+    render: Callable[[Node], Node],
+    link: Callable[[str, str], str],
+    *,
+    is_paged: bool = True,
 ) -> RowSlice:
     """The page that ``limit``, ``after`` and ``before`` ask for.
 
+    :param is_paged: whether the page has ``paging``
     :raises ApiError: 100, the limit or the cursor is not valid
     """
     limit = _parse_limit(params.get("limit"))
@@ -202,4 +215,4 @@ def slice_rows(
         start = max(end - limit, 0)
     else:
         start, end = 0, min(limit, len(rows))
-    return RowSlice(rows, start, end, render, link)
+    return RowSlice(rows, start, end, render, link, is_paged)

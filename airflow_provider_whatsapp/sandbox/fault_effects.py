@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from .delivery import Delivery
 from .edges import RowSlice
 from .http_exchange import ACCOUNT_EDGES, Answer, IncomingRequest
-from .quota import throttle_error, usage_headers
+from .quota import CallUse, QuotaUse, throttle_error
 from .sample_accounts import Node
 from .simulated_api import SimulatedApi
 
@@ -63,8 +63,11 @@ class Exchange:
 
 
 def refuse(exchange: Exchange, status: int, code: int, message: str, **details: Any) -> None:
-    """Replace the answer by an error envelope. ``{token}`` in the message stands for the token of the request."""
-    message = message.replace("{token}", exchange.request.token or "")
+    """Replace the answer by an error envelope.
+
+    In the message, ``{token}`` stands for the token of the request, and ``{node}`` for the id that its path names.
+    """
+    message = message.replace("{token}", exchange.request.token or "").replace("{node}", "/".join(exchange.path[:1]))
     error = {"message": message, "type": "OAuthException", "code": code, **details}
     exchange.answer = Answer.of_error(status, error)
 
@@ -77,11 +80,13 @@ def answer(
 
 
 def throttle(exchange: Exchange, code: int, minutes: int | None, retry_after: int | None) -> None:
-    """Replace the answer by a rate limit error."""
+    """Replace the answer by a rate limit error. That of an account is told under the id of the account."""
     error = throttle_error(code)
     exchange.answer = Answer.of_error(error.status, error.error)
     if minutes is not None:
-        exchange.answer.headers |= usage_headers(exchange.api.businesses, 100, minutes)
+        use, account = QuotaUse(100, minutes=minutes), exchange.api.account_of(exchange.path)
+        told = CallUse(use) if account is None or code != 80008 else CallUse(None, str(account["id"]), use)
+        exchange.answer.headers |= told.headers(exchange.api.businesses)
     if retry_after is not None:
         exchange.answer.headers["Retry-After"] = str(retry_after)
 
@@ -99,7 +104,7 @@ def add_headers(exchange: Exchange, headers: dict[str, str]) -> None:
 
 def high_usage(exchange: Exchange, percent: int) -> None:
     """Send usage headers with a percentage."""
-    exchange.answer.headers |= usage_headers(exchange.api.businesses, percent)
+    exchange.answer.headers |= CallUse(QuotaUse(percent)).headers(exchange.api.businesses)
 
 
 # Effects on pages

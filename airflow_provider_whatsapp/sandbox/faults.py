@@ -13,6 +13,8 @@ from . import fault_effects as effects
 from .delivery import Delivery
 from .fault_effects import Exchange
 from .http_exchange import ACCOUNT_EDGES, IncomingRequest
+from .node_types import EDGES
+from .template_analytics import INSIGHTS_NOT_ENABLED
 
 Nature = Literal["harmless", "passing", "fatal"]
 #: Which requests a fault acts on. It waits for one of them.
@@ -333,10 +335,19 @@ class Fault:
     blocked = _refusal(400, 368, "(#368) Temporarily blocked for policies violations")
     """Refuse with code 368, the account is blocked for a violation of policies."""
     wrong_business = _refusal(
-        400, 100, "Unsupported get request. Object with ID '1' does not exist, cannot be loaded due to missing"
+        400, 100, "Unsupported get request. Object with ID '{node}' does not exist, cannot be loaded due to missing"
         " permissions, or does not support this operation.", type="GraphMethodException", error_subcode=33,
     )  # fmt: skip
-    """Refuse with code 100/33, the id does not exist or the token has no access to it."""
+    """Refuse with code 100/33, the id does not exist or the token has no access to it.
+
+    With ``.on(waba_id)``, an account that was listed is gone when its edges are read.
+    """
+    no_account_permission = _refusal(
+        403, 200, "(#200) You do not have permission to access this WhatsApp Business Account"
+    )
+    """Refuse with code 200, the system user lacks a task on the account."""
+    insights_not_enabled = _refusal(400, *INSIGHTS_NOT_ENABLED)
+    """Refuse with code 200007, the account has no template analytics."""
 
     @staticmethod
     def nonexisting_field(name: str = "hologram") -> Fault:
@@ -348,10 +359,11 @@ class Fault:
 
 def can_act_on(fault: Fault, request: IncomingRequest) -> bool:
     """Whether a fault can act on a request."""
+    edge = request.segments[-1] if len(request.segments) > 1 and request.segments[-1] in EDGES else None
     fits = {
         "any": True,
-        "edge": request.edge is not None,
-        "account edge": request.edge in ACCOUNT_EDGES,
-        "later page": request.edge is not None and "after" in request.params,
+        "edge": edge is not None,
+        "account edge": edge in ACCOUNT_EDGES,
+        "later page": edge is not None and "after" in request.params,
     }
     return fits[fault.acts_on] and request.limit > fault.above

@@ -17,7 +17,7 @@ from .fault_effects import Exchange
 from .faults import Fault, can_act_on
 from .http_exchange import CLIENT_EDGE, OWNED_EDGE, Answer, ApiError, IncomingRequest
 from .http_server import HttpServer
-from .quota import REAL_HOUR, Quota, QuotaUse, throttle_error
+from .quota import REAL_HOUR, CallUse, Quotas, throttle_error
 from .received_requests import ReceivedRequest, record_request
 from .sample_accounts import Node
 from .simulated_api import ReadContext, SimulatedApi
@@ -47,6 +47,10 @@ class GraphSandbox:
     80008, and with the minutes until a call is let through, rounded up, in the usage headers. Refused calls count too.
     The hour can be shortened for tests; the waits that :func:`no_waits` skips move it on.
 
+    With ``calls_per_hour_and_account``, each account has such a quota of its own, as at Meta. Calls whose path names
+    the account count, and their answers tell it in ``x-business-use-case-usage`` under the id of the account. Both
+    quotas can be used together.
+
     :param accounts: number of WhatsApp Business Accounts that clients share with each business
     :param owned_accounts: number of accounts that each business owns
     :param businesses: number of businesses that the token can see
@@ -58,7 +62,9 @@ class GraphSandbox:
     :param port: port to listen on; 0 for a free one
     :param api_version: version of calls without one, as in ``v26.0``; also the newest version if later than v26.0
     :param calls_per_hour: number of calls that are let through within an hour; None for no quota
-    :param hour: real time that the hour of the quota takes
+    :param calls_per_hour_and_account: number of calls for each account that are let through within an hour; None for
+        no quota
+    :param hour: real time that the hour of the quotas takes
     :raises ValueError: an argument is not valid
     """
 
@@ -76,6 +82,7 @@ class GraphSandbox:
         port: int = 0,
         api_version: str = "v26.0",
         calls_per_hour: int | None = None,
+        calls_per_hour_and_account: int | None = None,
         hour: timedelta = REAL_HOUR,
     ) -> None:
         if businesses < 1:
@@ -84,7 +91,7 @@ class GraphSandbox:
             raise ValueError(f"api_version must look like v26.0, not {api_version!r}")
         self.latency = latency
         self.requests: list[ReceivedRequest] = []
-        self._quota = Quota(calls_per_hour, hour)
+        self._quotas = Quotas(calls_per_hour, calls_per_hour_and_account, hour)
         self._api = SimulatedApi(
             accounts=accounts, owned_accounts=owned_accounts, businesses=businesses, seed=seed,
             token=token, app_secret=app_secret, api_version=api_version,
@@ -214,7 +221,7 @@ class GraphSandbox:
             self._faults.clear()
             self.requests.clear()
             self._calls = 0
-            self._quota.forget_calls()
+            self._quotas.forget_calls()
 
     # Answering
 
@@ -224,8 +231,8 @@ class GraphSandbox:
             self._server.wait(self.latency)
         with self._lock:
             self._calls += 1
-            use = self._quota.count_call(self._calls)
-            fault, memory = (None, {}) if use is not None and use.refused else self._take_fault(request)
+            use = self._quotas.count_call(self._calls, self._account_id(request))
+            fault, memory = (None, {}) if use.refused else self._take_fault(request)
             exchange = Exchange(self._api, request, request.segments, memory)
             self._answer(exchange, fault, use)
             status = None if fault is not None and fault.breaks_connection else exchange.answer.status
@@ -239,6 +246,17 @@ class GraphSandbox:
                 delivery.send(*delivery.body())
 
         return exchange.answer, send
+
+    def _account_id(self, request: IncomingRequest) -> str | None:
+        """The id of the account whose quota counts this request, or None."""
+        if not self._quotas.counts_accounts:
+            return None
+        try:
+            _, path = self._api.version_of(request)
+        except ApiError:
+            return None
+        account = self._api.account_of(path)
+        return None if account is None else str(account["id"])
 
     def _take_fault(self, request: IncomingRequest) -> tuple[Fault | None, dict[str, Any]]:
         """The fault that acts on this request, if there is one, and what it keeps between requests."""
@@ -257,7 +275,7 @@ class GraphSandbox:
             self._faults.remove(queued)
         return fault, queued.memory
 
-    def _answer(self, exchange: Exchange, fault: Fault | None, use: QuotaUse | None) -> None:
+    def _answer(self, exchange: Exchange, fault: Fault | None, use: CallUse) -> None:
         """Fill in the answer and the page of an exchange."""
         request, version = exchange.request, self._api.api_version
 
@@ -266,7 +284,7 @@ class GraphSandbox:
                 fault.effect(exchange, **fault.options)
 
         try:
-            if use is not None and use.refused:
+            if use.refused:
                 raise throttle_error(80008)
             version, exchange.path = self._api.version_of(request)
             act("before")
@@ -286,15 +304,13 @@ class GraphSandbox:
         if isinstance(error, dict) and "type" in error:
             error["fbtrace_id"] = self._trace_id("fb")
 
-    def _headers(self, version: str, use: QuotaUse | None) -> dict[str, str]:
-        headers = {
+    def _headers(self, version: str, use: CallUse) -> dict[str, str]:
+        return {
             "facebook-api-version": version,
             "x-fb-trace-id": self._trace_id("trace"),
             "x-fb-request-id": self._trace_id("request"),
+            **use.headers(self.businesses),
         }
-        if use is not None:
-            headers |= use.headers(self.businesses)
-        return headers
 
     def _trace_id(self, kind: str) -> str:
         return "A" + hashlib.sha256(f"{kind}/{self._api.seed}/{self._calls}".encode()).hexdigest()[:22]

@@ -11,7 +11,6 @@ from urllib.parse import parse_qsl, unquote
 CLIENT_EDGE = "client_whatsapp_business_accounts"
 OWNED_EDGE = "owned_whatsapp_business_accounts"
 ACCOUNT_EDGES = frozenset({CLIENT_EDGE, OWNED_EDGE})
-EDGES = ACCOUNT_EDGES | {"phone_numbers", "message_templates", "businesses"}
 #: Rows of a page when the request has no ``limit``, and the most that a page can have.
 DEFAULT_LIMIT = 25
 MAX_LIMIT = 100
@@ -63,11 +62,6 @@ class IncomingRequest:
     def segments(self) -> list[str]:
         """The parts of the path between slashes, without empty ones."""
         return [unquote(part) for part in self.path.split("/") if part]
-
-    @property
-    def edge(self) -> str | None:
-        """Name of the edge that the path lists, or None when the path names a node."""
-        return self.segments[-1] if len(self.segments) > 1 and self.segments[-1] in EDGES else None
 
     @property
     def limit(self) -> int:

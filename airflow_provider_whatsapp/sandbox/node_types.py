@@ -1,84 +1,16 @@
-"""The ``fields`` parameter, and the node types that say which fields exist.
+"""The types of nodes and rows, which say what fields and edges there are.
 
-``id,name,phone_numbers.limit(5){id}`` is parsed into a tree of :class:`SelectedField`. A :class:`NodeType` says which
-fields a node has in which version, which ones it shows when none are asked for, and which names are edges.
+A :class:`NodeType` says which fields a node has in which version, which ones it shows when none are asked for, and
+which names are edges.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from .http_exchange import CLIENT_EDGE, OWNED_EDGE, ApiError
-
-_FIELD = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)((?:\.[a-z_]+\([^()]*\))*)")
-_MODIFIER = re.compile(r"\.([a-z_]+)\(([^()]*)\)")
-_MODIFIERS = frozenset({"limit", "after", "before", "as"})
-_DEEPEST = 20
-
-
-@dataclass(frozen=True)
-class SelectedField:
-    """One field that a request asks for.
-
-    :param modifiers: values by modifier name: ``{"limit": "5"}`` for ``.limit(5)``
-    :param fields: the fields selected within it
-    :param text: the text between its braces
-    """
-
-    name: str
-    modifiers: dict[str, str] = field(default_factory=dict)
-    fields: tuple[SelectedField, ...] = ()
-    text: str = ""
-
-    @property
-    def key(self) -> str:
-        """The key under which the answer shows the field."""
-        return self.modifiers.get("as", self.name)
-
-
-def parse_fields(text: str) -> tuple[SelectedField, ...]:
-    """The fields that a ``fields`` parameter selects.
-
-    :raises ApiError: 2500, the text is not a list of fields
-    """
-    text = "".join(text.split())
-    selected, end = _parse_list(text, 0, 0)
-    if end < len(text):
-        raise _syntax_error(text, end, "end of string")
-    return selected
-
-
-def _parse_list(text: str, at: int, depth: int) -> tuple[tuple[SelectedField, ...], int]:
-    """Parse a list that begins at a position. Return the fields and the position behind the last of them."""
-    if depth > _DEEPEST:
-        raise _syntax_error(text, at, "a shallower expansion")
-    selected = []
-    while True:
-        match = _FIELD.match(text, at)
-        if match is None:
-            raise _syntax_error(text, at, "a field name")
-        modifiers = dict(_MODIFIER.findall(match[2]))
-        if not modifiers.keys() <= _MODIFIERS:
-            raise _syntax_error(text, at, "a known modifier")
-        at = match.end()
-        inner: tuple[SelectedField, ...] = ()
-        inner_text = ""
-        if text.startswith("{", at):
-            inner, end = _parse_list(text, at + 1, depth + 1)
-            if not text.startswith("}", end):
-                raise _syntax_error(text, end, '"}"')
-            inner_text, at = text[at + 1 : end], end + 1
-        selected.append(SelectedField(match[1], modifiers, inner, inner_text))
-        if not text.startswith(",", at):
-            return tuple(selected), at
-        at += 1
-
-
-def _syntax_error(text: str, at: int, expected: str) -> ApiError:
-    return ApiError(2500, f'Syntax error "Expected {expected}." at character {at}: {text}')
+from .selected_fields import SelectedField, parse_fields
 
 
 @dataclass(frozen=True)
@@ -87,13 +19,17 @@ class NodeType:
 
     :param fields: every field, with the first major version that has it (0 for all versions)
     :param defaults: names of the fields that are shown when the request has no ``fields``
-    :param edges: the edges by name, with the type of the nodes at their other end
+    :param edges: the edges by name, with the type of the rows at their other end
+    :param is_node: whether it has an id; a row without one is always sent whole, whatever ``fields`` asks for
+    :param is_paged: whether a page of such rows has ``paging``
     """
 
     name: str
     fields: dict[str, int]
     defaults: tuple[str, ...] = ("id", "name")
     edges: dict[str, NodeType] = field(default_factory=dict)
+    is_node: bool = True
+    is_paged: bool = True
 
     def selection(self, text: str | None) -> tuple[SelectedField, ...]:
         """The fields that a ``fields`` parameter selects, or the default ones when there is none."""
@@ -120,6 +56,10 @@ def _since(names: str, version: int = 0) -> dict[str, int]:
     return dict.fromkeys(names.split(), version)
 
 
+def _rows_without_id(name: str, fields: str, *, is_paged: bool = True) -> NodeType:
+    return NodeType(name, _since(fields), (), is_node=False, is_paged=is_paged)
+
+
 PHONE_NUMBER = NodeType(
     "WhatsAppBusinessPhoneNumber",
     _since(
@@ -137,6 +77,48 @@ TEMPLATE = NodeType(
     ),
     ("id", "name", "language", "status", "category", "components"),
 )
+FLOW = NodeType(
+    "WhatsAppFlow",
+    _since(
+        "id name status categories validation_errors json_version data_api_version endpoint_uri preview updated_at"
+        " health_status"
+    ),
+    ("id", "name", "status", "categories", "validation_errors"),
+)
+SOLUTION = NodeType(
+    "WhatsAppBusinessSolution",
+    _since("id name status status_for_pending_request owner_app owner_permissions"),
+    ("id", "name", "status", "status_for_pending_request"),
+)
+SCHEDULE = NodeType(
+    "WhatsAppBusinessSchedule", _since("id name description status delivery_time"), ("id", "name", "status")
+)
+AUDIENCE = NodeType("WhatsAppBusinessAudience", _since("id name"))
+PRODUCT_CATALOG = NodeType("ProductCatalog", _since("id name vertical product_count business"))
+DATASET = NodeType("Dataset", _since("id name"))
+TEMPLATE_GROUP = NodeType(
+    "WhatsAppMessageTemplateGroup",
+    _since("id name description creation_time update_time whatsapp_business_templates"),
+    ("id", "name", "description"),
+)
+ACTIVITY = NodeType(
+    "WhatsAppBusinessActivity",
+    _since("id activity_type timestamp actor_type actor_id actor_name description details ip_address user_agent"),
+    ("id", "activity_type", "timestamp", "actor_type"),
+)
+ASSIGNED_USER = NodeType("AssignedUser", _since("id name tasks business user_type"), ("id", "name", "tasks"))
+# The rows of these edges have no id.
+SUBSCRIBED_APP = _rows_without_id(
+    "WhatsAppSubscribedApp", "id name link whatsapp_business_api_data override_callback_uri"
+)
+PAYMENT_CONFIGURATION = _rows_without_id(
+    "WhatsAppPaymentConfiguration",
+    "payment_configurations configuration_name merchant_category_code purpose_code status provider_mid provider_name"
+    " merchant_vpa created_timestamp updated_timestamp",
+)
+TEMPLATE_PREVIEW = _rows_without_id("WhatsAppMessageTemplatePreview", "body buttons footer language")
+TEMPLATE_ANALYTICS = _rows_without_id("WhatsAppTemplateAnalytics", "granularity product_type data_points")
+ANALYTICS = _rows_without_id("WhatsAppAnalytics", "data_points", is_paged=False)
 # The version beside a field is the first major version of Meta's Python SDK whose WhatsAppBusinessAccount has it.
 ACCOUNT = NodeType(
     "WhatsAppBusinessAccount",
@@ -158,7 +140,29 @@ ACCOUNT = NodeType(
         **_since("service_pricing_policy", 26),
     },
     ("id", "name", "currency", "timezone_id", "message_template_namespace"),
-    {"phone_numbers": PHONE_NUMBER, "message_templates": TEMPLATE},
+    {
+        "phone_numbers": PHONE_NUMBER,
+        "message_templates": TEMPLATE,
+        "flows": FLOW,
+        "solutions": SOLUTION,
+        "schedules": SCHEDULE,
+        "audiences": AUDIENCE,
+        "product_catalogs": PRODUCT_CATALOG,
+        "dataset": DATASET,
+        "template_groups": TEMPLATE_GROUP,
+        "activities": ACTIVITY,
+        "assigned_users": ASSIGNED_USER,
+        "subscribed_apps": SUBSCRIBED_APP,
+        "payment_configurations": PAYMENT_CONFIGURATION,
+        "payment_configuration": PAYMENT_CONFIGURATION,
+        "message_template_previews": TEMPLATE_PREVIEW,
+        "template_analytics": TEMPLATE_ANALYTICS,
+        "template_group_analytics": TEMPLATE_ANALYTICS,
+        "group_analytics": TEMPLATE_ANALYTICS,
+        "pricing_analytics": ANALYTICS,
+        "conversation_analytics": ANALYTICS,
+        "call_analytics": ANALYTICS,
+    },
 )
 SHARED_ACCOUNT = replace(ACCOUNT, fields={**ACCOUNT.fields, "permitted_tasks": 0})
 BUSINESS = NodeType(
@@ -172,10 +176,5 @@ BUSINESS = NodeType(
 SYSTEM_USER = NodeType("SystemUser", _since("id name"), edges={"businesses": BUSINESS})
 APPLICATION = NodeType("Application", _since("id name namespace link category"))
 
-
-def pick(value: Any, selection: tuple[SelectedField, ...]) -> Any:
-    """The selected members of an embedded object, and always its id. Any other value is returned unchanged."""
-    if not selection or not isinstance(value, dict):
-        return value
-    kept = {item.key: pick(value[item.name], item.fields) for item in selection if value.get(item.name) is not None}
-    return {**kept, "id": value["id"]} if "id" in value else kept
+#: The names of all edges.
+EDGES = frozenset(name for kind in (SYSTEM_USER, BUSINESS, ACCOUNT) for name in kind.edges)

@@ -1,4 +1,4 @@
-"""The rate limit of the sandbox, and the headers that tell how much of it is used.
+"""The rate limits of the sandbox, and the headers that tell how much of them is used.
 
 https://developers.facebook.com/docs/graph-api/overview/rate-limiting
 """
@@ -10,6 +10,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from airflow_provider_whatsapp.transport import clock
 
@@ -38,24 +39,9 @@ def throttle_error(code: int) -> ApiError:
     return ApiError(code, f"(#{code}) {message}", status=403 if code == 4 else 400)
 
 
-def usage_headers(businesses: list[Node], percent: int, minutes: int = 0) -> dict[str, str]:
-    """The two headers that tell how much of its rate limit an app has used.
-
-    :param businesses: the header is keyed by the id of the first one
-    :param percent: share of the limit that is used, in whole percent
-    :param minutes: ``estimated_time_to_regain_access``
-    """
-    usage = {"call_count": percent, "total_cputime": percent // 4, "total_time": percent // 3}
-    entry = {"type": "whatsapp_business_management", **usage, "estimated_time_to_regain_access": minutes}
-    return {
-        "x-app-usage": json.dumps(usage),
-        "x-business-use-case-usage": json.dumps({business["id"]: [entry] for business in businesses[:1]}),
-    }
-
-
 @dataclass(frozen=True)
 class QuotaUse:
-    """How much of the quota is used after a call.
+    """How much of a quota is used after a call.
 
     :param percent: calls of the last hour in percent of the quota, rounded down; may exceed 100
     :param refused: whether this call exceeds the quota
@@ -66,42 +52,119 @@ class QuotaUse:
     refused: bool = False
     minutes: int = 0
 
+    def counts(self) -> dict[str, int]:
+        """The members that both headers have."""
+        return {"call_count": self.percent, "total_cputime": self.percent // 4, "total_time": self.percent // 3}
+
+    def entry(self) -> dict[str, Any]:
+        """The entry of a business or an account in the second header."""
+        return {
+            "type": "whatsapp_business_management",
+            **self.counts(),
+            "estimated_time_to_regain_access": self.minutes,
+        }
+
+
+@dataclass(frozen=True)
+class CallUse:
+    """How much of the quotas is used after a call.
+
+    :param app: the quota of the whole app; None when the headers do not tell it yet
+    :param account_id: id of the account that the call names, or None
+    :param account: the quota of that account, or None
+    """
+
+    app: QuotaUse | None
+    account_id: str | None = None
+    account: QuotaUse | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether the call exceeds one of the quotas."""
+        return any(use is not None and use.refused for use in (self.app, self.account))
+
     def headers(self, businesses: list[Node]) -> dict[str, str]:
-        """The headers that tell a client about it."""
-        return usage_headers(businesses, self.percent, self.minutes)
+        """The headers that tell a client about it. The quota of the app is told under the id of the first business."""
+        headers: dict[str, str] = {}
+        entries: dict[str, list[Any]] = {}
+        if self.app is not None:
+            headers["x-app-usage"] = json.dumps(self.app.counts())
+            entries |= {business["id"]: [self.app.entry()] for business in businesses[:1]}
+        if self.account_id is not None and self.account is not None:
+            entries[self.account_id] = [self.account.entry()]
+        if entries:
+            headers["x-business-use-case-usage"] = json.dumps(entries)
+        return headers
+
+
+class Quotas:
+    """The quota of the whole app, and one for each account, all with the same rolling hour.
+
+    :param calls_per_hour: number of calls that are let through within an hour; None for all calls, in which case the
+        usage rises slowly and means nothing
+    :param calls_per_hour_and_account: number of calls for one account that are let through; None for all calls
+    :param hour: real length of the simulated hour
+    :raises ValueError: one of them is not positive
+    """
+
+    def __init__(self, calls_per_hour: int | None, calls_per_hour_and_account: int | None, hour: timedelta) -> None:
+        limits = {"calls_per_hour": calls_per_hour, "calls_per_hour_and_account": calls_per_hour_and_account}
+        for name, limit in limits.items():
+            is_number = isinstance(limit, int) and not isinstance(limit, bool)
+            if limit is not None and not (is_number and limit > 0):
+                raise ValueError(f"{name} must be a whole number of at least 1, or None, not {limit!r}")
+        if not isinstance(hour, timedelta) or hour <= timedelta(0):
+            raise ValueError(f"hour must be a timedelta longer than zero, not {hour!r}")
+        self._app = None if calls_per_hour is None else Quota(calls_per_hour, hour)
+        self._account_limit = calls_per_hour_and_account
+        self._hour = hour
+        self._accounts: dict[str, Quota] = {}
+
+    @property
+    def counts_accounts(self) -> bool:
+        """Whether each account has a quota."""
+        return self._account_limit is not None
+
+    def count_call(self, number: int, account_id: str | None) -> CallUse:
+        """Count a call that has just arrived for both quotas, and tell how much of them is used.
+
+        :param number: number of calls so far, with this one
+        :param account_id: id of the account that the call names, or None
+        """
+        if self._app is not None:
+            app: QuotaUse | None = self._app.count_call()
+        else:
+            app = None if number <= _CALLS_WITHOUT_USAGE else QuotaUse(min(1 + number // 50, _HIGHEST_USAGE))
+        if account_id is None or self._account_limit is None:
+            return CallUse(app)
+        quota = self._accounts.setdefault(account_id, Quota(self._account_limit, self._hour))
+        return CallUse(app, account_id, quota.count_call())
+
+    def forget_calls(self) -> None:
+        """Forget all calls, so that the quotas are free again."""
+        self._accounts.clear()
+        if self._app is not None:
+            self._app.forget_calls()
 
 
 class Quota:
-    """A limit on the calls of a rolling hour, for the whole sandbox.
+    """A limit on the calls of a rolling hour.
 
     Every call counts, also one that is refused, so a client that keeps calling while it is throttled waits longer.
 
     The header knows only whole minutes. So a client waits for at least one minute, however short the hour is.
 
-    :param calls_per_hour: number of calls that are let through within an hour; None for all calls, in which case the
-        usage rises slowly and means nothing
+    :param limit: number of calls that are let through within an hour
     :param hour: real length of the simulated hour
-    :raises ValueError: one of them is not positive
     """
 
-    def __init__(self, calls_per_hour: int | None, hour: timedelta) -> None:
-        is_number = isinstance(calls_per_hour, int) and not isinstance(calls_per_hour, bool)
-        if calls_per_hour is not None and not (is_number and calls_per_hour > 0):
-            raise ValueError(f"calls_per_hour must be a whole number of at least 1, or None, not {calls_per_hour!r}")
-        if not isinstance(hour, timedelta) or hour <= timedelta(0):
-            raise ValueError(f"hour must be a timedelta longer than zero, not {hour!r}")
-        self._limit = calls_per_hour
+    def __init__(self, limit: int, hour: timedelta) -> None:
+        self._limit = limit
         self._hour = hour
         self._calls: deque[float] = deque()
 
-    def count_call(self, number: int) -> QuotaUse | None:
-        """Count a call that has just arrived, and tell how much is used. None when the headers do not tell it yet.
-
-        :param number: number of calls so far, with this one
-        """
-        if self._limit is None:
-            quiet = number <= _CALLS_WITHOUT_USAGE
-            return None if quiet else QuotaUse(min(1 + number // 50, _HIGHEST_USAGE))
+    def count_call(self) -> QuotaUse:
+        """Count a call that has just arrived, and tell how much is used."""
         now, hour = clock.now(), self._hour.total_seconds()
         while self._calls and self._calls[0] <= now - hour:
             self._calls.popleft()

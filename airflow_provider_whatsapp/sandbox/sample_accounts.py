@@ -1,8 +1,8 @@
-"""Made-up businesses and WhatsApp Business Accounts with phone numbers and templates, the same for the same seed.
+"""Made-up businesses and WhatsApp Business Accounts, the same for the same seed.
 
 Each edge of a business draws its accounts from a random generator of its own, so the first hundred accounts of a
-sandbox with a hundred thousand are those of a sandbox with a hundred. Phone numbers, templates and health are derived
-from the id of an account on request, so that a large sandbox stays small.
+sandbox with a hundred thousand are those of a sandbox with a hundred. What hangs on an account is derived from its id
+on request, in :mod:`.sample_edges` and :mod:`.analytics`, so that a large sandbox stays small.
 """
 
 from __future__ import annotations
@@ -33,16 +33,13 @@ _VERIFICATION = ("verified",) * 12 + ("not_verified",) * 5 + ("pending", "failed
 _MARKETING = (
     "ONBOARDED", "ELIGIBLE", "ELIGIBLE", "PENDING_VALID_PAYMENT_METHOD", "INELIGIBLE_COUNTRY_NOT_SUPPORTED",
 )  # fmt: skip
-_TIERS = ("TIER_250", "TIER_2K", "TIER_10K", "TIER_100K", "TIER_UNLIMITED")
+TIERS = ("TIER_250", "TIER_2K", "TIER_10K", "TIER_100K", "TIER_UNLIMITED")
 # Accounts were created on any day from September 2019 to October 2026.
 _FIRST_DAY = 1_569_783_261
 _SECONDS_SINCE = 223_000_000
 _OFTEN_MISSING = (
     "currency", "country", "primary_business_location", "message_template_namespace", "account_review_status",
     "business_verification_status", "is_enabled_for_insights", "owner_business_info", "creation_time", "name",
-)  # fmt: skip
-_TEMPLATES = (
-    "order_update", "appointment_reminder", "welcome_back", "one_time_code", "delivery_notice", "spring_sale",
 )  # fmt: skip
 
 
@@ -89,6 +86,8 @@ def make_accounts(seed: int, business: Node, count: int, taken: set[str], *, own
     :param owned: whether the business owns the accounts, rather than having access to accounts of its clients
     """
     rng = random_for(seed, business["id"], "owned" if owned else "client")
+    # All accounts that one business owns share its messaging limit.
+    limit = random_for(seed, business["id"], "messaging_limit").choice(TIERS)
     roll, bits = rng.random, rng.getrandbits
     accounts = []
     for _ in range(count):
@@ -114,10 +113,11 @@ def make_accounts(seed: int, business: Node, count: int, taken: set[str], *, own
             "status": "ACTIVE" if roll() < 0.95 else "DISABLED",
             "is_enabled_for_insights": roll() < 0.7,
             "marketing_messages_onboarding_status": _MARKETING[int(roll() * len(_MARKETING))],
-            "whatsapp_business_manager_messaging_limit": _TIERS[int(roll() * len(_TIERS))],
+            "whatsapp_business_manager_messaging_limit": TIERS[int(roll() * len(TIERS))],
         }
         if owned:
             account["owner_business_info"] = {"id": business["id"], "name": business["name"]}
+            account["whatsapp_business_manager_messaging_limit"] = limit
         else:
             account["owner_business_info"] = {"id": make_id(rng, taken), "name": company}
             account["permitted_tasks"] = list(_TASKS[int(roll() * 4) :])
@@ -128,53 +128,3 @@ def make_accounts(seed: int, business: Node, count: int, taken: set[str], *, own
             del account[_OFTEN_MISSING[int(roll() * len(_OFTEN_MISSING))]]
         accounts.append(account)
     return accounts
-
-
-def make_phone_numbers(seed: int, account: Node) -> list[Node]:
-    """The phone numbers of an account: usually a few, sometimes none, and sometimes more than fit on a page."""
-    rng = random_for(seed, account["id"], "phone_numbers")
-    share = rng.random()
-    count = 0 if share < 0.15 else rng.randint(1, 4) if share < 0.95 else rng.randint(26, 40)
-    return [
-        {
-            "id": f"{account['id']}{number:02d}",
-            "display_phone_number": f"+1 555-{rng.randint(100, 999)}-{rng.randint(1000, 9999)}",
-            "verified_name": account.get("name", "WhatsApp Business"),
-            "quality_rating": rng.choice(("GREEN", "GREEN", "GREEN", "YELLOW", "RED", "UNKNOWN")),
-            "code_verification_status": rng.choice(("VERIFIED", "VERIFIED", "EXPIRED")),
-            "platform_type": "CLOUD_API",
-            "status": "CONNECTED",
-            "name_status": "APPROVED",
-            "account_mode": "LIVE",
-            "is_official_business_account": rng.random() < 0.1,
-            "messaging_limit_tier": rng.choice(_TIERS),
-            "throughput": {"level": "STANDARD"},
-        }
-        for number in range(count)
-    ]
-
-
-def make_templates(seed: int, account: Node) -> list[Node]:
-    """The message templates of an account."""
-    rng = random_for(seed, account["id"], "message_templates")
-    return [
-        {
-            # Phone numbers end in 00 to 49 and templates in 50 to 99, so that each id leads back to its account.
-            "id": f"{account['id']}{50 + number}",
-            "name": f"{rng.choice(_TEMPLATES)}_{number}",
-            "language": rng.choice(("en_US", "pt_BR", "es_MX", "hi", "ar")),
-            "status": rng.choice(("APPROVED", "APPROVED", "APPROVED", "PENDING", "REJECTED")),
-            "category": rng.choice(("MARKETING", "UTILITY", "AUTHENTICATION")),
-            "components": [{"type": "BODY", "text": "Hello {{1}}, thank you for your order."}],
-        }
-        for number in range(rng.choice((0, 2, 3, 5, 8, 30)))
-    ]
-
-
-def make_health(account: Node) -> Node:
-    """The ``health_status`` of an account: whether it and its owner can send messages."""
-    verdict = "AVAILABLE" if account.get("status", "ACTIVE") == "ACTIVE" else "BLOCKED"
-    entities = [{"entity_type": "WABA", "id": account["id"], "can_send_message": verdict}]
-    if owner := account.get("owner_business_info", {}).get("id"):
-        entities.append({"entity_type": "BUSINESS", "id": owner, "can_send_message": "AVAILABLE"})
-    return {"can_send_message": verdict, "entities": entities}

@@ -11,19 +11,15 @@ from urllib.parse import urlencode
 from airflow_provider_whatsapp.transport import clock
 
 from . import sample_accounts as samples
+from .account_read import AccountRead
+from .analytics import make_messaging_analytics
 from .edges import RowSlice, select_rows, slice_rows
-from .http_exchange import ACCOUNT_EDGES, CLIENT_EDGE, EDGES, OWNED_EDGE, ApiError, IncomingRequest
-from .node_types import (
-    ACCOUNT,
-    APPLICATION,
-    BUSINESS,
-    PHONE_NUMBER,
-    SYSTEM_USER,
-    NodeType,
-    SelectedField,
-    pick,
-)
+from .edges_of_account import EDGES_OF_ACCOUNT
+from .http_exchange import ACCOUNT_EDGES, CLIENT_EDGE, OWNED_EDGE, ApiError, IncomingRequest
+from .node_types import ACCOUNT, APPLICATION, BUSINESS, EDGES, PHONE_NUMBER, SYSTEM_USER, NodeType
 from .sample_accounts import Node
+from .sample_edges import edges_of_id, make_health
+from .selected_fields import SelectedField, pick
 
 OLDEST_VERSION = 21
 #: Seconds for which a proof with an ``appsecret_time`` is valid.
@@ -190,11 +186,11 @@ class SimulatedApi:
             return BUSINESS, business
         if account := self._find_account(node_id):
             return ACCOUNT, account
-        # The generated numbers and templates have the id of their account and two digits more.
-        if parent := self._find_account(node_id[:-2]):
-            for edge, kind in ACCOUNT.edges.items():
-                if node := _with_id(self._rows(parent, edge), node_id):
-                    return kind, node
+        for account_id, edge in edges_of_id(node_id):
+            # What an edge with required parameters gives cannot be read on its own.
+            parent = None if EDGES_OF_ACCOUNT[edge].required else self._find_account(account_id)
+            if parent is not None and (node := _with_id(self._rows(parent, edge, {}), node_id)):
+                return ACCOUNT.edges[edge], node
         # A user may have put numbers with ids of their own on any account.
         for rows in self.lists.values():
             for account in list(rows):
@@ -218,14 +214,22 @@ class SimulatedApi:
         rows = self.lists.get(key, [])
         return rows[position] if position < len(rows) and str(rows[position].get("id")) == node_id else None
 
-    def _rows(self, node: Node, edge: str) -> list[Node]:
+    def account_of(self, segments: list[str]) -> Node | None:
+        """The account that a path without version names, alone or with an edge, or None when it names none."""
+        # A business is never looked for among the accounts, since a long search would make each of its pages slow.
+        if not segments or not segments[0].isdecimal() or _with_id(self.businesses, segments[0]):
+            return None
+        return self._find_account(segments[0])
+
+    def _rows(self, node: Node, edge: str, params: dict[str, str]) -> list[Node]:
         if edge in ACCOUNT_EDGES:
             return self.lists.setdefault((node["id"], edge), [])
         if edge == "businesses":
             return self.businesses
-        if edge in node:
-            return list(node[edge])
-        return (samples.make_phone_numbers if edge == "phone_numbers" else samples.make_templates)(self.seed, node)
+        return EDGES_OF_ACCOUNT[edge].rows(edge, self._account_read(node, params))
+
+    def _account_read(self, account: Node, params: dict[str, str]) -> AccountRead:
+        return AccountRead(self.seed, account, params, self.application)
 
     def new_account(self, business_id: str) -> Node:
         """One more account that is shared with a business; it is not on any list yet."""
@@ -237,30 +241,33 @@ class SimulatedApi:
     def _list(self, node: Node, path: str, kind: NodeType, params: dict[str, str], context: ReadContext) -> RowSlice:
         edge = path.rpartition("/")[2]
         selection = kind.selection(params.get("fields"))
-        rows = select_rows(self._rows(node, edge), edge, params.get("filtering"), params.get("sort"))
+        rows = select_rows(self._rows(node, edge, params), edge, params.get("filtering"), params.get("sort"))
         kept = {name: value for name, value in params.items() if name not in _NOT_IN_LINKS}
         page = slice_rows(
             rows,
             params,
             render=lambda row: self._render(row, selection, kind, context),
             link=lambda direction, cursor: context.url(path, {**kept, direction: cursor}),
+            is_paged=kind.is_paged,
         )
         kind.check(selection, context.major, _own_names(page.rows[page.start : page.end], kind))
         return page
 
     def _render(self, node: Node, selection: tuple[SelectedField, ...], kind: NodeType, context: ReadContext) -> Node:
+        if not kind.is_node:
+            return dict(node)
+        is_account = kind.name == ACCOUNT.name
         shown: Node = {}
         for item in selection:
             if item.name in kind.edges:
-                params = {name: value for name, value in item.modifiers.items() if name != "as"}
-                if item.text:
-                    params["fields"] = item.text
-                inner = self._list(node, f"{node['id']}/{item.name}", kind.edges[item.name], params, context)
-                shown[item.key] = inner.payload()
-            elif item.name == "health_status" and item.name not in node and "message_templates" in kind.edges:
-                shown[item.key] = pick(samples.make_health(node), item.fields)
+                path = f"{node['id']}/{item.name}"
+                shown[item.key] = self._list(node, path, kind.edges[item.name], item.params, context).payload()
             elif (value := node.get(item.name)) is not None:
                 shown[item.key] = pick(value, item.fields)
+            elif is_account and item.name == "health_status":
+                shown[item.key] = pick(make_health(node, self.application), item.fields)
+            elif is_account and item.name == "analytics":
+                shown[item.key] = make_messaging_analytics(self._account_read(node, item.params))
         shown.setdefault("id", node["id"])
         return shown
 

@@ -126,6 +126,8 @@ class TestFaults:
             (Fault.blocked(), 400, 368, None),
             (Fault.wrong_business(), 400, 100, 33),
             (Fault.nonexisting_field(), 400, 100, None),
+            (Fault.no_account_permission(), 403, 200, None),
+            (Fault.insights_not_enabled(), 400, 200007, None),
         ],
     )
     def test_envelopes(self, sandbox: GraphSandbox, fault: Fault, status: int, code: int, subcode: int | None) -> None:
@@ -145,6 +147,27 @@ class TestFaults:
         silent = client(sandbox).headers
         assert silent["x-business-use-case-usage"] is None
         assert silent["Retry-After"] is None
+
+    def test_faults_of_one_account(self, sandbox: GraphSandbox) -> None:
+        gone, forbidden, throttled, fine = (account["id"] for account in sandbox.accounts[:4])
+        sandbox.fail_next(
+            Fault.wrong_business().on(gone).times(2),
+            Fault.no_account_permission().on(forbidden),
+            Fault.throttle(minutes=3).on(throttled),
+            Fault.no_data().on(fine),
+        )
+        asked = [f"{gone}/flows", f"{fine}/subscribed_apps", f"{forbidden}/phone_numbers", gone, throttled, fine]
+        replies = [get(sandbox, path) for path in asked]
+        assert [reply.status for reply in replies] == [400, 200, 403, 400, 400, 200]
+        assert f"Object with ID '{gone}' does not exist" in replies[0].json["error"]["message"]
+        assert "data" not in replies[1].json
+        assert client(sandbox).status == 200
+        # The limit of an account is told under its id, and says nothing of the app.
+        (usage,) = json.loads(replies[4].headers["x-business-use-case-usage"])[throttled]
+        assert usage["estimated_time_to_regain_access"] == 3
+        assert replies[4].headers["x-app-usage"] is None
+        sandbox.fail_next(Fault.throttle(code=4, minutes=3).on(throttled))
+        assert list(json.loads(get(sandbox, throttled).headers["x-business-use-case-usage"])) == [sandbox.business_id]
 
     def test_details_of_errors(self, sandbox: GraphSandbox) -> None:
         sandbox.fail_next(Fault.echoed_token(), Fault.transient_error(), Fault.error_data_text())

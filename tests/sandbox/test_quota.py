@@ -6,11 +6,12 @@ import asyncio
 import hashlib
 import hmac
 import json
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sandbox_http import Reply, client, get, send
+from sandbox_http import Reply, client, get, ids, send
 
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.transport import clock
@@ -97,6 +98,85 @@ def test_a_refused_call_spends_no_fault() -> None:
         assert get(sandbox, "me").error[0] == 2
 
 
+def account_usage(reply: Reply) -> dict[str, tuple[int, int]]:
+    """The percentage and the minutes by id in the header of the use cases."""
+    found = json.loads(reply.headers["x-business-use-case-usage"] or "{}")
+    assert {entry["type"] for (entry,) in found.values()} <= {"whatsapp_business_management"}
+    return {id_: (entry["call_count"], entry["estimated_time_to_regain_access"]) for id_, (entry,) in found.items()}
+
+
+class TestQuotaOfEachAccount:
+    def test_calls_for_one_account_do_not_use_that_of_another(self) -> None:
+        with GraphSandbox(calls_per_hour_and_account=2) as sandbox, no_waits():
+            first, second = (account["id"] for account in sandbox.accounts[:2])
+            asked = [first, f"{first}/phone_numbers", f"{first}/flows", second, f"{second}/assigned_users", first]
+            replies = [get(sandbox, path) for path in asked]
+            assert [reply.status for reply in replies] == [200, 200, 400, 200, 400, 400]
+            assert [replies[at].error[0] for at in (2, 4, 5)] == [80008, 100, 80008]
+            assert [account_usage(reply) for reply in replies[:5]] == [
+                {first: (50, 0)}, {first: (100, 60)}, {first: (150, 60)}, {second: (50, 0)}, {second: (100, 60)},
+            ]  # fmt: skip
+            # Four calls for the first account, so that two of them must be an hour old, and the header of an app.
+            assert account_usage(replies[5]) == {first: (200, 60), sandbox.business_id: (1, 0)}
+            assert replies[2].headers["x-app-usage"] is None
+
+    def test_other_calls_have_no_entry(self) -> None:
+        with GraphSandbox(calls_per_hour_and_account=1) as sandbox:
+            for path in ("me", sandbox.business_id, "me/businesses", "77", f"/v99.0/{sandbox.accounts[0]['id']}"):
+                assert account_usage(get(sandbox, path)) == {}
+            for _ in range(3):
+                assert client(sandbox).status == 200
+            number = next(
+                id_ for account in sandbox.accounts for id_ in ids(get(sandbox, f"{account['id']}/phone_numbers"))
+            )
+            assert set(account_usage(get(sandbox, number))) == {sandbox.business_id}
+
+    def test_beside_the_quota_of_the_app(self) -> None:
+        with GraphSandbox(calls_per_hour=10, calls_per_hour_and_account=4) as sandbox, no_waits():
+            account = sandbox.accounts[0]["id"]
+            client(sandbox)
+            reply = get(sandbox, account)
+            assert account_usage(reply) == {sandbox.business_id: (20, 0), account: (25, 0)}
+            assert json.loads(reply.headers["x-app-usage"])["call_count"] == 20
+            # When the app has no calls left, neither has the account, and its call counts for both.
+            for _ in range(8):
+                client(sandbox)
+            refused = get(sandbox, account)
+            assert refused.error[0] == 80008
+            assert account_usage(refused) == {sandbox.business_id: (110, 60), account: (50, 0)}
+
+    def test_regained_after_an_hour_unless_refused_calls_go_on(self) -> None:
+        with GraphSandbox(calls_per_hour_and_account=1, hour=timedelta(seconds=30)) as sandbox, no_waits():
+            account = sandbox.owned_accounts[0]["id"]
+            assert get(sandbox, account).status == 200
+            clock.wait(20)
+            refused = get(sandbox, account)
+            assert account_usage(refused)[account] == (200, 1)
+            clock.wait(20)
+            assert get(sandbox, account).error[0] == 80008
+            clock.wait(31)
+            assert get(sandbox, account).status == 200
+
+    def test_a_refused_call_spends_no_fault(self) -> None:
+        with GraphSandbox(calls_per_hour_and_account=1) as sandbox, no_waits():
+            account = sandbox.accounts[0]["id"]
+            get(sandbox, account)
+            sandbox.fail_next(Fault.unavailable().on(account))
+            assert get(sandbox, account).error[0] == 80008
+            sandbox.reset()
+            assert get(sandbox, account).status == 200
+
+    def test_listing_stays_quick(self) -> None:
+        class Indexed(list[dict[str, Any]]):
+            def __iter__(self) -> Iterator[dict[str, Any]]:
+                raise AssertionError("the whole list was walked")
+
+        with GraphSandbox(accounts=300, calls_per_hour_and_account=5) as sandbox:
+            assert client(sandbox).status == 200
+            sandbox.accounts = Indexed(sandbox.accounts)
+            assert client(sandbox).status == 200
+
+
 def test_reset_gives_the_quota_back() -> None:
     with GraphSandbox(calls_per_hour=1) as sandbox:
         assert statuses(sandbox, 2) == [200, 400]
@@ -134,6 +214,7 @@ def test_no_quota_by_default() -> None:
         ({"calls_per_hour": 0}, "calls_per_hour must be a whole number of at least 1, or None, not 0"),
         ({"calls_per_hour": 1.5}, "calls_per_hour must be a whole number"),
         ({"calls_per_hour": True}, "calls_per_hour must be a whole number"),
+        ({"calls_per_hour_and_account": 0}, "calls_per_hour_and_account must be a whole number of at least 1"),
         ({"calls_per_hour": 5, "hour": timedelta(0)}, "hour must be a timedelta longer than zero"),
         ({"calls_per_hour": 5, "hour": 30}, "hour must be a timedelta longer than zero, not 30"),
         ({"hour": 30}, "hour must be a timedelta longer than zero, not 30"),

@@ -198,6 +198,8 @@ FATAL: dict[str, type[GraphError]] = {
     "blocked": GraphPermissionError,
     "wrong_business": GraphRequestError,
     "nonexisting_field": GraphRequestError,
+    "no_account_permission": GraphPermissionError,
+    "insights_not_enabled": GraphRequestError,
 }
 # A little larger than the limit: the default sizes take seconds of CPU, which on a busy machine become a timeout.
 FAULTS = {**Fault.catalogue(), "huge_body": Fault.huge_body(mib=20), "gzip_bomb": Fault.gzip_bomb(mib=20)}

@@ -1,0 +1,86 @@
+"""One read of an edge or of analytics of an account, with the parameters that the client gave for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from .http_exchange import ApiError
+from .sample_accounts import Node
+
+
+@dataclass(frozen=True)
+class AccountRead:
+    """A read of something that hangs on an account.
+
+    :param params: the parameters of the request, or the modifiers of the field
+    :param application: the app that asks
+    """
+
+    seed: int
+    account: Node
+    params: dict[str, str]
+    application: Node
+
+    def require(self, names: Iterable[str]) -> None:
+        """Check that the parameters are there.
+
+        :raises ApiError: 100, one is missing or empty
+        """
+        for name in names:
+            if not self.params.get(name):
+                raise ApiError(100, f"(#100) The parameter {name} is required")
+
+    def words(self, name: str, allowed: Iterable[str] | None = None, most: int | None = None) -> list[str] | None:
+        """The values of a list parameter, or None when the request does not have it.
+
+        Meta's pages write a list as ``["A","B"]``, ``['A','B']``, ``[1,2]`` and ``A,B``. All of them are read.
+
+        :param allowed: the values that there are, in upper case; values are then read in any case
+        :param most: the longest list that is accepted
+        :raises ApiError: 100, the list is cut off, is too long, or has a value that does not exist
+        """
+        text = self.params.get(name, "").strip()
+        if text.startswith("[") != text.endswith("]"):
+            raise ApiError(100, f"(#100) Param {name} must be an array.")
+        values = [value for part in text.strip("[]").split(",") if (value := part.strip().strip("\"'"))]
+        if not values:
+            return None
+        if most is not None and len(values) > most:
+            raise ApiError(100, f"(#100) Param {name} must have at most {most} elements.")
+        if allowed is None:
+            return values
+        values = [value.upper() for value in values]
+        if not set(values) <= set(allowed):
+            raise ApiError(100, f"(#100) Param {name} must be one of {{{', '.join(allowed)}}}")
+        return values
+
+    def one_of(self, name: str, allowed: Iterable[str]) -> str:
+        """The value of a parameter that must be one of these words.
+
+        :raises ApiError: 100, it is another one
+        """
+        value = self.params.get(name, "")
+        if value not in allowed:
+            raise ApiError(100, f"(#100) Param {name} must be one of {{{', '.join(allowed)}}}")
+        return value
+
+    def moment(self, name: str) -> int | None:
+        """The unix seconds that a parameter names, or None when the request does not have it.
+
+        :raises ApiError: 100, it is neither a number nor a date
+        """
+        text = self.params.get(name, "").strip("\"'")
+        if not text:
+            return None
+        if text.isdecimal() and len(text) < 12:
+            return int(text)
+        # Python 3.10 knows neither the Z nor an offset without colon at the end of a time.
+        text = re.sub(r"(T.*[+-]\d\d)(\d\d)$", r"\1:\2", text.replace("Z", "+00:00"))
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise ApiError(100, f"(#100) Param {name} must be a valid date or unix timestamp") from None
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp())

@@ -1,0 +1,104 @@
+"""The ``fields`` parameter: ``id,name,phone_numbers.limit(5){id}`` becomes a tree of :class:`SelectedField`.
+
+https://developers.facebook.com/docs/graph-api/guides/field-expansion
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from .http_exchange import ApiError
+
+# An argument may have brackets and quotes, as in .dimensions(["COUNTRY"]). A parenthesis counts only outside quotes.
+_ARGUMENT = r"""(?:"[^"]*"|'[^']*'|[^()"'])*"""
+_FIELD = re.compile(rf"([A-Za-z_][A-Za-z0-9_]*)((?:\.[a-z_]+\({_ARGUMENT}\))*)")
+_MODIFIER = re.compile(rf"\.([a-z_]+)\(({_ARGUMENT})\)")
+_SPACE_OR_QUOTED = re.compile(r"""("[^"]*"|'[^']*')|\s+""")
+# How a nested edge is paged and named, and the parameters of the edges and of the analytics of an account.
+_MODIFIERS = {
+    "limit", "after", "before", "as", "summary",
+    "since", "until", "business", "activity_type", "status", "category", "language", "name", "quality_score",
+    "configuration_name", "button_types", "languages", "add_security_recommendation", "code_expiration_minutes",
+    "start", "end", "granularity", "dimensions", "metric_types", "phone_numbers", "country_codes", "product_types",
+    "pricing_categories", "pricing_types", "tiers", "conversation_categories", "conversation_types",
+    "conversation_directions", "directions", "template_ids", "template_group_ids", "group_ids",
+}  # fmt: skip
+_DEEPEST = 20
+
+
+@dataclass(frozen=True)
+class SelectedField:
+    """One field that a request asks for.
+
+    :param modifiers: values by modifier name: ``{"limit": "5"}`` for ``.limit(5)``
+    :param fields: the fields selected within it
+    :param text: the text between its braces
+    """
+
+    name: str
+    modifiers: dict[str, str] = field(default_factory=dict)
+    fields: tuple[SelectedField, ...] = ()
+    text: str = ""
+
+    @property
+    def key(self) -> str:
+        """The key under which the answer shows the field."""
+        return self.modifiers.get("as", self.name)
+
+    @property
+    def params(self) -> dict[str, str]:
+        """The parameters that a request for the field alone would have."""
+        params = {name: value for name, value in self.modifiers.items() if name != "as"}
+        return {**params, "fields": self.text} if self.text else params
+
+
+def parse_fields(text: str) -> tuple[SelectedField, ...]:
+    """The fields that a ``fields`` parameter selects.
+
+    :raises ApiError: 2500, the text is not a list of fields
+    """
+    text = _SPACE_OR_QUOTED.sub(lambda found: found[1] or "", text)
+    selected, end = _parse_list(text, 0, 0)
+    if end < len(text):
+        raise _syntax_error(text, end, "end of string")
+    return selected
+
+
+def _parse_list(text: str, at: int, depth: int) -> tuple[tuple[SelectedField, ...], int]:
+    """Parse a list that begins at a position. Return the fields and the position behind the last of them."""
+    if depth > _DEEPEST:
+        raise _syntax_error(text, at, "a shallower expansion")
+    selected = []
+    while True:
+        match = _FIELD.match(text, at)
+        if match is None:
+            raise _syntax_error(text, at, "a field name")
+        modifiers = dict(_MODIFIER.findall(match[2]))
+        if not modifiers.keys() <= _MODIFIERS:
+            raise _syntax_error(text, at, "a known modifier")
+        at = match.end()
+        inner: tuple[SelectedField, ...] = ()
+        inner_text = ""
+        if text.startswith("{", at):
+            inner, end = _parse_list(text, at + 1, depth + 1)
+            if not text.startswith("}", end):
+                raise _syntax_error(text, end, '"}"')
+            inner_text, at = text[at + 1 : end], end + 1
+        selected.append(SelectedField(match[1], modifiers, inner, inner_text))
+        if not text.startswith(",", at):
+            return tuple(selected), at
+        at += 1
+
+
+def _syntax_error(text: str, at: int, expected: str) -> ApiError:
+    return ApiError(2500, f'Syntax error "Expected {expected}." at character {at}: {text}')
+
+
+def pick(value: Any, selection: tuple[SelectedField, ...]) -> Any:
+    """The selected members of an embedded object, and always its id. Any other value is returned unchanged."""
+    if not selection or not isinstance(value, dict):
+        return value
+    kept = {item.key: pick(value[item.name], item.fields) for item in selection if value.get(item.name) is not None}
+    return {**kept, "id": value["id"]} if "id" in value else kept

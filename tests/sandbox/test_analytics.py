@@ -1,0 +1,214 @@
+"""Analytics of an account, as edges and as fields with arguments."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+from sandbox_http import client, get
+
+from airflow_provider_whatsapp.sandbox import GraphSandbox, no_waits
+from airflow_provider_whatsapp.transport import clock
+
+DAY = 86_400
+CATEGORIES = {"MARKETING", "UTILITY", "AUTHENTICATION", "SERVICE"}
+
+
+@pytest.fixture
+def today() -> int:
+    return int(clock.now()) // DAY * DAY
+
+
+@pytest.fixture
+def account(sandbox: GraphSandbox) -> dict[str, Any]:
+    """An account with two numbers that pays for itself."""
+    for account in sandbox.accounts:
+        account["phone_numbers"] = [
+            {"id": "1", "display_phone_number": "+1 555-010-0001"}, {"id": "2", "display_phone_number": "+1 555-010-0002"},
+        ]  # fmt: skip
+    start = int(clock.now()) - 9 * DAY
+    return next(one for one in sandbox.accounts if "cost" in points(sandbox, one, start, start + 8 * DAY)[0])
+
+
+def points(
+    sandbox: GraphSandbox, account: dict[str, Any], start: int, end: int, kind: str = "pricing", **params: Any
+) -> list[dict[str, Any]]:
+    params = {"start": start, "end": end, "granularity": "DAILY", **params}
+    reply = get(sandbox, f"{account['id']}/{kind}_analytics", params)
+    assert reply.status == 200, reply.raw
+    assert set(reply.json) == {"data"}
+    (row,) = reply.json["data"]
+    assert set(row) == {"data_points"}
+    found: list[dict[str, Any]] = row["data_points"]
+    return found
+
+
+def total(found: list[dict[str, Any]], key: str = "volume") -> Any:
+    return round(sum(point[key] for point in found), 6)
+
+
+class TestAsAField:
+    def test_pricing_with_quotes_and_brackets(self, sandbox: GraphSandbox, account: dict[str, Any], today: int) -> None:
+        window = f".start({today - 2 * DAY}).end({today}).granularity(DAILY)"
+        for dimensions in ('["PRICING_CATEGORY", "PHONE", "COUNTRY"]', "['PRICING_CATEGORY','PHONE','COUNTRY']",
+                           "PRICING_CATEGORY,PHONE,COUNTRY"):  # fmt: skip
+            fields = f"id,pricing_analytics{window}.dimensions({dimensions}),name"
+            reply = get(sandbox, account["id"], {"fields": fields})
+            assert set(reply.json) == {"id", "name", "pricing_analytics"}
+            assert set(reply.json["pricing_analytics"]) == {"data"}
+            found = reply.json["pricing_analytics"]["data"][0]["data_points"]
+            assert {frozenset(point) for point in found} == {
+                frozenset({"start", "end", "pricing_category", "phone_number", "country", "volume", "cost"})
+            }
+            assert {point["phone_number"] for point in found} == {"15550100001", "15550100002"}
+            assert {point["pricing_category"] for point in found} == CATEGORIES
+
+    def test_the_same_as_the_edge(self, sandbox: GraphSandbox, account: dict[str, Any], today: int) -> None:
+        for kind in ("pricing", "conversation", "call"):
+            window = f".start({today - 5 * DAY}).end({today}).granularity(DAILY)"
+            fields = f'{kind}_analytics{window}.dimensions(["COUNTRY"]).as(it)'
+            row = get(sandbox, account["id"], {"fields": fields}).json
+            edge = points(sandbox, account, today - 5 * DAY, today, kind, dimensions="COUNTRY")
+            assert row == {"it": {"data": [{"data_points": edge}]}, "id": account["id"]}
+            assert edge
+
+    def test_in_the_listing(self, sandbox: GraphSandbox, today: int) -> None:
+        window = f".start({today - 30 * DAY}).end({today})"
+        fields = f"name,pricing_analytics{window}.granularity(MONTHLY),analytics{window}.granularity(DAY)"
+        rows = client(sandbox, fields=fields, limit=60).json["data"]
+        assert len(rows) == 60
+        again = client(sandbox, fields=fields, limit=60).json["data"]
+        assert again == rows
+        costs = {
+            "cost" in point for row in rows for point in row["pricing_analytics"]["data"][0]["data_points"]
+        }  # fmt: skip
+        # An account on the credit line of a partner has no cost.
+        assert costs == {True, False}
+
+    def test_messaging(self, sandbox: GraphSandbox, account: dict[str, Any], today: int) -> None:
+        fields = f"analytics.start({today - 3 * DAY}).end({today}).granularity(DAY)"
+        found = get(sandbox, account["id"], {"fields": fields}).json["analytics"]
+        assert set(found) == {"phone_numbers", "country_codes", "granularity", "data_points"}
+        assert found["phone_numbers"] == ["15550100001", "15550100002"]
+        assert found["granularity"] == "DAY"
+        assert [set(point) for point in found["data_points"]] == [{"start", "end", "sent", "delivered"}] * 3
+        assert all(point["sent"] >= point["delivered"] > 0 for point in found["data_points"])
+        one = fields + '.phone_numbers(["15550100001"])'
+        of_one = get(sandbox, account["id"], {"fields": one}).json["analytics"]["data_points"]
+        assert 0 < total(of_one, "sent") < total(found["data_points"], "sent")
+        assert get(sandbox, f"{account['id']}/analytics").error[0] == 2500
+
+    @pytest.mark.parametrize("kind", ["pricing_analytics", "conversation_analytics", "call_analytics", "analytics"])
+    @pytest.mark.parametrize("missing", ["start", "end", "granularity"])
+    def test_required_arguments(self, sandbox: GraphSandbox, kind: str, missing: str) -> None:
+        arguments = {"start": "1", "end": "2", "granularity": "DAY" if kind == "analytics" else "DAILY"}
+        text = "".join(f".{name}({value})" for name, value in arguments.items() if name != missing)
+        for reply in (
+            get(sandbox, sandbox.accounts[0]["id"], {"fields": f"id,{kind}{text}"}),
+            client(sandbox, fields=f"id,{kind}{text}"),
+        ):
+            assert (reply.status, reply.error[0]) == (400, 100)
+            assert reply.json["error"]["message"] == f"(#100) The parameter {missing} is required"
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            "pricing_analytics.start(1", 'pricing_analytics.dimensions(["A)', "pricing_analytics.dimensions((1))",
+            "pricing_analytics.hologram(1)", "analytics.start",
+        ],
+    )  # fmt: skip
+    def test_syntax_error(self, sandbox: GraphSandbox, fields: str) -> None:
+        assert client(sandbox, fields=fields).error[0] == 2500
+
+    def test_a_parenthesis_in_quotes(self, sandbox: GraphSandbox) -> None:
+        sandbox.accounts[0]["message_templates"] = [{"id": "1", "name": "a (b)"}, {"id": "2", "name": "a b"}]
+        row = get(sandbox, sandbox.accounts[0]["id"], {"fields": 'message_templates.name("a (b)"){id}'}).json
+        assert row["message_templates"]["data"] == [{"id": "1"}]
+
+
+class TestNumbers:
+    def test_the_same_in_every_run(self, today: int) -> None:
+        with GraphSandbox() as sandbox, GraphSandbox() as again, GraphSandbox(seed=1) as other:
+            other.accounts = sandbox.accounts
+
+            def read(one: GraphSandbox) -> list[Any]:
+                return [points(one, account, today - 3 * DAY, today) for account in sandbox.accounts]
+
+            assert read(sandbox) == read(again) != read(other)
+
+    @pytest.mark.parametrize(
+        ("kind", "key"), [("pricing", "volume"), ("conversation", "conversation"), ("call", "count")]
+    )
+    def test_short_windows_add_up(
+        self, sandbox: GraphSandbox, account: dict[str, Any], today: int, kind: str, key: str
+    ) -> None:
+        start, end = today - 8 * DAY, today
+        days = points(sandbox, account, start, end, kind)
+        assert [point["start"] for point in days] == list(range(start, end, DAY))
+        for granularity in ("HALF_HOUR", "MONTHLY"):
+            other = points(sandbox, account, start, end, kind, granularity=granularity)
+            assert total(other, key) == total(days, key) > 0
+            assert total(other, "cost") == pytest.approx(total(days, "cost"))
+        parts = [points(sandbox, account, at, at + 2 * DAY, kind) for at in range(start, end, 2 * DAY)]
+        assert [point for part in parts for point in part] == days
+        by_dimension = points(sandbox, account, start, end, kind, dimensions='["PHONE","COUNTRY"]')
+        assert total(by_dimension, key) == total(days, key)
+        # A window may begin in the middle of a day.
+        middle = start + DAY // 2
+        halves = [
+            points(sandbox, account, *window, kind, granularity="HALF_HOUR")
+            for window in ((start, middle), (middle, end))
+        ]
+        assert sum(total(half, key) for half in halves) == total(days, key)
+        assert all(point["start"] >= middle for point in halves[1])
+
+    def test_months(self, sandbox: GraphSandbox, account: dict[str, Any], today: int) -> None:
+        found = points(sandbox, account, today - 70 * DAY, today, granularity="MONTHLY")
+        assert len(found) in {3, 4}
+        for point, after in zip(found, [*found[1:], None], strict=True):
+            assert datetime.fromtimestamp(point["start"], timezone.utc).strftime("%d %H:%M:%S") == "01 00:00:00"
+            assert after is None or point["end"] == after["start"]
+
+    def test_filters(self, sandbox: GraphSandbox, account: dict[str, Any], today: int) -> None:
+        window = (today - 6 * DAY, today)
+        everything = points(sandbox, account, *window, dimensions="PRICING_CATEGORY,PHONE,COUNTRY,PRICING_TYPE,TIER")
+        assert all(("tier" in point) is (point["pricing_type"] == "REGULAR") for point in everything)
+        for name, key, value in (
+            ("phone_numbers", "phone_number", "15550100002"),
+            ("country_codes", "country", everything[0]["country"]),
+            ("pricing_categories", "pricing_category", "UTILITY"),
+            ("pricing_types", "pricing_type", "FREE_CUSTOMER_SERVICE"),
+        ):
+            kept = points(sandbox, account, *window, **{name: f'["{value}"]'})
+            assert total(kept) == sum(point["volume"] for point in everything if point[key] == value) > 0
+
+    def test_metrics(self, sandbox: GraphSandbox, account: dict[str, Any], today: int) -> None:
+        found = points(sandbox, account, today - DAY, today, metric_types='["VOLUME"]')
+        assert [set(point) for point in found] == [{"start", "end", "volume"}]
+        calls = points(sandbox, account, today - 4 * DAY, today, "call", dimensions='["DIRECTION"]')
+        assert {point["direction"] for point in calls} == {"BUSINESS_INITIATED", "USER_INITIATED"}
+        assert all(40 <= point["average_duration"] < 100 for point in calls)
+
+    def test_a_year_back_and_nothing_to_come(self, sandbox: GraphSandbox, account: dict[str, Any], today: int) -> None:
+        found = points(sandbox, account, today - 800 * DAY, today + 800 * DAY)
+        assert (found[0]["start"], found[-1]["start"]) == (today - 365 * DAY, today)
+        with no_waits():
+            clock.wait(2 * DAY)
+            assert points(sandbox, account, today, today + 800 * DAY)[-1]["start"] == today + 2 * DAY
+
+    def test_an_account_without_numbers_has_none(self, sandbox: GraphSandbox, today: int) -> None:
+        sandbox.accounts[0]["phone_numbers"] = []
+        assert points(sandbox, sandbox.accounts[0], today - DAY, today) == []
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            {"granularity": "DAY"}, {"granularity": "daily"}, {"start": "x"}, {"end": 1}, {"dimensions": "COLOUR"},
+            {"metric_types": "JOY"}, {"dimensions": '["PHONE"'},
+        ],
+    )  # fmt: skip
+    def test_bad_parameters(self, sandbox: GraphSandbox, today: int, bad: dict[str, Any]) -> None:
+        params = {"start": today - DAY, "end": today, "granularity": "DAILY", **bad}
+        reply = get(sandbox, f"{sandbox.accounts[0]['id']}/pricing_analytics", params)
+        assert (reply.status, reply.error[0]) == (400, 100)
