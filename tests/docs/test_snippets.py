@@ -77,12 +77,13 @@ def test_edge_operator(connected: GraphSandbox, tmp_path: Path) -> None:
     with DAG("edge_operator", schedule=None) as dag:
         exec(code, dict(NAMES))  # noqa: S102  # the project's own text
     manifest = dag.get_task("accounts").execute({})
-    numbers = dag.get_task("phone_numbers")
-    assert numbers.upstream_task_ids == {"accounts"}
-    numbers.waba_ids = manifest
-    assert numbers.execute({})["accounts"] == manifest["count"]
+    operator = dag.get_task("phone_numbers")
+    operator.waba_ids = manifest
+    assert operator.execute({})["accounts"] == manifest["count"]
     rows = [json.loads(line) for line in (tmp_path / "phone_numbers.ndjson").read_text().splitlines()]
-    assert list(dict.fromkeys(row["waba_id"] for row in rows)) == [account["id"] for account in connected.accounts]
+    hook = WhatsAppHook()
+    numbers_of = {account["id"]: hook.iter_edge(f"{account['id']}/phone_numbers") for account in connected.accounts}
+    assert [row["id"] for row in rows] == [number["id"] for found in numbers_of.values() for number in found]
 
 
 def test_edge_hook(connected: GraphSandbox) -> None:
