@@ -103,6 +103,7 @@ def bench(session: nox.Session) -> None:
     session.install(*PINS, "-e", ".")
     session.run("python", "benchmarks/many_waits.py", *session.posargs)
     session.run("python", "benchmarks/hostile_answers.py")
+    session.run("python", "benchmarks/waba_edges.py")
 
 
 @nox.session
