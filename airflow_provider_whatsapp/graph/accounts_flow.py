@@ -30,6 +30,9 @@ from airflow_provider_whatsapp.graph.usage import Usage
 MAX_LEAD = 10_000
 # If so many accounts in a row are refused, the limit that they have reached is not one of a single account.
 _ACCOUNTS_OF_A_WIDER_LIMIT = 5
+# Within so many percent of the use at which the listing pauses, fewer and fewer requests are sent side by side. Those
+# on their way when the limit is reached would all be refused, and Meta lengthens a throttle for each refused call.
+_SLOWING_DOWN = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,9 @@ class AccountsFlow:
         self._throttled_since_last_page: set[str] = set()
         self._waited = 0.0
         self._paused = 0.0
+        #: Use of the limit of the app in percent. It is not known before the first answer and after a pause, so that one
+        #: request goes ahead of the others to find it out.
+        self._percent = math.inf
 
     def read(self, accounts: Iterable[tuple[str, EdgeQuery | None]]) -> AccountsSteps:
         """Yield the pages of all accounts, in the order in which they arrive, and the end of each account.
@@ -171,13 +177,12 @@ class AccountsFlow:
         self._accounts = iter(accounts)
         while True:
             self._wake()
-            has_free_slot = len(self._on_their_way) < self._max_concurrency
-            if has_free_slot and not self._to_send and self._may_begin():
+            if self._has_free_slot and not self._to_send and self._may_begin():
                 begun = next(self._accounts, None)
                 if begun is not None:
                     yield from self._begin(*begun)
                     continue
-            if has_free_slot and self._to_send and not self._is_paused:
+            if self._has_free_slot and self._to_send and not self._is_paused:
                 reading = self._to_send.popleft()
                 self._on_their_way[reading.number] = reading
                 request, reading.request = reading.request, None
@@ -191,6 +196,12 @@ class AccountsFlow:
                 yield from self._wait_in_place()
             else:
                 return
+
+    @property
+    def _has_free_slot(self) -> bool:
+        share = (self._patience.max_usage - self._percent) / _SLOWING_DOWN
+        slots = max(1.0, self._max_concurrency * min(1.0, share))
+        return len(self._on_their_way) < slots
 
     @property
     def _is_paused(self) -> bool:
@@ -240,6 +251,9 @@ class AccountsFlow:
             return
 
     def _end(self, reading: _Reading, error: GraphError | None) -> AccountEnd:
+        if error is not None and math.isinf(self._percent):
+            # Otherwise thousands of accounts that are left out would be asked for one after the other.
+            self._percent = 0.0
         del self._unfinished[reading.number]
         return AccountEnd(reading.waba_id, error)
 
@@ -276,9 +290,10 @@ class AccountsFlow:
 
         If the limit of the app is nearly used up, all accounts wait.
         """
+        beyond = None if usage is None else usage.beyond(reading.waba_id)
+        self._percent = 0.0 if beyond is None else beyond.percent
         if usage is None:
             return _Pause()
-        beyond = usage.beyond(reading.waba_id)
         if beyond is not None and not self._is_paused:
             pause = self._pause_for(beyond, paused=self._paused)
             self._paused += max(0.0, pause.until - self._now())
@@ -297,13 +312,15 @@ class AccountsFlow:
 
     def _pause_all(self, pause: _Pause) -> None:
         self._pause_of_all = max(self._pause_of_all, pause, key=lambda one: one.until)
+        if self._is_paused:
+            self._percent = math.inf
 
     def _seconds_to_next_step(self) -> float | None:
         """How long nothing new can be sent, or None if that depends on an answer."""
         moments = []
         if self._sleepers:
             moments.append(self._sleepers[0].until)
-        if self._to_send and self._is_paused and len(self._on_their_way) < self._max_concurrency:
+        if self._to_send and self._is_paused and self._has_free_slot:
             moments.append(self._pause_of_all.until)
         return max(0.0, min(moments) - self._now()) if moments else None
 
