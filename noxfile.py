@@ -81,6 +81,16 @@ def resuming(session: nox.Session) -> None:
 
 
 @nox.session
+def edges(session: nox.Session) -> None:
+    """Throttle and kill a listing of the phone numbers of many accounts in ``airflow standalone``.
+
+    This takes some six minutes. ``nox -s edges -- SEED`` kills at the moments of that seed.
+    """
+    session.install(*PINS, "-e", ".")
+    session.run("python", "e2e/account_edges.py", *session.posargs)
+
+
+@nox.session
 def failures(session: nox.Session) -> None:
     """Run the retry policy and ten exports of which three fail in ``airflow standalone``. Chromium must be installed.
 

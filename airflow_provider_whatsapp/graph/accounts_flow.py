@@ -163,8 +163,8 @@ class AccountsFlow:
         self._throttled_since_last_page: set[str] = set()
         self._waited = 0.0
         self._paused = 0.0
-        #: Use of the limit of the app in percent. It is not known before the first answer and after a pause, so that one
-        #: request goes ahead of the others to find it out.
+        #: Use of the limit of the app in percent. It is not known before the first answer and after a pause: one
+        #: request then goes ahead of the others to find it out.
         self._percent = math.inf
 
     def read(self, accounts: Iterable[tuple[str, EdgeQuery | None]]) -> AccountsSteps:
