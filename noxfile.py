@@ -91,6 +91,16 @@ def edges(session: nox.Session) -> None:
 
 
 @nox.session
+def changes(session: nox.Session) -> None:
+    """Change the accounts that an asset watches in ``airflow standalone``, and kill its triggerer.
+
+    This takes some four minutes.
+    """
+    session.install(*PINS, "-e", ".")
+    session.run("python", "e2e/changes.py")
+
+
+@nox.session
 def failures(session: nox.Session) -> None:
     """Run the retry policy and ten exports of which three fail in ``airflow standalone``. Chromium must be installed.
 

@@ -36,6 +36,7 @@ __all__ = [
     "amask_secret",
     "conf",
     "load_stats",
+    "stores_of_watched_assets",
 ]
 
 
@@ -80,3 +81,13 @@ async def amask_secret(secret: str) -> None:
         await sync_to_async(mask_secret)(secret)
     else:
         await airflow_amask_secret(secret)
+
+
+def stores_of_watched_assets(accessors: Any) -> list[Any]:
+    """The state store of each asset that a trigger is attached to, with ``aget`` and ``aset``.
+
+    :param accessors: the trigger's ``asset_state_store``, or None
+    """
+    # Airflow runs one trigger for all assets whose watchers have the same arguments. Its public methods need the asset
+    # then, which the trigger does not know.
+    return [] if accessors is None else [*accessors._by_name.values(), *accessors._by_uri.values()]

@@ -40,6 +40,10 @@ class Condition:
             return False
         return all(any(_equals(_value_of(row, name), value) for value in values) for name, values in self.where)
 
+    def new_tally(self) -> Tally:
+        """What is found out while a listing is read once."""
+        return Tally(self)
+
     def needed_fields(self, fields: Sequence[Field]) -> tuple[Field, ...]:
         """Those of the fields that are needed to tell whether an account matches.
 
@@ -85,6 +89,9 @@ class Tally:
 
     :param condition: the condition
     """
+
+    #: Whether the listing must be read to its end, also when everybody else who waits has seen enough.
+    needs_whole_listing = False
 
     def __init__(self, condition: Condition) -> None:
         #: Number of accounts that matched so far.

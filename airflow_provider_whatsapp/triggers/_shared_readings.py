@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
+from airflow_provider_whatsapp.graph.changes import AnyChange, ChangeTally
 from airflow_provider_whatsapp.graph.condition import Condition, Tally
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.errors import GraphError
@@ -64,20 +65,20 @@ class SharedReadings:
         self,
         config: GraphConfig,
         query: EdgeQuery,
-        condition: Condition,
+        condition: Condition | AnyChange,
         pace: Pace,
         *,
         tell: Callable[[Look], None],
         waited: float = 0.0,
         first_look_in: float | None = None,
-    ) -> None:
-        """Return when a reading of the listing meets the condition.
+    ) -> Tally | ChangeTally:
+        """Return when a reading of the listing meets the condition, with what that reading has found out.
 
         Faults that pass and rate limits are waited out, for as long as they last.
 
         :param config: where the API is and which credentials to use
         :param query: what is listed
-        :param condition: what to wait for
+        :param condition: what to wait for: accounts, or any change
         :param pace: how often to look
         :param tell: is called after each look, in the caller's context
         :param waited: seconds that the wait has lasted before, in another process
@@ -91,6 +92,7 @@ class SharedReadings:
         waiter = reading.add(condition, pace, tell, waited, first_look_in)
         try:
             await waiter.finished
+            return waiter.tally
         finally:
             if reading.remove(waiter):
                 if self._readings.get(key) is reading:
@@ -158,18 +160,22 @@ class _SharedClient:
 class _Waiter:
     """One wait on a reading. ``since`` is when it began and ``due`` when it looks next, on the loop's clock."""
 
-    condition: Condition
+    condition: Condition | AnyChange
     pace: Pace
     tell: Callable[[Look], None]
     since: float
     due: float
     finished: asyncio.Future[None]
-    tally: Tally = field(init=False)
+    tally: Tally | ChangeTally = field(init=False)
     # The reading itself runs in an empty context. Airflow finds the log of the waiting task by that of its trigger.
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
     def report(self, look: Look) -> None:
         self.context.run(self.tell, look)
+
+    def finish(self) -> None:
+        self.report(Look(count=self.tally.count, is_met=True))
+        self.finished.set_result(None)
 
     def schedule_next_look(self, now: float) -> None:
         self.due = now + self.pace.next_interval(now - self.since, random.random())
@@ -196,7 +202,7 @@ class _Reading:
 
     def add(
         self,
-        condition: Condition,
+        condition: Condition | AnyChange,
         pace: Pace,
         tell: Callable[[Look], None],
         waited: float,
@@ -263,13 +269,14 @@ class _Reading:
         """Read the listing once, for everyone who waits now."""
         looking = [waiter for waiter in self._waiters if not waiter.finished.done()]
         for waiter in looking:
-            waiter.tally = Tally(waiter.condition)
+            waiter.tally = waiter.condition.new_tally()
         failure = None
         try:
             async with aclosing(client.pages(self._query)) as pages:
                 async for page in pages:
                     if not await _show_page(page, looking):
                         break
+            await _show_end(looking)
         except GraphError as error:
             if not error.retryable:
                 self._fail(looking, error)
@@ -310,8 +317,7 @@ async def _show_page(page: Page, waiters: list[_Waiter]) -> bool:
         for row in page.rows:
             waiter.tally.add(row)
         if waiter.tally.is_met:
-            waiter.report(Look(count=waiter.tally.count, is_met=True))
-            waiter.finished.set_result(None)
+            waiter.finish()
         else:
             needs_more = True
         comparisons += len(page.rows)
@@ -319,3 +325,14 @@ async def _show_page(page: Page, waiters: list[_Waiter]) -> bool:
             comparisons = 0
             await asyncio.sleep(0)
     return needs_more
+
+
+async def _show_end(waiters: list[_Waiter]) -> None:
+    """Tell everyone who had to see the whole listing that it was read to its end."""
+    for waiter in waiters:
+        tally = waiter.tally
+        # In a thread, because the comparison of 100,000 accounts would hold the other triggers for a tenth of a second.
+        # The wait may have been cancelled meanwhile.
+        is_met = tally.needs_whole_listing and await asyncio.to_thread(tally.is_met_at_end)  # type: ignore[union-attr]  # only those have it
+        if is_met and not waiter.finished.done():
+            waiter.finish()

@@ -7,11 +7,12 @@ import importlib
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 from airflow_provider_whatsapp.graph import GraphError, GraphTokenError
 from airflow_provider_whatsapp.graph.arguments import parse_moment, parse_seconds, shown
@@ -22,13 +23,15 @@ from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.triggers._pace import Pace
 from airflow_provider_whatsapp.triggers._wait_log import WaitLog
 
-__all__ = ["WhatsAppWabasTrigger"]
+__all__ = ["WhatsAppWabasChangeTrigger", "WhatsAppWabasTrigger"]
 
 _SHARED_READINGS = "airflow_provider_whatsapp.triggers._shared_readings"
 # With a shorter interval, one trigger would keep the event loop and the API busy without a pause.
 _SHORTEST_INTERVAL = 1.0
 # After a restart of the triggerer, looks that are overdue are spread over this many seconds.
 _SECONDS_TO_SPREAD = 5
+_SECONDS_UNTIL_STORED = 30.0
+_SECONDS_AFTER_AN_ERROR = 300
 
 
 class WhatsAppWabasTrigger(BaseTrigger):
@@ -150,6 +153,82 @@ class WhatsAppWabasTrigger(BaseTrigger):
             # The worker looks once more after the event, unless the API still asks for no call then.
             throttled_for = shared.throttled_until(config) - asyncio.get_running_loop().time()
             self._not_before = time.time() + throttled_for if throttled_for > 0 else 0.0
+
+
+class WhatsAppWabasChangeTrigger(BaseEventTrigger):
+    """Watches a listing for an ``AssetWatcher``: updates the asset when accounts are added, removed or changed.
+
+    The event has ``change_id``, ``business_id``, ``edge`` and, for each of ``added``, ``removed`` and ``changed``, the
+    ``count`` and at most 1,000 ``ids``. The first reading is the baseline and fires no event. An account counts as
+    removed only when a listing that was read to its end does not have it.
+
+    What was seen last is kept in the asset state store, in 16 characters an account, and stored after the event. If the
+    triggerer dies between the two, the same change is told twice with the same ``change_id``.
+
+    Needs Airflow 3.3.
+
+    :param business_id: id of the business portfolio; that of the connection by default
+    :param edge: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
+    :param watch_fields: fields of an account that count as a change, as a sequence of names or a comma string; none by
+        default, so that only added and removed accounts are told
+    :param poke_interval: seconds between two readings, at least 1
+    :param whatsapp_conn_id: Airflow connection of type ``whatsapp``, as the triggerer sees it
+    :raises RuntimeError: on an Airflow before 3.3
+    """
+
+    def __init__(
+        self,
+        *,
+        business_id: str | int | None = None,
+        edge: str = "client",
+        watch_fields: str | Sequence[str] | None = None,
+        poke_interval: float = 300.0,
+        whatsapp_conn_id: str = WhatsAppHook.default_conn_name,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
+        if not hasattr(self, "asset_state_store"):
+            raise RuntimeError("WhatsAppWabasChangeTrigger needs Airflow 3.3, which can keep the state of an asset")
+        # Nothing else is checked here, because an exception would end the whole triggerer.
+        self.business_id = business_id
+        self.edge = edge
+        self.watch_fields = watch_fields
+        self.poke_interval = poke_interval
+        self.whatsapp_conn_id = whatsapp_conn_id
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """The class and the arguments that make the same trigger in another process."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {
+            "business_id": self.business_id,
+            "edge": self.edge,
+            "watch_fields": self.watch_fields,
+            "poke_interval": self.poke_interval,
+            "whatsapp_conn_id": self.whatsapp_conn_id,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Fire an event at each change, for as long as the asset is watched."""
+        await _load_shared_readings()
+        from airflow_provider_whatsapp.triggers._watched_listing import WatchedListing
+
+        while True:
+            try:
+                with closing(await WatchedListing.open(self)) as listing:
+                    while True:
+                        event = await listing.wait_for_change()
+                        if event is not None:
+                            yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
+                            # The triggerer stores events about once a second. A change that is stored here before its
+                            # event would be lost if the triggerer died in between.
+                            await asyncio.sleep(_SECONDS_UNTIL_STORED)
+                        await listing.store()
+            except Exception as error:
+                # A trigger that ends would leave changes unnoticed. The connection is read anew, because the token may
+                # have been replaced meanwhile.
+                is_ours = isinstance(error, (GraphError, ValueError))
+                # The text of another library's error may contain a secret.
+                reason = str(error) if is_ours else type(error).__name__
+                self.log.error("Changes are not told now; trying again in %d s: %s", _SECONDS_AFTER_AN_ERROR, reason)
+                await asyncio.sleep(_SECONDS_AFTER_AN_ERROR)
 
 
 @dataclass(frozen=True, slots=True)
