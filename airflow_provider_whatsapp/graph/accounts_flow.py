@@ -182,18 +182,20 @@ class AccountsFlow:
                 if begun is not None:
                     yield from self._begin(*begun)
                     continue
-            if self._has_free_slot and self._to_send and not self._is_paused:
+            # Looked at once: if the pause ended between two looks, nothing would be left to send or to wait for.
+            is_paused = self._is_paused
+            if self._has_free_slot and self._to_send and not is_paused:
                 reading = self._to_send.popleft()
                 self._on_their_way[reading.number] = reading
                 request, reading.request = reading.request, None
                 yield Send(reading.number, request)  # type: ignore[arg-type]  # only readings with a request are queued
             elif self._on_their_way:
-                answer = yield Receive(self._seconds_to_next_step())
+                answer = yield Receive(self._seconds_to_next_step(is_paused=is_paused))
                 if answer is not None:
                     key, outcome = answer
                     yield from self._advance(self._on_their_way.pop(key), outcome)
             elif self._to_send or self._sleepers:
-                yield from self._wait_in_place()
+                yield from self._wait_in_place(is_paused=is_paused)
             else:
                 return
 
@@ -295,17 +297,24 @@ class AccountsFlow:
         if usage is None:
             return _Pause()
         if beyond is not None and not self._is_paused:
-            pause = self._pause_for(beyond, paused=self._paused)
+            pause = self._pause_for(beyond, paused=self._paused, waba_id=None)
             self._paused += max(0.0, pause.until - self._now())
             self._pause_all(pause)
         own = usage.by_node.get(reading.waba_id)
-        return _Pause() if own is None else self._pause_for(own, paused=0.0)
+        return _Pause() if own is None else self._pause_for(own, paused=0.0, waba_id=reading.waba_id)
 
-    def _pause_for(self, usage: Usage, *, paused: float) -> _Pause:
+    def _pause_for(self, usage: Usage, *, paused: float, waba_id: str | None) -> _Pause:
+        """The wait because of a limit that is nearly used up.
+
+        :param usage: the use of that limit
+        :param paused: seconds that were waited for this limit so far
+        :param waba_id: id of the account that the limit counts for, or None if it counts for more
+        """
         now = self._now()
         try:
             seconds = self._patience.pause(usage, paused=paused)
         except GraphRateLimitError as error:
+            error.waba_id = waba_id
             needed = now + (error.retry_after or timedelta()).total_seconds()
             return _Pause(needed, needed, error)
         return _Pause(now + seconds, now) if seconds else _Pause()
@@ -315,19 +324,19 @@ class AccountsFlow:
         if self._is_paused:
             self._percent = math.inf
 
-    def _seconds_to_next_step(self) -> float | None:
+    def _seconds_to_next_step(self, *, is_paused: bool) -> float | None:
         """How long nothing new can be sent, or None if that depends on an answer."""
         moments = []
         if self._sleepers:
             moments.append(self._sleepers[0].until)
-        if self._to_send and self._is_paused and self._has_free_slot:
+        if self._to_send and is_paused and self._has_free_slot:
             moments.append(self._pause_of_all.until)
         return max(0.0, min(moments) - self._now()) if moments else None
 
-    def _wait_in_place(self) -> AccountsSteps:
+    def _wait_in_place(self, *, is_paused: bool) -> AccountsSteps:
         """Wait while there is nothing to send and nothing to receive."""
         now = self._now()
-        pause = self._pause_of_all if self._is_paused else self._sleepers[0].pause
+        pause = self._pause_of_all if is_paused else self._sleepers[0].pause
         seconds = max(0.0, pause.until - now)
         if pause.error is not None:
             named = max(0.0, pause.named_until - now)

@@ -159,7 +159,8 @@ class WabaEdgeListing:
         :raises GraphError: if an account cannot be read, or if every account was left out
         """
         yield from self._read_in_order()
-        if self._first_error is not None and not self.accounts:
+        # An account that max_items has cut is not read to its end, but its rows were given.
+        if self._first_error is not None and not self.accounts and not self.count:
             raise self._first_error
         log.info(
             "Listed %s rows of %s accounts on %s pages%s%s",
@@ -240,12 +241,12 @@ class WabaEdgeListing:
 
     def _note_skipped(self, waba_id: str, reason: str) -> None:
         self.skipped_count += 1
+        # Beyond the first hundred, only the log names the account.
+        log.warning("Account %s is left out: %s", waba_id, reason)
         if len(self.skipped) < _MOST_SKIPPED:
-            log.warning("Account %s is left out: %s", waba_id, reason)
             self.skipped.append({"waba_id": waba_id, "reason": reason})
 
 
 def _reason_of(error: GraphError) -> str:
     # The id of the account stands beside the reason.
-    error.waba_id = None
-    return shorten(str(error), _LONGEST_REASON)
+    return shorten(str(error).removeprefix(f"Account {error.waba_id}: "), _LONGEST_REASON)

@@ -60,7 +60,10 @@ class WabaIds:
             self._add_text(value.strip(), where)
         elif isinstance(value, Mapping):
             self._add_mapping(value, where)
-        elif isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
+        elif isinstance(value, (bytes, bytearray)):
+            # These would be taken for a list of numbers.
+            self._add_ids([parse_waba_id(value, where=where)])
+        elif isinstance(value, Sequence):
             for number, one in enumerate(value):
                 self._add(one, f"{where}[{number}]")
         elif isinstance(value, Iterable) and where == "waba_ids":
@@ -70,11 +73,12 @@ class WabaIds:
             self._add_ids([parse_waba_id(value, where=where)])
 
     def _add_text(self, text: str, where: str) -> None:
-        if "://" in text or text.startswith("/"):
+        # Looked for first, because there is an address in the text that a template makes of a manifest.
+        if text[:1] in ("[", "{"):
+            self._add(_parse_rendered(text), where)
+        elif "://" in text or text.startswith("/"):
             self._sources.append(_StoredIds(_open_source(text, conn_id=self._conn_id)))
             self.count = None
-        elif text[:1] in ("[", "{"):
-            self._add(_parse_rendered(text), where)
         else:
             self._add_ids([parse_waba_id(one, where=where) for one in text.split(",")])
 

@@ -59,7 +59,7 @@ class Source:
                     yield row
         except (FileNotFoundError, IsADirectoryError):
             raise ValueError(f"{self._argument}: there is no object {self.uri}") from None
-        except (ValueError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        except (ValueError, RecursionError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error) as error:
             # Without the text of the error, which can quote what somebody else has put into the object.
             reason = str(error) if type(error) is ValueError else type(error).__name__
             raise ValueError(
@@ -68,11 +68,11 @@ class Source:
 
     def _open_text(self, file: Any) -> TextIO:
         body = gzip.GzipFile(fileobj=file) if self._is_compressed else file
-        return io.TextIOWrapper(body, encoding="utf-8", newline="")
+        # Only a line feed ends a row of NDJSON. The reader of CSV finds the ends of its rows itself.
+        return io.TextIOWrapper(body, encoding="utf-8", newline="" if self._format == "csv" else "\n")
 
 
 def _read_ndjson(file: TextIO) -> Iterator[Any]:
-    # Only a line feed ends a row: universal line ends would also split at those within a text.
     while line := file.readline(_LONGEST_ROW):
         if len(line) == _LONGEST_ROW:
             raise ValueError("a row is too long")

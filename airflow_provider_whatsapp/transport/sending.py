@@ -160,7 +160,10 @@ class Calls:
 
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
-        self._open: dict[int, Call] = {}
+        # By a number that no other request has. The next attempt has the key of the one before, whose thread may still
+        # tell how it ended.
+        self._open: dict[int, tuple[int, Call]] = {}
+        self._begun = 0
         self._answers: queue.SimpleQueue[tuple[int, Response | GraphError]] = queue.SimpleQueue()
 
     def __enter__(self) -> Calls:
@@ -169,7 +172,7 @@ class Calls:
 
     def __exit__(self, *exc_info: object) -> None:
         """Give up the requests that have no answer yet."""
-        for call in self._open.values():
+        for _, call in self._open.values():
             self._sender.finish(call)
 
     def send(self, key: int, request: Request) -> None:
@@ -178,7 +181,8 @@ class Calls:
         :param key: tells the request from the others that are on their way
         :param request: what to send
         """
-        self._open[key] = self._sender.start(request, partial(self._deliver, key))
+        number, self._begun = self._begun, self._begun + 1
+        self._open[number] = key, self._sender.start(request, partial(self._deliver, number))
 
     def receive(self, seconds: float | None) -> tuple[int, Response | GraphError] | None:
         """The next answer with the key of its request, or None if there was none in time.
@@ -186,20 +190,20 @@ class Calls:
         :param seconds: how long to wait at most; None waits until an answer comes or a request has taken too long
         """
         # All requests have the same timeout, so the one that was begun first is the first whose time is over.
-        oldest = next(iter(self._open))
-        left = self._open[oldest].attempt.seconds_left
+        oldest, (_, oldest_call) = next(iter(self._open.items()))
+        left = oldest_call.attempt.seconds_left
         try:
-            key, outcome = self._answers.get(timeout=left if seconds is None else min(left, seconds))
+            number, outcome = self._answers.get(timeout=left if seconds is None else min(left, seconds))
         except queue.Empty:
-            if self._open[oldest].attempt.seconds_left > 0:
+            if oldest_call.attempt.seconds_left > 0:
                 return None
-            key, outcome = oldest, self._sender.timeout_error()
-        call = self._open.pop(key, None)
-        if call is None:
-            # The answer to a request that was given up a moment before.
+            number, outcome = oldest, self._sender.timeout_error()
+        if number not in self._open:
+            # The answer to a request that was given up.
             return None
+        key, call = self._open.pop(number)
         self._sender.finish(call)
         return key, outcome
 
-    def _deliver(self, key: int, outcome: Response | GraphError) -> None:
-        self._answers.put((key, outcome))
+    def _deliver(self, number: int, outcome: Response | GraphError) -> None:
+        self._answers.put((number, outcome))

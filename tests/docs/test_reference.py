@@ -13,10 +13,14 @@ from documentation import PAGES, code_in, names_in_first_column, section, tables
 from airflow_provider_whatsapp import graph
 from airflow_provider_whatsapp.get_provider_info import get_provider_info
 from airflow_provider_whatsapp.graph import GraphApiError, GraphError
-from airflow_provider_whatsapp.graph.error_codes import CODES, find_error
-from airflow_provider_whatsapp.graph.query import build_edge_query
+from airflow_provider_whatsapp.graph.accounts_flow import _ACCOUNTS_OF_A_WIDER_LIMIT
+from airflow_provider_whatsapp.graph.arguments import parse_concurrency
+from airflow_provider_whatsapp.graph.edges import _EDGES, WABA_EDGES, find_edge
+from airflow_provider_whatsapp.graph.error_codes import CODES, concerns_one_account, find_error
+from airflow_provider_whatsapp.graph.query import WABA_ONLY_ARGUMENTS, build_edge_query
+from airflow_provider_whatsapp.hooks._waba_edge import _MOST_SKIPPED
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, main, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
@@ -91,6 +95,91 @@ class TestOperator:
         for row in tables(section("## Rate limits", "operators.md"))[0]:
             (name,) = code_in(row[0])
             assert row[2] == f"`{getattr(operator, name)}`" or name == "deferrable", name
+
+
+class TestEdgeOperator:
+    PAGE = "waba-edges.md"
+
+    def test_arguments(self) -> None:
+        (table,) = tables(section("## Arguments", self.PAGE))
+        own = names_in_first_column(table)
+        signature = keywords(WhatsAppListWabaEdgeOperator)
+        assert set(own) == set(signature) - {"kwargs"}
+        operator = WhatsAppListWabaEdgeOperator(task_id="a", waba_ids=["1"], edge="flows")
+        for row in table:
+            (name,) = code_in(row[0])
+            default = signature[name].default
+            if default is inspect.Parameter.empty:
+                assert row[2] == "required", name
+            else:
+                assert getattr(operator, name) == default
+                assert row[2] == (
+                    "none" if default is None else f"`{default}`" if name == "max_concurrency" else f'`"{default}"`'
+                ), name
+        assert f"at most {parse_concurrency('50')}." in section("## Arguments", self.PAGE)
+        with pytest.raises(ValueError, match="max_concurrency"):
+            parse_concurrency(51)
+
+    def test_arguments_that_it_shares(self) -> None:
+        own = names_in_first_column(tables(section("## Arguments", self.PAGE))[0])
+        also = (
+            section("## Arguments", self.PAGE)
+            .partition("The operator also takes")[2]
+            .partition("all with the meaning")[0]
+        )
+        names = {name for name in code_in(also) if name in QUERY}
+        assert names == {*QUERY} - {*WABA_ONLY_ARGUMENTS}
+        # The others are named by links to their tables.
+        shared = {*names, *OUTPUT, *PATIENCE, "whatsapp_conn_id", "api_version"}
+        taken = {*WhatsAppListWabaEdgeOperator.template_fields, "deferrable"} - {*own}
+        assert taken - {"api_version"} == shared - {"api_version"}
+
+    def test_docstring_has_every_argument_of_its_own(self) -> None:
+        documented = re.findall(r":param (\w+):", WhatsAppListWabaEdgeOperator.__doc__ or "")
+        assert {*names_in_first_column(tables(section("## Arguments", self.PAGE))[0])} <= {*documented}
+        assert len({*documented}) == len(documented)
+
+    def test_manifest(self, connected: GraphSandbox, tmp_path: Any) -> None:
+        ids = [account["id"] for account in connected.accounts[:2]]
+        operator = WhatsAppListWabaEdgeOperator(
+            task_id="a", waba_ids=ids, edge="phone_numbers", output_path=str(tmp_path / "a.csv")
+        )
+        manifest = operator.execute({})
+        own = names_in_first_column(tables(section("## Manifest", self.PAGE))[0])
+        of_accounts = names_in_first_column(tables(section("## Manifest", "operators.md"))[0])
+        assert {*manifest} == {*of_accounts, *own} - {"business_id"}
+        assert "Instead of `business_id` it has" in section("## Manifest", self.PAGE)
+        assert f"first {_MOST_SKIPPED} accounts" in section("## Manifest", self.PAGE)
+
+    def test_edges(self) -> None:
+        (table,) = tables(section("## Edges", self.PAGE))
+        documented = {code_in(row[0])[0]: ("".join(code_in(row[1])), code_in(row[2])) for row in table}
+        of_accounts = {name: edge for name, edge in _EDGES.items() if name not in {*WABA_EDGES.values(), "businesses"}}
+        assert list(documented) == list(of_accounts)
+        assert documented == {name: (edge.fields, [*edge.required]) for name, edge in of_accounts.items()}
+        # The text below the table says that these and no others have an id.
+        assert all(find_edge(name).lists_nodes is bool(fields) for name, (fields, _) in documented.items())
+
+    def test_codes_of_accounts_that_are_left_out(self) -> None:
+        text = section("## Accounts that cannot be read", self.PAGE)
+        skipped, _, never = text.partition("Every other error ends the listing")
+        numbers = {int(number) for number in re.findall(r"\d+", skipped)}
+        assert numbers == {200, 299, 131031, 100, 33, 803, 200005, 200008}
+        for code in (*range(200, 300), 131031, 803, *range(200005, 200009)):
+            assert concerns_one_account(self.error(code)), code
+        assert concerns_one_account(self.error(100, 33))
+        assert {int(number) for number in re.findall(r"\d+", never)} == {3, 10, 368}
+        for code in (3, 10, 368):
+            assert not concerns_one_account(self.error(code)), code
+
+    def error(self, code: int, subcode: int | None = None) -> GraphError:
+        error = find_error(400, {"error": {"code": code, "error_subcode": subcode}}, retry_after=None, redact=str)
+        assert error is not None
+        return error
+
+    def test_a_limit_that_many_have_reached(self) -> None:
+        assert _ACCOUNTS_OF_A_WIDER_LIMIT == 5
+        assert "If five accounts in a row are refused" in section("## Rate limits", self.PAGE)
 
 
 class TestSensor:

@@ -11,9 +11,24 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from airflow_provider_whatsapp.graph.arguments import given, parse_moment, parse_seconds, shown, shown_if_short
+from airflow_provider_whatsapp.graph.arguments import (
+    given,
+    parse_concurrency,
+    parse_edge_name,
+    parse_moment,
+    parse_percentage,
+    parse_seconds,
+    parse_waba_id,
+    shown,
+    shown_if_short,
+)
 from airflow_provider_whatsapp.graph.condition import build_condition
-from airflow_provider_whatsapp.graph.query import build_edge_query, build_node_query, build_waba_query
+from airflow_provider_whatsapp.graph.query import (
+    build_edge_query,
+    build_node_query,
+    build_waba_edge_query,
+    build_waba_query,
+)
 
 SECRETS = {
     "token": "EAAJ" + "abC9" * 50,
@@ -43,6 +58,12 @@ ARGUMENTS: dict[str, Callable[[str], object]] = {
     "page_size": lambda secret: build_edge_query(EDGE, page_size=secret),
     "waba_ids": lambda secret: build_condition(waba_ids=[secret]),
     "min_count": lambda secret: build_condition(min_count=secret),
+    "waba_ids of an edge": lambda secret: build_waba_edge_query("phone_numbers")(secret),
+    "edge of an account": lambda secret: build_waba_edge_query(f"{secret}?"),
+    "params": lambda secret: build_edge_query(EDGE, params=secret),
+    "params with a wrong name": lambda secret: build_edge_query(EDGE, params={f"{secret}?": 1}),
+    "params with a wrong value": lambda secret: build_edge_query(EDGE, params={"a": {secret, 1}}),
+    "max_concurrency": lambda secret: parse_concurrency(secret),
     "where": lambda secret: build_condition(where=secret),
     "where with a wrong name": lambda secret: build_condition(where={f"{secret}?": 1}),
     "where with a wrong value": lambda secret: build_condition(where={"name": {secret: 1}}),
@@ -128,3 +149,55 @@ def test_an_argument_that_narrows_what_is_wanted_must_not_be_blank(argument: str
 def test_every_other_value_is_given(value: Any) -> None:
     if not isinstance(value, str) or value.strip() not in ("", "None"):
         assert given(value, "default") is value
+
+
+@pytest.mark.parametrize("value", ["102290129340398", 102290129340398, " 102290129340398\n"])
+def test_the_id_of_an_account(value: Any) -> None:
+    assert parse_waba_id(value) == "102290129340398"
+    assert parse_waba_id("9" * 32) == "9" * 32
+
+
+@pytest.mark.parametrize(
+    "value", ["", " ", "x", "1,2", "1/2", -1, 1.0, True, None, [], {}, b"1", "1" * 33, "\u0661", "\u00b2", "1\n2"]
+)
+def test_what_is_no_id_of_an_account(value: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"^here\[5\]: .* is not the id of an account, which is digits only; a template"
+    ):
+        parse_waba_id(value, where="here[5]")
+
+
+@pytest.mark.parametrize("value", [1, 10, 50, "50", " 7 "])
+def test_how_many_accounts_at_once(value: Any) -> None:
+    assert parse_concurrency(value) == int(value)
+
+
+@pytest.mark.parametrize("value", [51, "51", 10**17])
+def test_too_many_accounts_at_once(value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^max_concurrency: {value} is more than 50; a right one is 10"):
+        parse_concurrency(value)
+
+
+@pytest.mark.parametrize("value", [0, -1, "0", "many", 1.5, True, None, []])
+def test_no_number_of_accounts_at_once(value: Any) -> None:
+    with pytest.raises(ValueError, match="^max_concurrency: .* is not a whole number of at least 1"):
+        parse_concurrency(value)
+
+
+@pytest.mark.parametrize("value", [1, 100, 95.5, "95", " 95 "])
+def test_percentages(value: Any) -> None:
+    assert parse_percentage("max_usage", value) == float(value)
+
+
+@pytest.mark.parametrize("value", [0, 0.9, 100.1, "much", None, True, math.nan, math.inf, 10**400, []])
+def test_what_is_no_percentage(value: Any) -> None:
+    with pytest.raises(ValueError, match="^max_usage: .* is not a percentage from 1 to 100; a right one is 95"):
+        parse_percentage("max_usage", value)
+
+
+def test_the_name_of_an_edge() -> None:
+    assert parse_edge_name(" phone_numbers ") == "phone_numbers"
+    assert parse_edge_name("_x1") == "_x1"
+    for value in ("", "1x", "a.b", "a\nb", None, 5):
+        with pytest.raises(ValueError, match="^edge: .* is not the name of an edge; a right one is 'phone_numbers'"):
+            parse_edge_name(value)

@@ -21,7 +21,8 @@ from airflow_provider_whatsapp.graph import (
     GraphTokenError,
     GraphTransportError,
 )
-from airflow_provider_whatsapp.graph.error_codes import find_error
+from airflow_provider_whatsapp.graph.error_codes import CODES, concerns_one_account, find_error, is_limit_of_one_account
+from airflow_provider_whatsapp.graph.errors import shorten
 from airflow_provider_whatsapp.graph.messages import Credentials
 
 
@@ -298,3 +299,86 @@ def test_only_the_beginning_of_a_long_message_is_searched() -> None:
 
     find_error(400, envelope(100, message="x" * 1_000_000), retry_after=None, redact=redact)
     assert max(searched) <= 20_000
+
+
+ALL_CODES = [code for _, codes in CODES for code in sorted(codes)]
+
+
+@pytest.mark.parametrize("code", ALL_CODES)
+def test_which_codes_concern_one_account(code: int) -> None:
+    error = judged(403, envelope(code))
+    assert error is not None
+    assert concerns_one_account(error) is (code in {*range(200, 300), 131031, 803, 200005, 200006, 200007, 200008})
+    assert is_limit_of_one_account(error) is (code in {80007, 80008})
+
+
+@pytest.mark.parametrize(
+    ("status", "payload", "concerns"),
+    [
+        (400, envelope(100, error_subcode=33), True),
+        (400, envelope(100, error_subcode="33"), True),
+        (400, envelope(100, error_subcode=34), False),
+        (400, envelope(100), False),
+        (400, envelope(33), False),
+        (404, envelope(803), True),
+        (400, envelope(803, error_subcode=33), False),
+        (400, envelope(200006, error_subcode=5), True),
+        (403, envelope(200, error_subcode=5), True),
+        (403, envelope(10, error_subcode=33), False),
+        # Without a code, the answer can come from a proxy that refuses everything.
+        (403, None, False),
+        (403, envelope(None, type="odd"), False),
+        (404, None, False),
+        (401, None, False),
+        (403, envelope(190), False),
+        (400, envelope(200, is_transient=True), True),
+        (400, envelope(99999, is_transient=True), False),
+        (403, envelope(99999), False),
+        (500, None, False),
+        (200, {"error": "odd"}, False),
+        (302, None, False),
+    ],
+)
+def test_what_concerns_one_account(status: int, payload: Any, concerns: bool) -> None:
+    error = judged(status, payload)
+    assert error is not None
+    assert concerns_one_account(error) is concerns
+    assert not is_limit_of_one_account(error)
+
+
+def test_what_has_no_code_is_the_limit_of_all() -> None:
+    for error in (
+        judged(429, None),
+        GraphRateLimitError("x"),
+        GraphTransportError("x"),
+        GraphServerError("x", code=80008),
+    ):
+        assert error is not None
+        assert not is_limit_of_one_account(error)
+        assert not concerns_one_account(error)
+
+
+def test_the_account_is_named_first() -> None:
+    error = GraphTransportError("reset")
+    error.waba_id = "102290129340398"
+    assert str(error) == "Account 102290129340398: reset"
+    error.attempts = 6
+    assert str(error) == "Account 102290129340398: reset (after 6 attempts)"
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own bytes
+    assert str(copy) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("message", "longest", "short"),
+    [
+        ("a b", 3, "a b"),
+        ("a\n b\tc", 10, "a b c"),
+        ("First sentence. Second one.", 20, "First sentence. …"),
+        ("First part; and more of it.", 20, "First part; …"),
+        ("No. Sentence ends in the second half", 20, "No. Sentence ends …"),
+        ("word " * 10, 20, "word word word wor…"),
+    ],
+)
+def test_a_message_is_cut_where_a_part_of_it_ends(message: str, longest: int, short: str) -> None:
+    assert shorten(message, longest) == short
+    assert len(shorten(message, longest)) <= longest

@@ -17,6 +17,7 @@ from airflow_provider_whatsapp.graph.query import (
     EdgeQuery,
     build_edge_query,
     build_node_query,
+    build_waba_edge_query,
 )
 
 PATH = f"123/{WABA_EDGES['client']}"
@@ -312,3 +313,118 @@ def test_long_values_are_shown_in_part() -> None:
     with pytest.raises(ValueError, match="business_id") as caught:
         parse_business_id("x" * 5000)
     assert len(str(caught.value)) < 300
+
+
+class TestParams:
+    def test_values_as_they_are_sent(self) -> None:
+        params = {
+            "category": "UTILITY", "ids": None, "language": ["en_US", "de"], "flag": True, "count": 5, "share": 1.5,
+            "nested": {"a": [1, None]}, "blank": " ", "none": "None", "text": "a b", "Odd_Name2": "ü",
+        }  # fmt: skip
+        del params["ids"]
+        assert build_edge_query("1/x", params=params).params == {
+            "category": "UTILITY", "language": '["en_US","de"]', "flag": "true", "count": "5", "share": "1.5",
+            "nested": '{"a":[1,null]}', "text": "a b", "Odd_Name2": "\u00fc",
+        }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("value", "sent"),
+        [
+            (date(2026, 11, 1), "1793491200"),
+            (datetime(2026, 11, 1), "1793491200"),
+            (datetime(2026, 11, 1, 2, tzinfo=timezone(timedelta(hours=2))), "1793491200"),
+            (1793491200, "1793491200"),
+            ("2026-11-01", "2026-11-01"),
+        ],
+    )
+    def test_times_are_unix_seconds(self, value: Any, sent: str) -> None:
+        assert build_edge_query("1/x", params={"start": value}).params == {"start": sent}
+
+    def test_a_time_out_of_range_names_its_parameter(self) -> None:
+        with pytest.raises(ValueError, match="^start: "):
+            build_edge_query("1/x", params={"start": datetime(1969, 1, 1)})
+
+    def test_a_json_text(self) -> None:
+        text = '{"start": 5, "ids_wanted": ["a"], "left_out": null}'
+        assert build_edge_query("1/x", params=text).params == {"start": "5", "ids_wanted": '["a"]'}
+        for blank in ("", " ", "None", None, {}):
+            assert build_edge_query("1/x", params=blank).params == {}
+
+    @pytest.mark.parametrize("text", ["{", "start=5", "{'start': 5}"])
+    def test_a_text_that_is_not_json(self, text: str) -> None:
+        with pytest.raises(ValueError, match=r"^params: .* is not JSON; a right one looks like {'business'"):
+            build_edge_query("1/x", params=text)
+
+    @pytest.mark.parametrize("name", ["filtering", "sort", " Filtering ", "SORT"])
+    def test_what_is_an_argument_of_the_listing(self, name: str) -> None:
+        argument = name.strip().lower()
+        with pytest.raises(
+            ValueError, match=f"^params: .* cannot be given here: give the `{argument}` argument instead"
+        ):
+            build_edge_query("1/x", params={name: "x"})
+        # A node has no such arguments.
+        if name == argument:
+            assert build_node_query("1", params={name: "x"}).params == {name: "x"}
+
+    def test_they_go_along_on_every_page(self) -> None:
+        query = build_edge_query(
+            "1/x", params={"a": "b"}, sort="name", filtering=[{"field": "f", "operator": "IN", "value": [1]}]
+        )
+        for after in (None, "A"):
+            sent = query.request(limit=5, after=after).params
+            assert (sent["a"], sent["sort"], sent["limit"]) == ("b", "name", "5")
+            assert json.loads(sent["filtering"]) == [{"field": "f", "operator": "IN", "value": [1]}]
+
+    def test_a_stored_query_keeps_them(self) -> None:
+        query = build_edge_query("1/x", params={"a": ["b"]}, sort="name")
+        assert EdgeQuery.from_json(json.loads(json.dumps(query.to_json()))) == query
+
+
+class TestWabaEdgeQuery:
+    def test_the_same_for_each_account(self) -> None:
+        of_account = build_waba_edge_query(" phone_numbers ", params={"a": 1}, sort="name", page_size="7", max_items=9)
+        expected = build_edge_query("102/phone_numbers", params={"a": 1}, sort="name", page_size=7, max_items=9)
+        assert of_account("102") == expected
+        assert of_account("103").path == "103/phone_numbers"
+        assert of_account("103").node_id == "103"
+
+    def test_the_arguments_are_checked_before_an_account_is_known(self) -> None:
+        for name, arguments in {
+            "sort": {"sort": "a b"},
+            "fields": {"fields": "id,"},
+            "params": {"params": "x"},
+            "page_size": {"page_size": 0},
+            "max_items": {"max_items": "0"},
+            "filtering": {"filtering": "x"},
+        }.items():
+            with pytest.raises(ValueError, match=f"^{name}: "):
+                build_waba_edge_query("phone_numbers", **arguments)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="^params: pricing_analytics needs start, end, granularity; "):
+            build_waba_edge_query("pricing_analytics")
+
+    @pytest.mark.parametrize("name", ["ownership_types", "created_after", "created_before"])
+    def test_what_only_a_list_of_accounts_takes(self, name: str) -> None:
+        with pytest.raises(ValueError, match=f"^{name}: what hangs on an account has no such field"):
+            build_waba_edge_query("phone_numbers", **{name: "2026-11-01"})  # type: ignore[arg-type]
+        for blank in (None, "", " ", "None"):
+            assert build_waba_edge_query("phone_numbers", **{name: blank})("1").params == {}  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("edge", ["", "a/b", "../x", "1x", "a b", "phone-numbers", "x?y", None, 5, ["x"], "ü"])
+    def test_what_is_no_name_of_an_edge(self, edge: Any) -> None:
+        with pytest.raises(ValueError, match=r"^edge: .* is not the name of an edge; a right one is 'phone_numbers'"):
+            build_waba_edge_query(edge)
+
+    @pytest.mark.parametrize("waba_id", ["", "x", "1/2", "../1", "-1", "1" * 33, "²"])
+    def test_what_is_no_id_of_an_account(self, waba_id: str) -> None:
+        with pytest.raises(ValueError, match=r"^waba_ids: .* is not the id of an account"):
+            build_waba_edge_query("phone_numbers")(waba_id)
+
+    @given(st.text(max_size=20))
+    def test_no_name_of_an_edge_leads_elsewhere(self, edge: str) -> None:
+        try:
+            path = build_waba_edge_query(edge)("1").path
+        except ValueError:
+            return
+        assert path == f"1/{edge.strip()}"
+        assert path.isascii()
+        assert not set(path[2:]) & set("/?#%. ")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
 import pytest
@@ -109,3 +110,26 @@ def test_a_long_pause_can_be_an_error() -> None:
     assert patience.pause(Usage(95, timedelta(seconds=60)), paused=0) == 60
     with pytest.raises(GraphRateLimitError):
         patience.pause(Usage(95, timedelta(seconds=60)), paused=1)
+
+
+def test_a_throttle_without_a_named_time_can_be_waited_out() -> None:
+    patience = Patience(longest_named_wait=300, budget=600, unnamed_wait=UNNAMED_WAIT)
+    assert patience.delay(throttled(None), attempt=1, waited=0, chance=0.5) == UNNAMED_WAIT + 0.5
+    # A time that the API names goes before it.
+    assert patience.delay(throttled(7), attempt=1, waited=0, chance=0) == 7
+    assert patience.delay(throttled(None), attempt=1, waited=301, chance=0) is None
+    shorter = Patience(longest_named_wait=299, budget=600, unnamed_wait=UNNAMED_WAIT)
+    assert shorter.delay(throttled(None), attempt=1, waited=0, chance=0) is None
+
+
+def test_only_a_throttle_waits_so_long_by_itself() -> None:
+    patience = Patience(unnamed_wait=UNNAMED_WAIT, longest_named_wait=300)
+    assert patience.delay(GraphServerError("x"), attempt=1, waited=0, chance=1) == 1
+    assert patience.delay(GraphTransportError("x"), attempt=1, waited=0, chance=1) == 1
+
+
+def test_without_a_bound_every_named_wait_is_waited() -> None:
+    patience = Patience(longest_named_wait=math.inf, budget=math.inf, unnamed_wait=UNNAMED_WAIT, max_usage=math.inf)
+    assert patience.delay(throttled(172_800), attempt=5, waited=1e9, chance=0) == 172_800
+    assert patience.delay(throttled(1), attempt=6, waited=0, chance=0) is None
+    assert patience.pause(Usage(1e300, timedelta(days=2)), paused=0) == 0

@@ -90,3 +90,42 @@ def test_headers_never_raise(headers: dict[str, str]) -> None:
     Usage.from_headers(headers)
     wait = parse_retry_after(headers)
     assert wait is None or timedelta() < wait <= timedelta(days=2)
+
+
+def test_each_limit_is_told_apart() -> None:
+    both = {
+        **APP,
+        "x-business-use-case-usage": json.dumps(
+            {
+                "1": [{"call_count": 5}, {"call_count": 90, "estimated_time_to_regain_access": 2}],
+                "2": [{"call_count": 40, "estimated_time_to_regain_access": 9}],
+                "3": [{"type": "whatsapp"}],
+                "4": "odd",
+            }
+        ),
+    }
+    usage = Usage.from_headers(both)
+    assert usage == Usage(90, timedelta(minutes=9))
+    assert usage.shared == Usage(31)
+    assert usage.by_node == {"1": Usage(90, timedelta(minutes=2)), "2": Usage(40, timedelta(minutes=9))}
+    # What counts for one node only does not count for another one, and what counts for all does.
+    assert usage.beyond("1") == Usage(40, timedelta(minutes=9))
+    assert usage.beyond("2") == usage.beyond("5") == Usage(90, timedelta(minutes=2))
+
+
+def test_beyond_the_node_itself() -> None:
+    alone = Usage.from_headers(business({"call_count": 90}))
+    assert alone is not None
+    assert (alone.shared, alone.beyond("102290129340398"), alone.beyond("1")) == (None, None, Usage(90))
+    of_app = Usage.from_headers(APP)
+    assert of_app is not None
+    assert (of_app.by_node, of_app.beyond("1")) == ({}, Usage(31))
+    both = Usage.from_headers({**APP, **business({"call_count": 90})})
+    assert both is not None
+    assert both.beyond("102290129340398") == Usage(31)
+
+
+def test_the_parts_of_a_usage_are_neither_compared_nor_shown() -> None:
+    usage = Usage.from_headers({**APP, **business({"call_count": 90})})
+    assert usage == Usage(90)
+    assert repr(usage) == repr(Usage(90.0))

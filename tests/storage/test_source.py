@@ -1,0 +1,263 @@
+"""Objects are read back as they were written, or not at all."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import tempfile
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_whatsapp.storage import source
+from airflow_provider_whatsapp.storage.source import Source
+from airflow_provider_whatsapp.storage.target import Target
+
+NAMES = [f"a.{suffix}{gz}" for suffix in ("ndjson", "jsonl", "json", "csv") for gz in ("", ".gz")]
+# Characters that end a line for some readers, separate columns or rows, or take more than one byte.
+ODD = st.text(st.sampled_from("\r\n\x0b\x0c\x1c\x85\u2028\u2029\ufeff\"'\\,;[]{}: \tü東😀a1"), max_size=12)
+TEXTS = ODD | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=5,
+)
+ROWS = st.lists(st.dictionaries(TEXTS, VALUES, max_size=3), max_size=6)
+
+
+def read(path: Path | str, **more: Any) -> list[dict[str, Any]]:
+    return list(Source("waba_ids", str(path), **more).rows())
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if ".csv" not in name])
+@settings(max_examples=40)
+@given(rows=ROWS, at_once=st.integers(1, 40))
+def test_json_comes_back_as_it_was(name: str, rows: list[dict[str, Any]], at_once: int) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+        path = Path(folder, name)
+        Target(str(path)).write(rows, [])
+        patched.setattr(source, "_CHARACTERS_AT_ONCE", at_once)
+        assert read(path) == rows
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+@settings(max_examples=60)
+@given(cells=st.lists(st.tuples(TEXTS, TEXTS), max_size=6))
+def test_csv_comes_back_as_it_was(name: str, cells: list[tuple[str, str]]) -> None:
+    rows = [{"id": id_, "name": text} for id_, text in cells]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        Target(str(path)).write(rows, ["id", "name"])
+        assert read(path) == rows
+
+
+ARRAY = ' [\n{"id":"1","name":"a\\u0062\\"]},{["},\n {"id": "2", "n": [1, {"x": "}"}]} ,{"id":"3","t":"東😀"}\n]\n'
+
+
+@pytest.mark.parametrize("at_once", range(1, len(ARRAY) + 2))
+def test_an_array_that_is_cut_at_every_character(tmp_path: Path, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_CHARACTERS_AT_ONCE", at_once)
+    (tmp_path / "a.json").write_text(ARRAY)
+    assert read(tmp_path / "a.json") == json.loads(ARRAY)
+
+
+@pytest.mark.parametrize("length", range(len(ARRAY.rstrip())))
+def test_half_an_array_is_an_error(tmp_path: Path, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_CHARACTERS_AT_ONCE", 7)
+    (tmp_path / "a.json").write_text(ARRAY[:length])
+    with pytest.raises(ValueError, match=r"^waba_ids: /.*a\.json cannot be read as json behind row \d \("):
+        read(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("text", ["[]", " [ ] ", "[\n]\n"])
+def test_an_array_without_elements(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    assert read(tmp_path / "a.json") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "count", "reason"),
+    [
+        ("a.json", "", 0, "it is not an array"),
+        ("a.json", "  ", 0, "it is not an array"),
+        ("a.json", '{"id":"1"}', 0, "it is not an array"),
+        ("a.json", '{"id":"1"}\n{"id":"2"}\n', 0, "it is not an array"),
+        ("a.json", '[{"id":"1"} {"id":"2"}]', 1, "it is not an array"),
+        ("a.json", '[{"id":"1"},]', 1, "JSONDecodeError"),
+        ("a.json", "[5]", 0, "it is not an object"),
+        ("a.json", '[{"id":"1"},["2"]]', 1, "it is not an object"),
+        ("a.json", "\ufeff[]", 0, "it is not an array"),
+        ("a.ndjson", '{"id":"1"}\n{"id":', 1, "JSONDecodeError"),
+        ("a.ndjson", '{"id":"1"}\n"2"\n', 1, "it is not an object"),
+        ("a.ndjson", "[]\n", 0, "it is not an object"),
+        ("a.ndjson", '{"id":"1"}{"id":"2"}', 0, "JSONDecodeError"),
+        ("a.json", '[{"id":"1"},' + '{"a":' * 100_000, 1, "RecursionError"),
+        ("a.ndjson", '{"id":"1"}\n' + '{"a":' * 100_000, 1, "RecursionError"),
+    ],
+)
+def test_what_does_not_hold_rows(tmp_path: Path, name: str, text: str, count: int, reason: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    format = name.partition(".")[2]
+    with pytest.raises(ValueError, match="^waba_ids: ") as caught:
+        read(path)
+    assert str(caught.value) == f"waba_ids: {path} cannot be read as {format} behind row {count} ({reason})"
+    # What is in the object could be anything, so that neither the message nor the exceptions before it quote it.
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("name", ["a.ndjson", "a.json", "a.csv"])
+def test_text_that_is_not_utf_8(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b'\xff\xfe[{"id":"1"}]')
+    with pytest.raises(ValueError, match=r"behind row 0 \(UnicodeDecodeError\)$"):
+        read(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.ndjson.gz", "a.json.gz", "a.csv.gz"])
+def test_half_a_gzip_is_an_error(tmp_path: Path, name: str) -> None:
+    rows = [{"id": str(number * 7919)} for number in range(20_000)]
+    Target(str(tmp_path / name)).write(rows, ["id"])
+    assert read(tmp_path / name) == rows
+    whole = (tmp_path / name).read_bytes()
+    for length in (1, 5, 12, len(whole) // 2, len(whole) - 9, len(whole) - 1):
+        (tmp_path / name).write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"^waba_ids: .* behind row \d+ \((EOFError|BadGzipFile)\)$"):
+            read(tmp_path / name)
+
+
+def test_a_damaged_gzip_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.ndjson.gz"
+    whole = bytearray(gzip.compress(b'{"id":"1"}\n' * 1000 + b'{"id":"2"}\n'))
+    for place in (2, len(whole) // 2, len(whole) - 6):
+        damaged = whole.copy()
+        damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"^waba_ids: .* behind row \d+ \("):
+            read(path)
+
+
+@pytest.mark.parametrize("name", ["a.ndjson.gz", "a.json.gz", "a.csv.gz"])
+def test_what_is_not_compressed_although_it_should_be(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{"id":"1"}\n')
+    with pytest.raises(ValueError, match=r"behind row 0 \(BadGzipFile\)$"):
+        read(tmp_path / name)
+
+
+def test_the_format_can_be_given(tmp_path: Path) -> None:
+    (tmp_path / "rows").write_text('[{"id":"1"}]')
+    assert read(tmp_path / "rows", format="json") == [{"id": "1"}]
+    (tmp_path / "rows.csv").write_text('{"id":"1"}\n')
+    assert read(tmp_path / "rows.csv", format="jsonl") == [{"id": "1"}]
+    (tmp_path / "ROWS.NDJSON.GZ").write_bytes(gzip.compress(b'{"id":"1"}\n'))
+    assert read(tmp_path / "ROWS.NDJSON.GZ") == [{"id": "1"}]
+
+
+def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.ndjson").write_text('\n{"id":"1"}\r\n\n  \n{"id":"2"}')
+    assert read(tmp_path / "a.ndjson") == [{"id": "1"}, {"id": "2"}]
+    (tmp_path / "a.csv").write_text("id,name\n\n1,a\n\n2,b\n")
+    assert read(tmp_path / "a.csv") == [{"id": "1", "name": "a"}, {"id": "2", "name": "b"}]
+
+
+def test_a_line_ends_with_a_line_feed_only(tmp_path: Path) -> None:
+    (tmp_path / "a.ndjson").write_text('{"id":"1","t":"a\u2028b\x85"}\n{"id":\r"2"}\n', encoding="utf-8", newline="")
+    assert read(tmp_path / "a.ndjson") == [{"id": "1", "t": "a\u2028b\x85"}, {"id": "2"}]
+
+
+@pytest.mark.parametrize("name", ["a.ndjson", "a.json", "a.csv"])
+def test_a_row_that_is_too_long(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_LONGEST_ROW", 200)
+    monkeypatch.setattr(source, "_CHARACTERS_AT_ONCE", 16)
+    path = tmp_path / name
+    before = csv.field_size_limit()
+    try:
+        Target(str(path)).write([{"id": "1", "name": "x" * 100}], ["id", "name"])
+        assert len(read(path)) == 1
+        Target(str(path)).write([{"id": "1", "name": "x" * 100}, {"id": "2", "name": "x" * 1000}], ["id", "name"])
+        with pytest.raises(ValueError, match=r"^waba_ids: .* behind row 1 \("):
+            read(path)
+    finally:
+        csv.field_size_limit(before)
+
+
+def test_a_long_row_of_csv_is_read(tmp_path: Path) -> None:
+    # The limit of Python's reader is 128 KiB.
+    Target(str(tmp_path / "a.csv")).write([{"id": "1", "name": "x" * 200_000}], ["id", "name"])
+    assert len(read(tmp_path / "a.csv")[0]["name"]) == 200_000
+
+
+def test_no_object(tmp_path: Path) -> None:
+    path = tmp_path / "a.ndjson"
+    with pytest.raises(ValueError, match="^waba_ids: there is no object ") as caught:
+        read(path)
+    assert str(caught.value) == f"waba_ids: there is no object {path}"
+    path.mkdir()
+    with pytest.raises(ValueError, match="^waba_ids: there is no object "):
+        read(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_object_that_may_not_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a.ndjson").write_text("")
+    (tmp_path / "a.ndjson").chmod(0)
+    with pytest.raises(PermissionError):
+        read(tmp_path / "a.ndjson")
+
+
+def test_it_is_read_anew_each_time(tmp_path: Path) -> None:
+    opened = Source("waba_ids", str(tmp_path / "a.ndjson"))
+    for id_ in ("1", "2"):
+        (tmp_path / "a.ndjson").write_text(f'{{"id":"{id_}"}}')
+        assert list(opened.rows()) == [{"id": id_}]
+
+
+def test_the_address_as_it_was_given(tmp_path: Path) -> None:
+    path = tmp_path / "a.ndjson"
+    path.write_text('{"id":"1"}')
+    assert Source("waba_ids", f" {path.as_uri()}\n").uri == path.as_uri()
+    assert Source("waba_ids", f" {path} ").uri == str(path)
+    assert read(path.as_uri()) == [{"id": "1"}]
+
+
+@pytest.mark.parametrize(
+    "path", ["", "  ", None, 5, "a.ndjson", "./a.ndjson", "/tmp/a.txt", "/tmp/a", "file://host/a.ndjson", "/tmp/a.gz"]
+)
+def test_what_is_no_address(path: Any) -> None:
+    with pytest.raises(ValueError, match="^waba_ids: "):
+        Source("waba_ids", path)
+
+
+def test_errors_name_the_argument_and_no_password() -> None:
+    with pytest.raises(ValueError, match="^waba_ids: the URL has a password in it") as caught:
+        Source("waba_ids", "s3://user:hunter2@bucket/a.ndjson")
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(ValueError, match="^waba_ids: no storage is installed for nowhere://"):
+        Source("waba_ids", "nowhere://bucket/a.ndjson")
+    with pytest.raises(ValueError, match=r"^waba_ids: the suffix of '/tmp/a' names no format; use [^;]*\)$"):
+        Source("waba_ids", "/tmp/a")
+    with pytest.raises(ValueError, match="^output_format: 'xml' is not one of"):
+        Source("waba_ids", "/tmp/a", format="xml")
+
+
+def test_only_a_small_part_is_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with path.open("w") as file:
+        file.write("[")
+        for number in range(50_000):
+            file.write(("," if number else "") + json.dumps({"id": str(number), "name": "x" * 200}))
+        file.write("]")
+    rows = Source("waba_ids", str(path)).rows()
+    next(rows)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in rows) == 49_999
+        assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    finally:
+        tracemalloc.stop()
