@@ -70,11 +70,12 @@ class WabaIds:
             self._add_ids([parse_waba_id(value, where=where)])
 
     def _add_text(self, text: str, where: str) -> None:
-        if "://" in text or text.startswith("/"):
+        # A manifest and rows can have addresses in them, so they are looked for first.
+        if text[:1] in ("[", "{"):
+            self._add(_parse_rendered(text), where)
+        elif "://" in text or text.startswith("/"):
             self._sources.append(_StoredIds(_open_source(text, conn_id=self._conn_id)))
             self.count = None
-        elif text[:1] in ("[", "{"):
-            self._add(_parse_rendered(text), where)
         else:
             self._add_ids([parse_waba_id(one, where=where) for one in text.split(",")])
 
