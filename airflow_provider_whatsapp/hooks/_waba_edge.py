@@ -159,7 +159,8 @@ class WabaEdgeListing:
         :raises GraphError: if an account cannot be read, or if every account was left out
         """
         yield from self._read_in_order()
-        if self._first_error is not None and not self.accounts:
+        # An account that max_items cut was not read to its end, but not left out either.
+        if self._first_error is not None and not self.accounts and not self.truncated:
             raise self._first_error
         log.info(
             "Listed %s rows of %s accounts on %s pages%s%s",
