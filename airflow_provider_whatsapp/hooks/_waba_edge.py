@@ -83,6 +83,11 @@ class WabaEdgeQuery:
         )
 
     @property
+    def edge(self) -> str:
+        """The name of the edge."""
+        return self.example.path.rpartition("/")[2]
+
+    @property
     def example(self) -> EdgeQuery:
         """The query of an account that does not exist, to see the fields and parameters in."""
         return self.of_account("0")
@@ -151,6 +156,8 @@ class WabaEdgeListing:
         #: Ids of the accounts that were begun and whose rows were not given yet, in their order.
         self._order: deque[str] = deque()
         self._last_pages: dict[str, Page] = {}
+        #: Why accounts are left out whose turn has not come yet.
+        self._errors: dict[str, GraphError] = {}
         self._first_error: GraphError | None = None
 
     def __iter__(self) -> Iterator[Row]:
@@ -212,7 +219,8 @@ class WabaEdgeListing:
     def _take_end(self, waba_id: str, error: GraphError | None, spool: Spool) -> None:
         self.accounts_read += 1
         if error is not None:
-            self._first_error = self._first_error or error
+            # Without the traceback, whose frames hold the rows that were read.
+            self._errors[waba_id] = error.with_traceback(None)
             spool.remove(waba_id)
             spool.end(waba_id, {"reason": _reason_of(error)})
         elif (page := self._last_pages.pop(waba_id, None)) is not None:
@@ -240,13 +248,14 @@ class WabaEdgeListing:
             self.truncated = self.truncated or bool(self._order) or next(self._ids, None) is not None
 
     def _note_skipped(self, waba_id: str, reason: str) -> None:
+        error = self._errors.pop(waba_id)
+        self._first_error = self._first_error or error
         self.skipped_count += 1
+        log.warning("Account %s is left out: %s", waba_id, reason)
         if len(self.skipped) < _MOST_SKIPPED:
-            log.warning("Account %s is left out: %s", waba_id, reason)
             self.skipped.append({"waba_id": waba_id, "reason": reason})
 
 
 def _reason_of(error: GraphError) -> str:
     # The id of the account stands beside the reason.
-    error.waba_id = None
-    return shorten(str(error), _LONGEST_REASON)
+    return shorten(str(error).removeprefix(f"Account {error.waba_id}: "), _LONGEST_REASON)

@@ -166,7 +166,7 @@ class WhatsAppListWabaEdgeOperator(ListingOperator["WabaEdgeQuery", "WabaEdgeLis
         example = query.example
         self.log.info(
             "Listing the %s of %s accounts, fields %s%s",
-            self.edge,
+            query.edge,
             "many" if query.waba_ids.count is None else f"{query.waba_ids.count:,}",
             join_fields(example.fields) or "as the API gives them",
             "".join(f", {name} {value}" for name, value in example.params.items()),
@@ -188,7 +188,7 @@ class WhatsAppListWabaEdgeOperator(ListingOperator["WabaEdgeQuery", "WabaEdgeLis
             "accounts": listing.accounts,
             "skipped": listing.skipped,
             "skipped_count": listing.skipped_count,
-            "edge": self.edge,
+            "edge": query.edge,
             "fields": [str(field) for field in query.example.fields],
             "truncated": listing.truncated,
         }
