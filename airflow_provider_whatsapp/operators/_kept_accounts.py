@@ -11,6 +11,7 @@ from dataclasses import asdict
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_whatsapp.graph.seen import SeenIds
 from airflow_provider_whatsapp.hooks._waba_edge import ReadAccount
 from airflow_provider_whatsapp.storage.parts import PartsLostError
 
@@ -27,11 +28,14 @@ def find_accounts(checkpoint: Checkpoint) -> Iterator[tuple[ReadAccount, Iterato
     if not checkpoint.has_rows:
         return
     lines = checkpoint.rows()
+    seen = SeenIds()
     for line in lines:
         try:
             account = ReadAccount(**line)
         except TypeError:
             raise PartsLostError("a line of the kept rows does not describe an account") from None
+        if not seen.add(account.waba_id):
+            raise PartsLostError("an account is twice among the kept rows")
         yield account, _take(lines, account.count)
 
 
