@@ -39,17 +39,15 @@ def find_accounts(checkpoint: Checkpoint) -> Iterator[tuple[ReadAccount, Iterato
         yield account, _take(lines, account.count)
 
 
-def keep_account(
-    checkpoint: Checkpoint, account: ReadAccount, rows: Iterator[dict[str, Any]], *, progress: int
-) -> None:
+def keep_account(checkpoint: Checkpoint, account: ReadAccount, rows: Iterator[dict[str, Any]]) -> None:
     """Keep an account that was read to its end.
 
     :param checkpoint: keeps the rows
     :param account: the account
     :param rows: its rows
-    :param progress: number of accounts that were read so far
     """
-    checkpoint.add(chain([asdict(account)], rows), position=None, progress=progress)
+    # The accounts are counted here, because those of an earlier try can come behind this one in the listing.
+    checkpoint.add(chain([asdict(account)], rows), position=None, progress=checkpoint.progress + 1)
 
 
 def _take(lines: Iterator[dict[str, Any]], count: int) -> Iterator[dict[str, Any]]:

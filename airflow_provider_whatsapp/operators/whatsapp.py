@@ -161,7 +161,7 @@ class WhatsAppListWabaEdgeOperator(ListingOperator["WabaEdgeQuery", "WabaEdgeLis
         from airflow_provider_whatsapp.operators._kept_accounts import find_accounts, keep_account
 
         def keep(account: ReadAccount, rows: Iterator[dict[str, Any]]) -> None:
-            keep_account(checkpoint, account, rows, progress=listing.accounts_read)
+            keep_account(checkpoint, account, rows)
 
         example = query.example
         self.log.info(
@@ -173,14 +173,13 @@ class WhatsAppListWabaEdgeOperator(ListingOperator["WabaEdgeQuery", "WabaEdgeLis
         )
         if checkpoint.has_rows:
             self.log.info("Going on after %s accounts, which an earlier try has kept", f"{checkpoint.progress:,}")
-        listing = WabaEdgeListing(
+        return WabaEdgeListing(
             client,
             query,
             kept=find_accounts(checkpoint),
             keep=keep,
             on_answer=AccountsProgress(self.log, query.waba_ids.count),
         )
-        return listing
 
     def _describe(self, query: WabaEdgeQuery, listing: WabaEdgeListing) -> dict[str, Any]:
         return {
