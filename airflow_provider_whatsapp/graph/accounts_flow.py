@@ -299,7 +299,12 @@ class AccountsFlow:
             self._paused += max(0.0, pause.until - self._now())
             self._pause_all(pause)
         own = usage.by_node.get(reading.waba_id)
-        return _Pause() if own is None else self._pause_for(own, paused=0.0)
+        if own is None:
+            return _Pause()
+        pause = self._pause_for(own, paused=0.0)
+        if pause.error is not None:
+            pause.error.waba_id = reading.waba_id
+        return pause
 
     def _pause_for(self, usage: Usage, *, paused: float) -> _Pause:
         now = self._now()
