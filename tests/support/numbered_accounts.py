@@ -11,13 +11,15 @@ from airflow_provider_whatsapp.sandbox import GraphSandbox
 _COUNTS = (2, 0, 1, 3)
 #: Position of the account that has two pages of phone numbers.
 LONG_ACCOUNT = 5
-_COUNT_OF_LONG_ACCOUNT = 130
 
 
-def give_numbers(sandbox: GraphSandbox) -> None:
-    """Give a few phone numbers to each account, none to some and 130 to one."""
+def give_numbers(sandbox: GraphSandbox, *, most: int = 130) -> None:
+    """Give a few phone numbers to each account, and none to some.
+
+    :param most: number of those that one of the accounts has
+    """
     for position, account in enumerate(sandbox.accounts):
-        count = _COUNT_OF_LONG_ACCOUNT if position == LONG_ACCOUNT else _COUNTS[position % len(_COUNTS)]
+        count = most if position == LONG_ACCOUNT else _COUNTS[position % len(_COUNTS)]
         account["phone_numbers"] = [
             {
                 "id": f"{account['id']}{number:03}",
