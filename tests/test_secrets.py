@@ -6,7 +6,7 @@ import json
 import logging
 import traceback
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pendulum
 import pytest
@@ -15,7 +15,7 @@ from virtual_time import run_virtually
 
 from airflow_provider_whatsapp.graph.messages import Credentials, Request
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 from airflow_provider_whatsapp.transport import log_filter
@@ -56,7 +56,7 @@ def everything_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCapture
 
     monkeypatch.setattr("airflow_provider_whatsapp.hooks._connection.mask_secret", lambda secret: None)
     monkeypatch.setattr("airflow_provider_whatsapp._compat.amask_secret", mask_nothing)
-    for kind in (WhatsAppListWabasOperator, WhatsAppWabasSensor):
+    for kind in (WhatsAppListWabasOperator, WhatsAppListWabaEdgeOperator, WhatsAppWabasSensor):
         monkeypatch.setattr(kind, "log", logging.getLogger("task"))
     return caplog
 
@@ -88,12 +88,22 @@ def test_no_secret_shows(
         monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
         fault = FAULTS[name].after(1)
 
-        path = tmp_path / "a.ndjson"
+        path, of_edge = tmp_path / "a.ndjson", tmp_path / "numbers.ndjson"
+        accounts = [account["id"] for account in sandbox.accounts[:20]]
+        edge = {"waba_ids": accounts, "edge": "phone_numbers", "max_concurrency": 4}
         with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)) as dag:
             operators: list[Any] = [
                 WhatsAppListWabasOperator(task_id="rows"),
                 WhatsAppListWabasOperator(task_id="object", output_path=str(path)),
                 WhatsAppWabasSensor(task_id="sensor", min_count=999, deferrable=True),
+                WhatsAppListWabaEdgeOperator(task_id="rows_of_edge", **edge),
+                WhatsAppListWabaEdgeOperator(
+                    task_id="object_of_edge",
+                    on_account_error="skip",
+                    deferrable=True,
+                    output_path=str(of_edge),
+                    **edge,
+                ),
             ]
         triggers: list[WhatsAppWabasTrigger] = []
         for operator in operators:
@@ -102,14 +112,16 @@ def test_no_secret_shows(
             try:
                 shown.append(json.dumps(operator.execute({})))
             except TaskDeferred as deferred:
-                triggers.append(cast("WhatsAppWabasTrigger", deferred.trigger))
+                if isinstance(deferred.trigger, WhatsAppWabasTrigger):
+                    triggers.append(deferred.trigger)
+                shown.append(repr(deferred.trigger.serialize()))
                 shown.append(repr(vars(deferred)))
             except Exception as error:
                 shown.append(shown_by(error))
             shown.append(repr({field: getattr(operator, field) for field in operator.template_fields}))
-            shown.append(operator.operator_extra_links[0].get_link(operator, ti_key=None))
+            shown += [link.get_link(operator, ti_key=None) for link in operator.operator_extra_links]
             shown.append(repr(vars(operator)))
-        shown.append(path.read_text() if path.exists() else "")
+        shown += [one.read_text(errors="replace") for one in tmp_path.rglob("*") if one.is_file()]
 
         for trigger in triggers:
             sandbox.reset()
@@ -130,6 +142,7 @@ def test_no_secret_shows(
     text = " ".join(shown)
     assert [secret for secret in secrets if secret in text] == []
     assert "Listing the client accounts" in text
+    assert "Listing the phone_numbers of 20 accounts" in text
 
 
 def _serialized(dag: DAG) -> str:

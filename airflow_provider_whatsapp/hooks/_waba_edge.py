@@ -83,6 +83,11 @@ class WabaEdgeQuery:
         )
 
     @property
+    def edge(self) -> str:
+        """The name of the edge."""
+        return self.example.path.rpartition("/")[2]
+
+    @property
     def example(self) -> EdgeQuery:
         """The query of an account that does not exist, to see the fields and parameters in."""
         return self.of_account("0")
@@ -151,6 +156,8 @@ class WabaEdgeListing:
         #: Ids of the accounts that were begun and whose rows were not given yet, in their order.
         self._order: deque[str] = deque()
         self._last_pages: dict[str, Page] = {}
+        #: Why accounts are left out whose turn has not come yet.
+        self._errors: dict[str, GraphError] = {}
         self._first_error: GraphError | None = None
 
     def __iter__(self) -> Iterator[Row]:
@@ -159,8 +166,8 @@ class WabaEdgeListing:
         :raises GraphError: if an account cannot be read, or if every account was left out
         """
         yield from self._read_in_order()
-        # An account that max_items has cut is not read to its end, but its rows were given.
-        if self._first_error is not None and not self.accounts and not self.count:
+        # An account that max_items cut was not read to its end, but not left out either.
+        if self._first_error is not None and not self.accounts and not self.truncated:
             raise self._first_error
         log.info(
             "Listed %s rows of %s accounts on %s pages%s%s",
@@ -212,7 +219,8 @@ class WabaEdgeListing:
     def _take_end(self, waba_id: str, error: GraphError | None, spool: Spool) -> None:
         self.accounts_read += 1
         if error is not None:
-            self._first_error = self._first_error or error
+            # Without the traceback, whose frames hold the rows that were read.
+            self._errors[waba_id] = error.with_traceback(None)
             spool.remove(waba_id)
             spool.end(waba_id, {"reason": _reason_of(error)})
         elif (page := self._last_pages.pop(waba_id, None)) is not None:
@@ -240,6 +248,8 @@ class WabaEdgeListing:
             self.truncated = self.truncated or bool(self._order) or next(self._ids, None) is not None
 
     def _note_skipped(self, waba_id: str, reason: str) -> None:
+        error = self._errors.pop(waba_id)
+        self._first_error = self._first_error or error
         self.skipped_count += 1
         # Beyond the first hundred, only the log names the account.
         log.warning("Account %s is left out: %s", waba_id, reason)

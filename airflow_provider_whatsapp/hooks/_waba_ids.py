@@ -20,6 +20,10 @@ _EXAMPLE = (
 )
 
 
+class StoredIdsError(ValueError):
+    """An object does not hold the accounts that it was given for, which is found out only when it is read."""
+
+
 class WabaIds:
     """The ids of the accounts to read, each once, in the order in which they were given.
 
@@ -47,7 +51,7 @@ class WabaIds:
     def __iter__(self) -> Iterator[str]:
         """Iterate over the ids.
 
-        :raises ValueError: if an object holds something else than accounts, or not as many as its manifest says
+        :raises StoredIdsError: if an object holds something else than accounts, or not as many as its manifest says
         """
         seen = SeenIds()
         for source in self._sources:
@@ -73,7 +77,7 @@ class WabaIds:
             self._add_ids([parse_waba_id(value, where=where)])
 
     def _add_text(self, text: str, where: str) -> None:
-        # Looked for first, because there is an address in the text that a template makes of a manifest.
+        # A manifest and rows can have addresses in them, so they are looked for first.
         if text[:1] in ("[", "{"):
             self._add(_parse_rendered(text), where)
         elif "://" in text or text.startswith("/"):
@@ -117,6 +121,12 @@ class _StoredIds:
         self._count = count
 
     def __iter__(self) -> Iterator[str]:
+        try:
+            yield from self._read()
+        except ValueError as error:
+            raise StoredIdsError(str(error)) from None
+
+    def _read(self) -> Iterator[str]:
         number = 0
         for number, row in enumerate(self._source.rows(), start=1):
             yield _parse_row(row, where=f"waba_ids: row {number} of {self.uri}")

@@ -39,6 +39,7 @@ class Checkpoint:
         self.has_rows = False
         self._parts = target.open_parts(tries.owner) if target is not None and tries.owner else None
         self._may_be_continued = tries.may_be_continued
+        self._is_last_try = tries.is_last
         self._log = log
         self._works = self._parts is not None
         self._has_new_rows = False
@@ -57,7 +58,9 @@ class Checkpoint:
     ) -> None:
         """Keep the rows if another try can go on with them, and remove them if none can."""
         try:
-            if error is None or isinstance(error, AirflowException) or not self._may_be_continued:
+            # A wait is not an error here: Airflow's exception for it is no Exception.
+            is_the_end = isinstance(error, AirflowException) or (isinstance(error, Exception) and self._is_last_try)
+            if error is None or is_the_end or not self._may_be_continued:
                 self.clear()
             elif isinstance(error, Exception) and self._has_new_rows:
                 self._keep()

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_whatsapp.graph.seen import SeenIds
 from airflow_provider_whatsapp.hooks._waba_edge import ReadAccount
 from airflow_provider_whatsapp.storage.parts import PartsLostError
 
@@ -27,25 +28,26 @@ def find_accounts(checkpoint: Checkpoint) -> Iterator[tuple[ReadAccount, Iterato
     if not checkpoint.has_rows:
         return
     lines = checkpoint.rows()
+    seen = SeenIds()
     for line in lines:
         try:
             account = ReadAccount(**line)
         except TypeError:
             raise PartsLostError("a line of the kept rows does not describe an account") from None
+        if not seen.add(account.waba_id):
+            raise PartsLostError("an account is twice among the kept rows")
         yield account, _take(lines, account.count)
 
 
-def keep_account(
-    checkpoint: Checkpoint, account: ReadAccount, rows: Iterator[dict[str, Any]], *, progress: int
-) -> None:
+def keep_account(checkpoint: Checkpoint, account: ReadAccount, rows: Iterator[dict[str, Any]]) -> None:
     """Keep an account that was read to its end.
 
     :param checkpoint: keeps the rows
     :param account: the account
     :param rows: its rows
-    :param progress: number of accounts that were read so far
     """
-    checkpoint.add(chain([asdict(account)], rows), position=None, progress=progress)
+    # The accounts are counted here, because those of an earlier try can come behind this one in the listing.
+    checkpoint.add(chain([asdict(account)], rows), position=None, progress=checkpoint.progress + 1)
 
 
 def _take(lines: Iterator[dict[str, Any]], count: int) -> Iterator[dict[str, Any]]:

@@ -9,10 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException, conf
-from airflow_provider_whatsapp.graph import GraphRateLimitError
+from airflow_provider_whatsapp.graph import GraphError, GraphRateLimitError
 from airflow_provider_whatsapp.graph.arguments import given, parse_percentage, parse_seconds, shown
 from airflow_provider_whatsapp.graph.pages import ListingMovedError
 from airflow_provider_whatsapp.graph.retry import UNNAMED_WAIT, Patience
+from airflow_provider_whatsapp.hooks._waba_ids import StoredIdsError
 from airflow_provider_whatsapp.operators._checkpoint import Checkpoint
 from airflow_provider_whatsapp.operators._failures import failing_fast
 from airflow_provider_whatsapp.operators._listing import ListingTask
@@ -166,7 +167,7 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
                 self._check_exists(target)
             if not checkpoint.find_rows(counts_waits=is_resumed) and is_kept:
                 restarts += 1
-            with failing_fast(), self._open_client(connection, patience) as client:
+            with failing_fast((GraphError, StoredIdsError)), self._open_client(connection, patience) as client:
                 return self._read(context, query, target, client, checkpoint, tries, restarts=restarts)
 
     def _read(

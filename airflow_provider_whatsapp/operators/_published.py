@@ -25,12 +25,14 @@ class Tries:
     :param map_index: index of a mapped task, -1 for others
     :param owner: tells the task instance from others, and from itself with another query, in hex
     :param may_be_continued: whether another process may go on with the work of this one, after a retry or a wait
+    :param is_last: whether no retry follows
     """
 
     run: str
     map_index: int
     owner: str
     may_be_continued: bool
+    is_last: bool
 
     @classmethod
     def of(cls, context: Context, *, listing: Any, is_deferrable: bool) -> Tries:
@@ -42,14 +44,16 @@ class Tries:
         """
         ti = context.get("ti")
         if ti is None:
-            return cls("", -1, "", may_be_continued=False)
+            return cls("", -1, "", may_be_continued=False, is_last=True)
         run = _digest([ti.dag_id, ti.run_id, ti.task_id])
+        is_last = ti.try_number > ti.max_tries
         map_index = -1 if ti.map_index is None else ti.map_index
         return cls(
             run,
             map_index,
             _digest([run, map_index, ti.max_tries, listing]),
-            may_be_continued=is_deferrable or ti.try_number <= ti.max_tries,
+            may_be_continued=is_deferrable or not is_last,
+            is_last=is_last,
         )
 
 

@@ -161,26 +161,25 @@ class WhatsAppListWabaEdgeOperator(ListingOperator["WabaEdgeQuery", "WabaEdgeLis
         from airflow_provider_whatsapp.operators._kept_accounts import find_accounts, keep_account
 
         def keep(account: ReadAccount, rows: Iterator[dict[str, Any]]) -> None:
-            keep_account(checkpoint, account, rows, progress=listing.accounts_read)
+            keep_account(checkpoint, account, rows)
 
         example = query.example
         self.log.info(
             "Listing the %s of %s accounts, fields %s%s",
-            self.edge,
+            query.edge,
             "many" if query.waba_ids.count is None else f"{query.waba_ids.count:,}",
             join_fields(example.fields) or "as the API gives them",
             "".join(f", {name} {value}" for name, value in example.params.items()),
         )
         if checkpoint.has_rows:
             self.log.info("Going on after %s accounts, which an earlier try has kept", f"{checkpoint.progress:,}")
-        listing = WabaEdgeListing(
+        return WabaEdgeListing(
             client,
             query,
             kept=find_accounts(checkpoint),
             keep=keep,
             on_answer=AccountsProgress(self.log, query.waba_ids.count),
         )
-        return listing
 
     def _describe(self, query: WabaEdgeQuery, listing: WabaEdgeListing) -> dict[str, Any]:
         return {
@@ -188,7 +187,7 @@ class WhatsAppListWabaEdgeOperator(ListingOperator["WabaEdgeQuery", "WabaEdgeLis
             "accounts": listing.accounts,
             "skipped": listing.skipped,
             "skipped_count": listing.skipped_count,
-            "edge": self.edge,
+            "edge": query.edge,
             "fields": [str(field) for field in query.example.fields],
             "truncated": listing.truncated,
         }

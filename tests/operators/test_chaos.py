@@ -8,15 +8,18 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, ClassVar
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from numbered_accounts import give_numbers, ids_of, numbers_of
 from task_instance import TaskInstance
 
-from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
+from airflow_provider_whatsapp.operators import _checkpoint
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.transport.sending import Sender
 
@@ -235,3 +238,225 @@ def check(manifest: dict[str, Any], always: set[str], every: set[str]) -> None:
     assert len(set(listed)) == len(listed)
     assert always <= set(listed) <= every
     assert manifest["count"] == len(listed)
+
+
+# The edges of many accounts
+
+ACCOUNTS = "/in/accounts.ndjson"
+EDGE_FAULTS = [
+    Fault.throttle(minutes=5),
+    Fault.throttle(minutes=1),
+    Fault.throttle(minutes=None),
+    Fault.throttle(minutes=5).times(3),
+    Fault.throttle(code=4, minutes=5),
+    Fault.throttle(code=4, minutes=1),
+    Fault.too_many_requests(retry_after=20),
+    Fault.high_usage(99),
+    Fault.server_error().times(7),
+    Fault.server_error(),
+    Fault.half_json(),
+    Fault.reset_mid_reply(),
+    Fault.duplicated_row(),
+    Fault.empty_page(),
+    Fault.reduce_data(above=7),
+    Fault.repeated_cursor(),
+    Fault.no_data(),
+    Fault.expired_token(),
+    Fault.no_permission(),
+    Fault.wrong_business(),
+    Fault.no_account_permission(),
+    Fault.insights_not_enabled(),
+]
+SKIPPABLE = {"wrong_business", "no_account_permission", "insights_not_enabled"}
+
+
+@dataclass(frozen=True)
+class EdgeProcess:
+    """What happens during one process of a task that reads an edge of many accounts.
+
+    :param faults: number of the fault, position of the account that it acts on or None for any, and number of requests
+        before
+    :param store_calls: whether the process is killed, or the store fails, at which call of the store
+    :param moved: position of an account that is the first one from now on
+    :param removed: position of an account that is no longer to be read
+    """
+
+    faults: list[tuple[int, int | None, int]]
+    killed_at_request: int | None
+    store_calls: dict[int, bool]
+    moved: int | None
+    removed: int | None
+
+
+def edge_processes() -> st.SearchStrategy[list[EdgeProcess]]:
+    position = st.integers(0, 30)
+    process = st.builds(
+        EdgeProcess,
+        faults=st.lists(
+            st.tuples(st.integers(0, len(EDGE_FAULTS) - 1), st.none() | position, st.integers(0, 25)), max_size=5
+        ),
+        killed_at_request=st.none() | st.integers(1, 40),
+        store_calls=st.dictionaries(st.integers(1, 60), st.booleans(), max_size=2),
+        moved=st.none() | st.none() | position,
+        removed=st.none() | st.none() | position,
+    )
+    return st.lists(process, min_size=1, max_size=5)
+
+
+@given(
+    plan=edge_processes(),
+    deferrable=st.booleans(),
+    retries=st.integers(0, 6),
+    skips=st.booleans(),
+    max_concurrency=st.sampled_from([1, 3, 10]),
+    seconds_between_parts=st.sampled_from([0.0, 60.0]),
+    quotas=st.sampled_from([(None, None), (None, 5), (25, None), (40, 3)]),
+    protocol=st.sampled_from(["s3", "moving"]),
+    has_object=st.booleans(),
+)
+@settings(
+    max_examples=EXAMPLES,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_the_edges_of_all_accounts_are_whole_or_the_task_fails(
+    store: Store,
+    plan: list[EdgeProcess],
+    deferrable: bool,
+    retries: int,
+    skips: bool,
+    max_concurrency: int,
+    seconds_between_parts: float,
+    quotas: tuple[int | None, int | None],
+    protocol: str,
+    has_object: bool,
+) -> None:
+    Store.store.clear()
+    Store.pseudo_dirs[:] = [""]
+    Store.protocol = protocol
+    Store.plan.clear()
+    Store.is_dead = False
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        GraphSandbox(accounts=30, calls_per_hour=quotas[0], calls_per_hour_and_account=quotas[1]) as sandbox,
+        no_waits(),
+    ):
+        give_numbers(sandbox, most=23)
+        patch.setattr(WhatsAppListWabaEdgeOperator, "log", logging.getLogger("task"))
+        patch.setattr(_checkpoint, "_SECONDS_BETWEEN_PARTS", seconds_between_parts)
+        patch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
+        if has_object:
+            store.pipe_file(TARGET, b"before")
+        left = iter(plan)
+        #: Rows of each account, for each version of the object that names the accounts.
+        versions: list[dict[str, list[dict[str, Any]]]] = []
+        refused: set[str] = set()
+        requests = 0
+        kill_at: int | None = None
+        real_start = Sender.start
+
+        def start(sender: Sender, request: Any, deliver: Any) -> Any:
+            nonlocal requests, kill_at
+            requests += 1
+            if requests == kill_at:
+                kill_at = None
+                Store.is_dead = True
+            if Store.is_dead:
+                raise KilledError
+            return real_start(sender, request, deliver)
+
+        patch.setattr(Sender, "start", start)
+
+        def build() -> WhatsAppListWabaEdgeOperator:
+            """Begin another process, in which the next things of the plan happen."""
+            nonlocal kill_at, requests
+            Store.plan.clear()
+            Store.is_dead = Store.has_failed = False
+            kill_at = None
+            process = next(left, None)
+            if process is not None:
+                ids = ids_of(sandbox)
+                for number, position, after in process.faults:
+                    fault = EDGE_FAULTS[number].after(after if position is None else after % 3)
+                    if position is not None:
+                        fault = fault.on(ids[position % len(ids)])
+                    if fault.kind in SKIPPABLE:
+                        refused.update(ids if fault.node is None else {fault.node})
+                    sandbox.fail_next(fault)
+                if process.moved is not None:
+                    sandbox.accounts.insert(0, sandbox.accounts.pop(process.moved % len(sandbox.accounts)))
+                if process.removed is not None:
+                    del sandbox.accounts[process.removed % len(sandbox.accounts)]
+            accounts = "".join(json.dumps({"id": waba_id}) + "\n" for waba_id in ids_of(sandbox))
+            store.pipe_file(ACCOUNTS, accounts.encode())
+            versions.append(
+                {account["id"]: [] for account in sandbox.accounts}
+                | {
+                    waba_id: list(rows)
+                    for waba_id, rows in groupby(numbers_of(sandbox), key=lambda row: row["waba_id"])
+                }
+            )
+            Store.calls = requests = 0
+            if process is not None:
+                kill_at = process.killed_at_request
+                errors = {True: KilledError, False: OSError}
+                Store.plan.update({call: errors[kills]() for call, kills in process.store_calls.items()})
+            return WhatsAppListWabaEdgeOperator(
+                task_id="numbers",
+                waba_ids=f"memory://chaos@{ACCOUNTS}",
+                edge="phone_numbers",
+                page_size=10,
+                max_concurrency=max_concurrency,
+                on_account_error="skip" if skips else "fail",
+                output_path=f"memory:/{TARGET}",
+                output_conn_id="chaos",
+                deferrable=deferrable,
+            )
+
+        def is_whole(rows: list[dict[str, Any]], left_out: set[str]) -> bool:
+            """Whether the rows are those of some version of the accounts, but for those that were left out."""
+            return any(
+                rows == [row for waba_id, some in version.items() if waba_id not in left_out for row in some]
+                for version in versions
+            )
+
+        task = TaskInstance(build, retries=retries)
+        try:
+            manifest = task.run()
+        except BaseException as error:
+            if not isinstance(error, Exception | KilledError):
+                raise
+            manifest = None
+            event(f"failed: {type(error).__name__}")
+        Store.plan.clear()
+        Store.is_dead = False
+        data = store.cat_file(TARGET) if store.exists(TARGET) else None
+        if manifest is not None:
+            event(f"whole: {len(versions)} processes, {task.deferrals} deferrals")
+            skipped = [one["waba_id"] for one in manifest["skipped"]]
+            rows = [json.loads(line) for line in (data or b"").splitlines()]
+            assert is_whole(rows, set(skipped))
+            assert set(skipped) <= (refused if skips else set())
+            assert manifest["count"] == len(rows)
+            assert manifest["skipped_count"] == len(skipped) == len(set(skipped))
+            assert manifest["accounts"] + manifest["skipped_count"] in map(len, versions)
+        elif data != (b"before" if has_object else None):
+            # It was killed behind the moment at which the object appeared. Then the object is whole.
+            rows = [json.loads(line) for line in (data or b"").splitlines()]
+            there = {row["waba_id"] for row in rows}
+            assert any(
+                is_whole(rows, {id for id, some in version.items() if some and id not in there}) for version in versions
+            )
+            assert skips or any(is_whole(rows, set()) for _ in versions)
+        if manifest is None or Store.has_failed:
+            # The next run of the target removes what was left, as in the test above.
+            real_time = time.time
+            patch.setattr(time, "time", lambda: real_time() + 2 * 3600)
+            left = iter(())
+            sandbox.reset()
+            # The run must wait for the quota as long as it takes.
+            deferrable = True
+            task = TaskInstance(build, run_id="next")
+            task.run()
+            assert [json.loads(line) for line in store.cat_file(TARGET).splitlines()] == numbers_of(sandbox)
+        assert set(store.find("/lake")) - {TARGET} <= HIDDEN

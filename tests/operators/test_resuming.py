@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from numbered_accounts import names_in
 from task_instance import TaskInstance
 
 from airflow_provider_whatsapp._compat import AirflowFailException, AirflowSkipException
@@ -68,10 +69,6 @@ def pages_of(sandbox: GraphSandbox) -> list[int]:
     cursors = [request.params.get("after") for request in sandbox.requests if request.status == 200]
     positions = list(dict.fromkeys(cursors))
     return [positions.index(cursor) + 1 for cursor in cursors]
-
-
-def names_in(target: Path) -> set[str]:
-    return set(os.listdir(target.parent)) if target.parent.exists() else set()
 
 
 class TestWaiting:

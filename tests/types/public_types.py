@@ -15,7 +15,7 @@ from typing_extensions import assert_type
 
 from airflow_provider_whatsapp.graph import GraphApiError, GraphError, GraphRateLimitError
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.retry import GraphRetryPolicy
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, ReceivedRequest, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
@@ -35,6 +35,7 @@ def hook_methods(hook: WhatsAppHook) -> None:
     assert_type(hook.aiter_wabas("5", sort="creation_time_ascending"), AsyncGenerator[Row, None])
     assert_type(hook.aiter_edge("1/phone_numbers"), AsyncGenerator[Row, None])
     assert_type(hook.aiter_businesses(), AsyncGenerator[Row, None])
+    assert_type(hook.iter_waba_edge(["1"], "phone_numbers", params={"a": 1}, max_concurrency=5), Iterator[Row])
 
 
 async def async_hook_methods(hook: WhatsAppHook) -> None:
@@ -47,6 +48,9 @@ def wrong_arguments(hook: WhatsAppHook) -> None:
     hook.list_wabas(fields=5)  # type: ignore[arg-type]
     hook.iter_edge()  # type: ignore[call-arg]
     hook.iter_wabas("5", "owned")  # type: ignore[call-arg]
+    hook.iter_waba_edge(["1"])  # type: ignore[call-arg]
+    WhatsAppListWabaEdgeOperator(task_id="t", edge="phone_numbers")  # type: ignore[call-arg]
+    WhatsAppListWabaEdgeOperator(task_id="t", waba_ids=["1"], edge=5)  # type: ignore[arg-type]
     GraphRetryPolicy(retries=2)  # type: ignore[call-arg]
     Fault.server_error(times=2)  # type: ignore[call-arg]
     GraphSandbox(account=5)  # type: ignore[call-arg]
@@ -63,6 +67,15 @@ def tasks() -> None:
     operator = WhatsAppListWabasOperator(task_id="t", fields="id", retries=2)
     sensor = WhatsAppWabasSensor(task_id="t", waba_ids=["1"], page_size=5, poke_interval=60)
     assert_type(operator.execute({}), list[Row] | Row)
+    numbers = WhatsAppListWabaEdgeOperator(
+        task_id="t",
+        waba_ids=operator.output,
+        edge="phone_numbers",
+        edge_params={"a": 1},
+        fields=["id"],
+        deferrable=True,
+    )
+    assert_type(numbers.execute({}), list[Row] | Row)
     assert_type(sensor.deferrable, bool)
     assert_type(GraphRetryPolicy().evaluate(ValueError(), 1, 3), RetryDecision)
     WhatsAppListWabasOperator(task_id="t", retries=2, retry_policy=GraphRetryPolicy())

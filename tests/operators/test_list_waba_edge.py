@@ -1,0 +1,700 @@
+"""The operator for one edge of many accounts against the sandbox. What it does over several tries is tested in
+test_resuming_accounts.py, and DAGs with it in test_edge_dags.py."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import inspect
+import io
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import date, datetime, timezone
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, Asset
+from numbered_accounts import LONG_ACCOUNT, asked_for, give_numbers, ids_of, names_in, numbers_of
+from task_instance import TaskInstance
+
+from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException
+from airflow_provider_whatsapp.graph import GraphError, GraphPermissionError, GraphRequestError, GraphServerError
+from airflow_provider_whatsapp.operators import _progress
+from airflow_provider_whatsapp.operators._listing import ListingTask
+from airflow_provider_whatsapp.operators._listing_operator import ListingOperator
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
+from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
+
+ALWAYS = 1_000_000
+DAY = {"start": 1793491200, "end": 1793577600, "granularity": "DAILY"}
+
+
+@pytest.fixture(autouse=True)
+def _no_real_waits() -> Iterator[None]:
+    with no_waits():
+        yield
+
+
+@pytest.fixture
+def sandbox() -> Iterator[GraphSandbox]:
+    """A sandbox with twenty accounts. The sixth has two pages of phone numbers, and every fourth has none."""
+    with GraphSandbox(accounts=20) as sandbox:
+        give_numbers(sandbox)
+        yield sandbox
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """What the operator and the package log."""
+    monkeypatch.setattr(WhatsAppListWabaEdgeOperator, "log", logging.getLogger("task"))
+    caplog.set_level(logging.INFO, logger="task")
+    caplog.set_level(logging.INFO, logger="airflow_provider_whatsapp")
+    return caplog
+
+
+def operator(waba_ids: Any, edge: str = "phone_numbers", **arguments: Any) -> WhatsAppListWabaEdgeOperator:
+    return WhatsAppListWabaEdgeOperator(task_id="numbers", waba_ids=waba_ids, edge=edge, **arguments)
+
+
+def run(waba_ids: Any, edge: str = "phone_numbers", *, context: Any = None, **arguments: Any) -> Any:
+    return operator(waba_ids, edge, **arguments).execute(context or {})
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+    if ".csv" in path.name:
+        return list(csv.DictReader(io.StringIO(text, newline="")))
+    if ".json" in path.name and ".jsonl" not in path.name:
+        rows: list[dict[str, Any]] = json.loads(text)
+        return rows
+    return [json.loads(line) for line in text.splitlines()]
+
+
+class TestRows:
+    def test_to_xcom(self, connected: GraphSandbox) -> None:
+        rows = run(ids_of(connected))
+        assert rows == numbers_of(connected)
+        assert all(next(iter(row)) == "waba_id" for row in rows)
+        assert json.loads(json.dumps(rows)) == rows
+
+    @pytest.mark.parametrize("max_concurrency", [1, 3, "10", 50, None])
+    def test_the_order_is_that_of_the_accounts(self, connected: GraphSandbox, max_concurrency: Any) -> None:
+        connected.accounts.reverse()
+        assert run(ids_of(connected), max_concurrency=max_concurrency) == numbers_of(connected)
+        assert len(connected.requests) == 21
+
+    @pytest.mark.parametrize("suffix", ["ndjson", "jsonl", "json", "csv"])
+    @pytest.mark.parametrize("gz", ["", ".gz"])
+    def test_every_format(self, connected: GraphSandbox, tmp_path: Path, suffix: str, gz: str) -> None:
+        path = tmp_path / f"numbers.{suffix}{gz}"
+        manifest = run(ids_of(connected), output_path=path.as_uri())
+        assert rows_of(path) == numbers_of(connected)
+        assert manifest["format"] == suffix.replace("jsonl", "ndjson")
+        assert names_in(path) == {path.name}
+
+    def test_output_format(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        path = tmp_path / "numbers.csv"
+        run(ids_of(connected), output_path=str(tmp_path / "numbers"), output_format="csv")
+        (tmp_path / "numbers").rename(path)
+        assert rows_of(path) == numbers_of(connected)
+
+    def test_columns_of_a_csv(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        path = tmp_path / "numbers.csv"
+        run(ids_of(connected), fields="quality_rating,id", output_path=str(path))
+        assert path.read_text().splitlines()[0] == "waba_id,quality_rating,id"
+
+    def test_a_field_named_as_the_id_of_the_account(self, connected: GraphSandbox) -> None:
+        waba_id = connected.accounts[0]["id"]
+        connected.accounts[0]["subscribed_apps"] = [{"name": "app", "waba_id": "7"}]
+        assert run([waba_id], "subscribed_apps") == [{"waba_id": waba_id, "name": "app"}]
+
+    def test_edge_params(self, connected: GraphSandbox) -> None:
+        times = {"start": datetime(2026, 11, 1, tzinfo=timezone.utc), "end": date(2026, 11, 2)}
+        rows = run(ids_of(connected)[:2], "pricing_analytics", edge_params={**DAY, **times})
+        assert rows
+        assert {row["waba_id"] for row in rows} == set(ids_of(connected)[:2])
+        sent = [request.params for request in connected.requests]
+        assert {(params["start"], params["granularity"]) for params in sent} == {("1793491200", "DAILY")}
+        assert all("fields" not in params for params in sent)
+        assert run(ids_of(connected)[:2], "pricing_analytics", edge_params=json.dumps(DAY)) == rows
+
+    def test_query_arguments_reach_the_api(self, connected: GraphSandbox) -> None:
+        filtering = [{"field": "status", "operator": "EQUAL", "value": "CONNECTED"}]
+        # The sandbox, like Meta, has no such filter.
+        with pytest.raises(AirflowFailException, match="cannot be filtered"):
+            run(ids_of(connected), filtering=filtering, sort="creation_time_descending", page_size=7, fields="id")
+        params = connected.requests[0].params
+        assert json.loads(params["filtering"]) == filtering
+        assert (params["sort"], params["limit"], params["fields"]) == ("creation_time_descending", "7", "id")
+
+    def test_page_size_is_that_of_each_account(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        manifest = run(ids_of(connected), page_size=50, output_path=str(tmp_path / "a.ndjson"))
+        assert manifest["pages"] == 22
+
+    def test_an_account_that_comes_twice_is_read_once(self, connected: GraphSandbox) -> None:
+        ids = ids_of(connected)
+        assert run([*ids, *ids[:3]]) == numbers_of(connected)
+        assert len(connected.requests) == 21
+
+
+class TestAccounts:
+    @pytest.mark.parametrize("name", ["accounts.ndjson", "accounts.json.gz", "accounts.csv"])
+    def test_the_manifest_and_the_object_of_the_list_operator(
+        self, connected: GraphSandbox, tmp_path: Path, name: str
+    ) -> None:
+        accounts = WhatsAppListWabasOperator(task_id="a", fields="id,name", output_path=str(tmp_path / name))
+        manifest: Any = accounts.execute({})
+        wanted = numbers_of(connected)
+        for waba_ids in (manifest, json.dumps(manifest), str(manifest), [manifest], manifest["uri"]):
+            assert run(waba_ids) == wanted
+
+    def test_rows_and_ids_in_every_spelling(self, connected: GraphSandbox) -> None:
+        ids = ids_of(connected)
+        wanted = numbers_of(connected)
+        rows = WhatsAppListWabasOperator(task_id="a").execute({})
+        for waba_ids in (rows, ids, tuple(map(int, ids)), ",".join(ids), str(ids), json.dumps(ids), (id for id in ids)):
+            assert run(waba_ids) == wanted
+
+    def test_a_manifest_is_read_over_its_own_connection(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        from airflow.sdk.io import attach
+        from fsspec.implementations.memory import MemoryFileSystem
+
+        class Lake(MemoryFileSystem):
+            store: dict[str, Any] = {}  # noqa: RUF012  # fsspec's own has the same form
+            pseudo_dirs: list[str] = [""]  # noqa: RUF012
+
+        lake = Lake()
+        attach("memory", conn_id="edge_lake", fs=lake)
+        lake.pipe_file("/a.ndjson", "".join(json.dumps({"id": id}) + "\n" for id in ids_of(connected)).encode())
+        manifest = {
+            "uri": "memory://a.ndjson",
+            "conn_id": "edge_lake",
+            "format": "ndjson",
+            "count": 20,
+            "edge": "client",
+        }
+        wanted = numbers_of(connected)
+        assert run(manifest) == wanted
+        assert run("memory://edge_lake@a.ndjson") == wanted
+        # An address without a connection in it is read over that of the output.
+        run("memory://a.ndjson", output_conn_id="edge_lake", output_path="memory://out.ndjson")
+        assert [json.loads(line) for line in lake.cat_file("/out.ndjson").splitlines()] == wanted
+        # That of the output is not the one of a manifest.
+        with pytest.raises(AirflowFailException, match="^waba_ids: no storage is installed for memory"):
+            run({**manifest, "conn_id": None}, output_conn_id="edge_lake", output_path="memory://out.ndjson")
+
+    @pytest.mark.parametrize("waba_ids", [[], "[]", (), iter(())])
+    def test_no_accounts(self, connected: GraphSandbox, tmp_path: Path, waba_ids: Any) -> None:
+        manifest = run(waba_ids, output_path=str(tmp_path / "a.ndjson"))
+        assert {name: manifest[name] for name in ("count", "pages", "accounts", "skipped", "skipped_count")} == {
+            "count": 0,
+            "pages": 0,
+            "accounts": 0,
+            "skipped": [],
+            "skipped_count": 0,
+        }
+        assert (tmp_path / "a.ndjson").read_bytes() == b""
+        assert connected.requests == []
+
+    def test_an_object_without_accounts(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        (tmp_path / "none.ndjson").write_text("")
+        assert run(str(tmp_path / "none.ndjson")) == []
+
+    def test_a_wrong_id_in_the_middle_of_an_object_fails_at_once(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        path = tmp_path / "accounts.ndjson"
+        ids = ids_of(connected)
+        path.write_text("".join(f'{{"id": "{id}"}}\n' for id in [*ids[:12], "12x", *ids[12:]]))
+        target = tmp_path / "numbers.ndjson"
+        target.write_text("before")
+        with pytest.raises(AirflowFailException, match=r"^waba_ids: row 13 of .*accounts.ndjson: '12x' is not the id"):
+            run(path.as_uri(), output_path=str(target))
+        assert target.read_text() == "before"
+        assert names_in(target) == {"accounts.ndjson", "numbers.ndjson"}
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (None, "there is no object"),
+            ('{"name": "x"}\n', "row 1 of .* is not the id of an account"),
+            ('{"waba_id": "1", "id": "2"}\n', "row 1 of .* this is a row of what hangs on an account"),
+            ("not JSON\n", "cannot be read as ndjson behind row 0"),
+        ],
+    )
+    def test_an_object_of_something_else_fails_at_once(
+        self, connected: GraphSandbox, tmp_path: Path, content: str | None, message: str, log: Any
+    ) -> None:
+        path = tmp_path / "accounts.ndjson"
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(AirflowFailException, match=f"^waba_ids: .*{message}"):
+            run(str(path))
+        (line,) = [record.getMessage() for record in log.records if record.levelno >= logging.ERROR]
+        assert line.startswith("waba_ids: ")
+        assert connected.requests == []
+
+    def test_a_manifest_of_an_object_that_was_written_anew(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        manifest: Any = WhatsAppListWabasOperator(task_id="a", output_path=str(tmp_path / "a.ndjson")).execute({})
+        with pytest.raises(AirflowFailException, match="has 20 rows and its manifest says 19"):
+            run({**manifest, "count": 19})
+
+
+class TestManifest:
+    def test_keys_and_values(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        path = tmp_path / "new" / "numbers.ndjson"
+        gone, forbidden = connected.accounts[3]["id"], connected.accounts[8]["id"]
+        connected.fail_next(Fault.wrong_business().on(gone), Fault.no_account_permission().on(forbidden))
+        manifest = run(ids_of(connected), output_path=path.as_uri(), on_account_error="skip")
+        reasons = [one.pop("reason") for one in manifest["skipped"]]
+        wanted = numbers_of(connected, gone, forbidden)
+        assert rows_of(path) == wanted
+        assert manifest == {
+            "uri": path.as_uri(),
+            "conn_id": None,
+            "format": "ndjson",
+            "count": len(wanted),
+            "bytes": path.stat().st_size,
+            "sha256": manifest["sha256"],
+            "pages": 19,
+            "accounts": 18,
+            "skipped": [{"waba_id": gone}, {"waba_id": forbidden}],
+            "skipped_count": 2,
+            "edge": "phone_numbers",
+            "fields": ["id", "display_phone_number", "verified_name", "quality_rating"],
+            "truncated": False,
+        }
+        assert list(manifest)[6:] == [
+            "pages", "accounts", "skipped", "skipped_count", "edge", "fields", "truncated"
+        ]  # fmt: skip
+        assert reasons[0].startswith("The id is unknown")
+        # The id of the account stands beside the reason, so the reason has room for something else.
+        assert all(0 < len(reason) <= 160 and "Account" not in reason for reason in reasons)
+        assert json.loads(json.dumps(manifest)) == manifest
+
+    def test_the_edge_is_named_as_the_api_names_it(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        assert run([], " phone_numbers ", output_path=str(tmp_path / "a.json"))["edge"] == "phone_numbers"
+
+    def test_an_edge_without_fields(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        manifest = run(ids_of(connected)[:1], "subscribed_apps", output_path=str(tmp_path / "a.json"))
+        assert (manifest["fields"], manifest["edge"]) == ([], "subscribed_apps")
+
+    @pytest.mark.parametrize(
+        ("max_items", "truncated"),
+        [(1, True), (2, True), (3, True), (70, True), (135, True), (159, True), (160, False), ("161", False)],
+    )
+    def test_max_items_counts_the_rows_of_all_accounts(
+        self, connected: GraphSandbox, tmp_path: Path, max_items: int | str, truncated: bool
+    ) -> None:
+        wanted = numbers_of(connected)
+        assert len(wanted) == 160
+        path = tmp_path / "a.ndjson"
+        manifest = run(ids_of(connected), output_path=str(path), max_items=max_items, max_concurrency=4)
+        assert rows_of(path) == wanted[: int(max_items)]
+        assert (manifest["count"], manifest["truncated"]) == (min(int(max_items), 160), truncated)
+
+    def test_max_items_that_cut_nothing(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        first, second = connected.accounts[:2]
+        manifest = run([first["id"]], output_path=str(tmp_path / "a.json"), max_items=2)
+        assert (manifest["count"], manifest["truncated"], manifest["accounts"]) == (2, False, 1)
+        # Whether the second account has rows is not known without reading it.
+        manifest = run(
+            [first["id"], second["id"]], output_path=str(tmp_path / "a.json"), max_items=2, max_concurrency=1
+        )
+        assert (manifest["count"], manifest["truncated"], manifest["accounts"]) == (2, True, 1)
+
+    def test_max_items_that_cut_an_account(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        account = connected.accounts[LONG_ACCOUNT]["id"]
+        manifest = run([account], output_path=str(tmp_path / "a.json"), max_items=100)
+        assert (manifest["count"], manifest["truncated"], manifest["accounts"]) == (100, True, 0)
+        assert len(connected.requests) == 1
+
+    def test_max_items_after_an_account_that_was_left_out(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        ids = ids_of(connected)
+        for most in (1, 2):
+            connected.reset()
+            connected.fail_next(Fault.wrong_business().on(ids[1]))
+            manifest = run(
+                [ids[1], ids[3]], output_path=str(tmp_path / "a.json"), max_items=most, on_account_error="skip"
+            )
+            assert (manifest["count"], manifest["truncated"], manifest["skipped_count"]) == (most, True, 1)
+
+    def test_an_asset_learns_what_was_written(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        events: dict[str, SimpleNamespace] = defaultdict(lambda: SimpleNamespace(extra={}))
+
+        class Accessors:
+            def __getitem__(self, key: Asset) -> SimpleNamespace:
+                return events[key.name]
+
+        manifest = run(
+            ids_of(connected),
+            context={"outlet_events": Accessors()},
+            outlets=[Asset("numbers")],
+            output_path=str(tmp_path / "a.json"),
+        )
+        assert events["numbers"].extra == manifest
+        assert manifest["accounts"] == 20
+
+
+class TestIfExists:
+    def test_overwrite(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        path = tmp_path / "a.ndjson"
+        path.write_text("before")
+        run(ids_of(connected), output_path=str(path))
+        assert rows_of(path) == numbers_of(connected)
+
+    @pytest.mark.parametrize(("if_exists", "error"), [("fail", AirflowFailException), ("skip", AirflowSkipException)])
+    def test_fail_and_skip(
+        self, connected: GraphSandbox, tmp_path: Path, if_exists: str, error: type[Exception]
+    ) -> None:
+        path = tmp_path / "a.ndjson"
+        run(ids_of(connected), output_path=str(path), if_exists=if_exists)
+        before = path.read_bytes()
+        connected.reset()
+        with pytest.raises(error, match="exists already"):
+            run(ids_of(connected), output_path=str(path), if_exists=if_exists)
+        assert path.read_bytes() == before
+        assert connected.requests == []
+
+
+class TestIfEmpty:
+    @pytest.fixture(params=["accounts without rows", "no accounts"])
+    def nothing(self, request: pytest.FixtureRequest, connected: GraphSandbox) -> list[str]:
+        """Accounts of which nothing comes."""
+        for account in connected.accounts:
+            account["phone_numbers"] = []
+        return ids_of(connected) if request.param == "accounts without rows" else []
+
+    def test_succeed(self, nothing: list[str], tmp_path: Path) -> None:
+        assert run(nothing) == []
+        path = tmp_path / "a.json"
+        manifest = run(nothing, output_path=str(path))
+        assert (manifest["count"], manifest["accounts"], manifest["pages"]) == (0, len(nothing), len(nothing))
+        assert rows_of(path) == []
+
+    @pytest.mark.parametrize(("if_empty", "error"), [("skip", AirflowSkipException), ("fail", AirflowException)])
+    def test_skip_and_fail_leave_what_was_there(
+        self, nothing: list[str], tmp_path: Path, if_empty: str, error: type[Exception]
+    ) -> None:
+        path = tmp_path / "a.ndjson"
+        path.write_text("before")
+        for arguments in ({}, {"output_path": str(path)}):
+            with pytest.raises(error, match="the listing is empty") as caught:
+                run(nothing, if_empty=if_empty, **arguments)
+            # Rows may come later, so that "fail" leaves the task to its retries.
+            assert not isinstance(caught.value, AirflowFailException)
+        assert path.read_text() == "before"
+        assert names_in(path) == {"a.ndjson"}
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"waba_ids": None}, "waba_ids: .*names no accounts"),
+            ({"waba_ids": ""}, "waba_ids: .*names no accounts"),
+            ({"waba_ids": "None"}, "waba_ids: .*names no accounts"),
+            ({"waba_ids": [*map(str, range(10, 3000)), "x"]}, r"waba_ids\[2990\]: 'x' is not the id of an account"),
+            ({"waba_ids": ["1", {"name": "x"}]}, r"waba_ids\[1\]: None is not the id"),
+            ({"waba_ids": ["1", {"waba_id": "1", "id": "2"}]}, r"waba_ids\[1\]: this is a row of what hangs"),
+            ({"waba_ids": "1,two"}, "waba_ids: 'two' is not the id"),
+            ({"waba_ids": "[1, 2"}, "waba_ids: .* is neither a list nor a manifest"),
+            ({"waba_ids": 1.5}, "waba_ids: 1.5 is not the id"),
+            ({"waba_ids": True}, "waba_ids: True is not the id"),
+            ({"waba_ids": "/tmp/a.xml"}, "waba_ids: the suffix of"),
+            ({"waba_ids": {"uri": "/tmp/a.json", "edge": "phone_numbers"}}, "waba_ids: this is the manifest of"),
+            ({"edge": "phone_numbers/1"}, "edge: .* is not the name of an edge"),
+            ({"edge": "../me"}, "edge: .* is not the name of an edge"),
+            ({"edge": ""}, "edge: .* is not the name of an edge"),
+            ({"edge": "None!"}, "edge: .* is not the name of an edge"),
+            ({"edge": 5}, "edge: 5 is not the name of an edge"),
+            ({"edge": "pricing_analytics"}, "edge_params: pricing_analytics needs start, end, granularity; a right"),
+            ({"edge": "assigned_users", "edge_params": {}}, "edge_params: assigned_users needs business; a right one"),
+            (
+                {"edge": "template_analytics", "edge_params": DAY},
+                "edge_params: template_analytics needs template_ids; a right one looks like",
+            ),
+            ({"edge_params": "x"}, "edge_params: 'x' is not"),
+            ({"edge_params": [1]}, "edge_params: "),
+            ({"edge_params": {"limit": 5}}, "edge_params: .*limit"),
+            ({"edge_params": {"access_token": "x"}}, "edge_params: .*access_token"),
+            ({"edge_params": {"filtering": []}}, "edge_params: .*filtering"),
+            ({"fields": ","}, "fields: "),
+            ({"filtering": [{}]}, "filtering: "),
+            ({"sort": "by name"}, "sort: "),
+            ({"page_size": 0}, "page_size: "),
+            ({"max_items": "all"}, "max_items: "),
+            ({"max_concurrency": 0}, "max_concurrency: 0 is not a whole number of at least 1"),
+            ({"max_concurrency": 51}, "max_concurrency: 51 is more than 50"),
+            ({"max_concurrency": "51"}, "max_concurrency: 51 is more than 50"),
+            ({"max_concurrency": "x"}, "max_concurrency: 'x' is not a whole number"),
+            ({"on_account_error": "other"}, "on_account_error: 'other' is not one of 'fail', 'skip'"),
+            ({"if_exists": "other"}, "if_exists: "),
+            ({"if_empty": "other"}, "if_empty: "),
+            ({"max_usage": 0}, "max_usage: "),
+            ({"max_wait_in_place": -1}, "max_wait_in_place: "),
+            ({"output_path": "/tmp/a.xml"}, "output_path: "),
+            ({"output_format": "csv"}, "output_path: "),
+            ({"edge": "subscribed_apps", "output_path": "/tmp/a.csv"}, "fields: a CSV needs the names of its columns"),
+            ({"edge": "made_up", "output_path": "/tmp/a.csv.gz"}, "fields: a CSV needs the names of its columns"),
+        ],
+    )
+    def test_it_fails_at_once_before_anything_is_sent(
+        self, connected: GraphSandbox, arguments: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(AirflowFailException, match=f"^{message}") as caught:
+            run(**{"waba_ids": ids_of(connected), **arguments})
+        assert isinstance(caught.value.__cause__, ValueError)
+        assert connected.connections == 0
+
+    @pytest.mark.parametrize("name", ["ownership_types", "created_after", "created_before"])
+    def test_what_only_a_list_of_accounts_takes_is_refused_in_the_dag_file(self, name: str) -> None:
+        with pytest.raises(ValueError, match=f"^{name}: what hangs on an account has no such field; filter the list"):
+            operator(["1"], **{name: "SELF"})
+
+    def test_airflow_refuses_it_in_partial_too(self) -> None:
+        with pytest.raises(TypeError, match="ownership_types"):
+            WhatsAppListWabaEdgeOperator.partial(task_id="t", edge="flows", ownership_types="SELF")
+
+    @pytest.mark.parametrize("blank", ["", " ", "None"])
+    def test_a_template_without_a_value_counts_as_not_given(
+        self, connected: GraphSandbox, tmp_path: Path, blank: str
+    ) -> None:
+        optional = set(WhatsAppListWabaEdgeOperator.template_fields) - {"waba_ids", "edge", "output_path"}
+        plain = run(ids_of(connected), output_path=str(tmp_path / "a.ndjson"))
+        assert run(ids_of(connected), output_path=str(tmp_path / "a.ndjson"), **dict.fromkeys(optional, blank)) == plain
+
+    @pytest.mark.parametrize("argument", ["waba_ids", "edge", "on_account_error", "max_concurrency", "edge_params"])
+    def test_a_token_in_the_wrong_argument_is_not_shown(self, connected: GraphSandbox, argument: str) -> None:
+        with pytest.raises(AirflowFailException, match=f"^{argument}: ") as caught:
+            run(**{"waba_ids": ["1"], argument: f"{connected.token}!"})
+        assert connected.token not in str(caught.value)
+
+    def test_a_csv_of_rows_without_default_fields(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        path = tmp_path / "a.csv"
+        run(ids_of(connected)[:1], "subscribed_apps", fields="whatsapp_business_api_data", output_path=str(path))
+        assert path.read_text().splitlines()[0] == "waba_id,whatsapp_business_api_data"
+
+
+class TestAirflow:
+    def test_every_argument_that_can_vary_by_run_is_templated(self) -> None:
+        kinds = (WhatsAppListWabaEdgeOperator, ListingOperator, ListingTask)
+        arguments = {name for kind in kinds for name in inspect.signature(kind.__init__).parameters}  # type: ignore[misc]
+        # Airflow decides by it whether a task may be deferred, so it cannot depend on the run.
+        arguments -= {"self", "kwargs", "deferrable"}
+        assert set(WhatsAppListWabaEdgeOperator.template_fields) == arguments
+        assert len(WhatsAppListWabaEdgeOperator.template_fields) == len(arguments)
+        assert WhatsAppListWabaEdgeOperator.template_fields_renderers == {"filtering": "json", "edge_params": "json"}
+
+    def test_templates(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        with DAG("d", schedule=None):
+            templated = operator(
+                "{{ ids }}",
+                "{{ edge }}",
+                edge_params={**DAY, "start": "{{ start }}"},
+                on_account_error="{{ on_error }}",
+                max_concurrency="{{ many }}",
+                output_path="{{ path }}",
+            )
+        values = {
+            "ids": ids_of(connected)[:3],
+            "edge": "pricing_analytics",
+            "start": 1793491200,
+            "on_error": "skip",
+            "many": 2,
+            "path": str(tmp_path / "a.ndjson"),
+        }
+        templated.render_template_fields(values)  # type: ignore[arg-type]
+        connected.fail_next(Fault.wrong_business().on(ids_of(connected)[0]))
+        manifest: Any = templated.execute({})
+        assert (manifest["accounts"], manifest["skipped_count"]) == (2, 1)
+        assert {request.params["start"] for request in connected.requests} == {"1793491200"}
+
+    def test_default_args(self) -> None:
+        defaults = {"fields": "id", "max_concurrency": 3, "if_empty": "skip", "created_after": "2026-01-01"}
+        with DAG("d", schedule=None, default_args=defaults):
+            made = operator(["1"])
+        assert (made.fields, made.max_concurrency, made.if_empty) == ("id", 3, "skip")
+        assert not hasattr(made, "created_after")
+
+    def test_a_list_too_long_to_map_over_fails_at_once(
+        self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from airflow.providers.standard.operators.empty import EmptyOperator
+
+        monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "4")
+        with DAG("mapping", schedule=None):
+            mapped_over = operator(ids_of(connected), max_concurrency=1)
+            EmptyOperator.partial(task_id="later").expand(doc=mapped_over.output)
+        with pytest.raises(AirflowFailException, match="mapped over at most 4 rows"):
+            mapped_over.execute({"ti": TaskInstance(lambda: mapped_over).ti})  # type: ignore[typeddict-item]
+        assert len(connected.requests) < 8
+
+
+class TestSkipping:
+    def test_by_default_the_task_fails_and_names_the_account(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        path = tmp_path / "a.ndjson"
+        path.write_text("before")
+        gone = connected.accounts[7]["id"]
+        connected.fail_next(Fault.wrong_business().on(gone))
+        with pytest.raises(AirflowFailException, match=f"^Account {gone}: The id is unknown") as caught:
+            run(ids_of(connected), output_path=str(path))
+        assert isinstance(caught.value.__cause__, GraphRequestError)
+        assert path.read_text() == "before"
+        assert names_in(path) == {"a.ndjson"}
+
+    @pytest.mark.parametrize(
+        "fault", [Fault.wrong_business(), Fault.no_account_permission(), Fault.insights_not_enabled()]
+    )
+    def test_an_account_that_cannot_be_read_is_left_out(
+        self, connected: GraphSandbox, fault: Fault, log: pytest.LogCaptureFixture
+    ) -> None:
+        left_out = connected.accounts[LONG_ACCOUNT]["id"]
+        # It is refused at its second page, when some of its rows have come already.
+        connected.fail_next(fault.after(1).on(left_out))
+        assert run(ids_of(connected), on_account_error="skip") == numbers_of(connected, left_out)
+        warnings = [record.getMessage() for record in log.records if record.levelno == logging.WARNING]
+        (warning,) = [line for line in warnings if "left out" in line]
+        assert warning.startswith(f"Account {left_out} is left out: ")
+        assert warning.count(left_out) == 1
+
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            Fault.no_permission(),
+            Fault.no_capability(),
+            Fault.blocked(),
+            Fault.expired_token(),
+            Fault.server_error(),
+            Fault.closed(),
+            Fault.no_data(),
+            Fault.nonexisting_field(),
+        ],
+    )
+    def test_no_other_error_is_skipped(self, connected: GraphSandbox, fault: Fault) -> None:
+        failing = connected.accounts[6]["id"]
+        connected.fail_next(fault.on(failing).times(ALWAYS))
+        with pytest.raises((AirflowFailException, GraphError), match=f"^Account {failing}: "):
+            run(ids_of(connected), on_account_error="skip")
+
+    def test_the_manifest_names_a_hundred_and_the_log_all(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: pytest.LogCaptureFixture
+    ) -> None:
+        with GraphSandbox(accounts=120) as sandbox:
+            give_numbers(sandbox)
+            monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
+            gone = ids_of(sandbox)[5:110]
+            sandbox.fail_next(*[Fault.wrong_business().on(waba_id) for waba_id in gone])
+            path = tmp_path / "a.ndjson"
+            manifest = run(ids_of(sandbox), output_path=str(path), on_account_error="skip")
+            assert rows_of(path) == numbers_of(sandbox, *gone)
+        assert [one["waba_id"] for one in manifest["skipped"]] == gone[:100]
+        assert (manifest["skipped_count"], manifest["accounts"]) == (105, 15)
+        assert log.text.count("is left out: ") == 105
+        assert "Listed 24 rows of 15 accounts on 15 pages, 105 accounts left out" in log.text
+
+    @pytest.mark.parametrize("max_concurrency", [1, 20])
+    def test_if_all_are_left_out_the_task_fails_with_the_first_reason(
+        self, connected: GraphSandbox, tmp_path: Path, max_concurrency: int
+    ) -> None:
+        first, *others = ids_of(connected)
+        connected.fail_next(
+            Fault.no_account_permission().on(first), *[Fault.wrong_business().on(waba_id) for waba_id in others]
+        )
+        path = tmp_path / "a.ndjson"
+        path.write_text("before")
+        with pytest.raises(AirflowFailException, match=f"^Account {first}: .*code 200, ") as caught:
+            run(ids_of(connected), on_account_error="skip", output_path=str(path), max_concurrency=max_concurrency)
+        assert isinstance(caught.value.__cause__, GraphPermissionError)
+        assert len(connected.requests) == 20
+        assert path.read_text() == "before"
+
+    def test_the_first_reason_is_that_of_the_first_account_in_order(self, connected: GraphSandbox) -> None:
+        first, *others = ids_of(connected)
+        # It is answered last, because it waits for a fault that passes.
+        connected.fail_next(
+            Fault.server_error().on(first),
+            Fault.no_account_permission().on(first),
+            *[Fault.wrong_business().on(waba_id) for waba_id in others],
+        )
+        with pytest.raises(AirflowFailException, match=f"^Account {first}: "):
+            run(ids_of(connected), on_account_error="skip")
+
+    def test_an_account_without_rows_is_not_left_out(self, connected: GraphSandbox) -> None:
+        left_out, empty = ids_of(connected)[:2]
+        connected.fail_next(Fault.wrong_business().on(left_out))
+        assert run([left_out, empty], on_account_error="skip") == []
+
+
+class TestLog:
+    def lines(self, log: pytest.LogCaptureFixture) -> list[str]:
+        lines = [record.getMessage() for record in log.records if record.levelno == logging.INFO]
+        return [line for line in lines if "Task Runner" not in line]
+
+    def test_what_is_listed_and_what_came_of_it(
+        self, connected: GraphSandbox, tmp_path: Path, log: pytest.LogCaptureFixture
+    ) -> None:
+        manifest = run(ids_of(connected), output_path=str(tmp_path / "a.ndjson"), fields="id")
+        assert self.lines(log) == [
+            "Listing the phone_numbers of 20 accounts, fields id",
+            "Listed 160 rows of 20 accounts on 21 pages",
+            f"Wrote 160 rows, {manifest['bytes']} bytes, to {manifest['uri']}",
+        ]
+
+    def test_an_edge_with_parameters(self, connected: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
+        run((id for id in ids_of(connected)[:1]), "pricing_analytics", edge_params=DAY, max_items=1)
+        first, last = self.lines(log)
+        assert first == (
+            "Listing the pricing_analytics of many accounts, fields as the API gives them, start 1793491200, "
+            "end 1793577600, granularity DAILY"
+        )
+        assert last.startswith("Listed 1 rows of ")
+
+    def test_a_cut_list(self, connected: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
+        run(ids_of(connected), max_items=4, max_concurrency=1)
+        assert self.lines(log)[-1] == "Listed 4 rows of 3 accounts on 3 pages, cut by max_items"
+
+    def test_progress_at_a_bounded_rate(
+        self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+    ) -> None:
+        clock = iter(range(0, 10_000, 12))
+        monkeypatch.setattr(_progress, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+        connected.fail_next(Fault.high_usage(61).times(ALWAYS))
+        rows = run(ids_of(connected), max_concurrency=1)
+        # Each page and the end of each account makes a step of twelve seconds, so that every third has a line.
+        progress = self.lines(log)[1:-1]
+        counts = [2, 0, 1, 3, 2, 130]
+        assert progress[:3] == [
+            f"{accounts} of 20 accounts, {sum(counts[:pages])} rows, API usage 61 %"
+            for accounts, pages in ((1, 2), (3, 3), (4, 5))
+        ]
+        assert len(progress) == (21 + 20) // 3
+        assert len(rows) == 160
+
+    def test_no_progress_line_within_half_a_minute(
+        self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+    ) -> None:
+        seconds = iter([0.0, *[29.9] * 40, 30.0])
+        monkeypatch.setattr(_progress, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+        run(ids_of(connected), max_concurrency=1)
+        assert self.lines(log)[1:-1] == ["20 of 20 accounts, 160 rows, API usage 1 %"]
+
+    def test_thousands_are_separated(self, connected: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
+        connected.accounts[0]["phone_numbers"] = [{"id": str(10**12 + number)} for number in range(1200)]
+        run([*ids_of(connected)[:1], *map(str, range(1, 1200))], fields="id", on_account_error="skip")
+        lines = self.lines(log)
+        assert lines[0].startswith("Listing the phone_numbers of 1,200 accounts")
+        assert lines[-1] == "Listed 1,200 rows of 1 accounts on 12 pages, 1,199 accounts left out"
+
+    def test_an_error_has_one_line(self, connected: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
+        failing = connected.accounts[6]["id"]
+        connected.fail_next(Fault.server_error().on(failing).times(ALWAYS))
+        with pytest.raises(GraphServerError):
+            run(ids_of(connected))
+        (line,) = [record.getMessage() for record in log.records if record.levelno >= logging.ERROR]
+        assert line.startswith(f"Account {failing}: ")
+        assert len(line) <= 160
+        assert asked_for(connected).count(failing) == 6
