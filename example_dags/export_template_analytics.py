@@ -54,13 +54,15 @@ def write_rows(rows: Iterator[dict[str, Any]], address: str) -> int:
     return count
 
 
-def data_points(waba_id: str, templates: list[dict[str, Any]], days: dict[str, Any]) -> list[dict[str, Any]]:
+def data_points(
+    hook: WhatsAppHook, waba_id: str, templates: list[dict[str, Any]], days: dict[str, Any]
+) -> list[dict[str, Any]]:
     """One row for each template of an account and each day."""
     names = {template["id"]: template.get("name") for template in templates}
     ids, found = list(names), []
     for first in range(0, len(ids), MOST_TEMPLATES):
         params = {**days, "granularity": "DAILY", "template_ids": ids[first : first + MOST_TEMPLATES]}
-        for row in WhatsAppHook().iter_edge(f"{waba_id}/template_analytics", params=params):
+        for row in hook.iter_edge(f"{waba_id}/template_analytics", params=params):
             for point in row.get("data_points", []):
                 name = names.get(point["template_id"])
                 found.append({"waba_id": waba_id, "template_name": name, "clicked": [], "cost": [], **point})
@@ -98,14 +100,15 @@ def export_template_analytics() -> None:
         """Write the rows of all accounts but those that have not enabled template insights."""
         enabled = {account["id"]: account.get("is_enabled_for_insights") for account in rows_of(accounts)}
         times = {"start": days["start"], "end": days["end"]}
-        left_out = []
+        # One hook for all calls, because it keeps its connection to the API open.
+        hook, left_out = WhatsAppHook(), []
 
         def rows() -> Iterator[dict[str, Any]]:
             # The templates of an account follow each other.
             for waba_id, group in groupby(rows_of(templates), itemgetter("waba_id")):
                 try:
                     if enabled[waba_id] is not False:
-                        yield from data_points(waba_id, list(group), times)
+                        yield from data_points(hook, waba_id, list(group), times)
                         continue
                 except GraphApiError as error:
                     # Any other error fails the task, because it would hide rows.
