@@ -5,11 +5,16 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import runpy
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import pendulum
 import pytest
-from dag_runs import NOON, Finished, find_dag, run_dag
+from dag_runs import DAGS, NOON, Finished, find_dag, run_dag
+from sandbox_http import get
 
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 
@@ -277,3 +282,264 @@ def test_example_wait_for_waba(connected: GraphSandbox) -> None:
     finished = run_dag("wait_for_waba", conf={"waba_id": connected.accounts[7]["id"]})
     assert finished.state == "success"
     assert finished.xcom("welcome") == "Welcome, Acme!"
+
+
+# The analytics of the sandbox end with the present day, as those of Meta do.
+TODAY = pendulum.now("UTC").start_of("day")
+YESTERDAY = TODAY.subtract(days=1)
+
+
+def scheduled_by(source: str, schedule: str, folder: Path) -> Any:
+    """The DAG of an example, with another schedule."""
+    text = (DAGS / "examples" / f"{source}.py").read_text()
+    assert text.count('schedule="@daily"') == 1
+    (folder / f"{source}.py").write_text(text.replace('schedule="@daily"', f"schedule={schedule}"))
+    return runpy.run_path(str(folder / f"{source}.py"))[source]()
+
+
+@pytest.fixture(params=["scheduled", "scheduled with intervals", "weekly", "manual", "manual for a date", "asset"])
+def a_run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Runs an example for yesterday in one of the ways in which runs are started, and gives the days that it reads."""
+    days, schedule = 1, '"@daily"'
+    dates: dict[str, Any] = {"logical_date": TODAY, "run_after": TODAY.add(minutes=1)}
+    if request.param == "scheduled with intervals":
+        monkeypatch.setenv("AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS", "True")
+    elif request.param == "weekly":
+        # The interval of a manual run of this schedule ends at the last of its days.
+        monkeypatch.setenv("AIRFLOW__SCHEDULER__CREATE_CRON_DATA_INTERVALS", "True")
+        days, schedule = 7, f'"0 0 * * {TODAY.isoweekday() % 7}"'
+    elif request.param == "manual":
+        dates = {"logical_date": None, "run_after": TODAY.add(hours=13)}
+    elif request.param == "manual for a date":
+        dates = {"logical_date": TODAY.add(hours=7), "run_after": TODAY.add(days=3)}
+    elif request.param == "asset":
+        schedule, dates = '[__import__("airflow.sdk").sdk.Asset("whatsapp_wabas")]', {**dates, "logical_date": None}
+
+    def run(name: str) -> tuple[Finished, int]:
+        finished = run_dag(scheduled_by(name, schedule, tmp_path), conf={"lake": f"{tmp_path}/lake"}, **dates)
+        return finished, days
+
+    return run
+
+
+def at_once(name: str) -> Any:
+    """The DAG of an example, whose retries do not wait."""
+    dag = find_dag(name)
+    for operator in dag.tasks:
+        operator.retry_delay = timedelta(0)
+    return dag
+
+
+def objects_in(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The rows of each object that a reader of the folder sees, by the object's name."""
+    found = {path.name: path.read_text().splitlines() for path in folder.glob("[!_]*")}
+    return {name: [json.loads(line) for line in lines] for name, lines in found.items()}
+
+
+def days_of(days: int) -> tuple[int, int, str]:
+    first = TODAY.subtract(days=days)
+    return int(first.timestamp()), int(TODAY.timestamp()), f"{first.to_date_string()}.ndjson"
+
+
+def pricing_of(sandbox: GraphSandbox, days: int) -> list[dict[str, Any]]:
+    """What the sandbox has, read account by account."""
+    start, end, _ = days_of(days)
+    dimensions = '["PRICING_CATEGORY","PRICING_TYPE","COUNTRY","PHONE"]'
+    params = {"start": start, "end": end, "granularity": "DAILY", "dimensions": dimensions}
+    rows = []
+    for account in sandbox.accounts:
+        (answer,) = get(sandbox, f"{account['id']}/pricing_analytics", params).json["data"]
+        rows += [
+            {"waba_id": account["id"], "name": account.get("name"), "cost": None, **point}
+            for point in answer["data_points"]
+        ]
+    return rows
+
+
+def test_example_export_pricing_analytics(connected: GraphSandbox, tmp_path: Path, a_run: Any) -> None:
+    del connected.accounts[20:]
+    finished, days = a_run("export_pricing_analytics")
+    assert finished.state == "success"
+    # One call reads all accounts.
+    assert len(connected.requests) == 1
+    rows = pricing_of(connected, days)
+    assert objects_in(tmp_path / "lake" / "pricing_analytics") == {days_of(days)[2]: rows}
+    assert finished.xcom("flatten") == len(rows)
+    # Some accounts have no cost, and every data point says what it stands for.
+    assert {row["cost"] is None for row in rows} == {True, False}
+    labels = {"start", "end", "pricing_category", "pricing_type", "country", "phone_number", "volume"}
+    assert all(labels <= row.keys() for row in rows)
+    assert len({row["start"] for row in rows}) == days
+
+
+def test_example_export_pricing_analytics_is_complete_or_fails(connected: GraphSandbox, tmp_path: Path) -> None:
+    def run(day: pendulum.DateTime) -> str:
+        dag, conf = at_once("export_pricing_analytics"), {"lake": f"file://{tmp_path}"}
+        return run_dag(dag, conf=conf, logical_date=None, run_after=day).state
+
+    folder = tmp_path / "pricing_analytics"
+    assert run(YESTERDAY) == "success"
+    assert run(TODAY) == "success"
+    before = objects_in(folder)
+    assert len(before) == 2
+    # The listing has three pages. The second is refused until the last retry, and nothing of the others is published.
+    connected.fail_next(Fault.expired_token().after(1).times(100))
+    connected.accounts.pop()
+    assert run(TODAY) == "failed"
+    assert objects_in(folder) == before
+    connected.reset()
+    # A rerun replaces the object of its day, and leaves that of the other day.
+    connected.fail_next(Fault.server_error().after(1))
+    with no_waits():
+        assert run(TODAY) == "success"
+    _, _, name = days_of(1)
+    assert objects_in(folder) == {**before, name: pricing_of(connected, 1)}
+    assert sorted(path.name for path in folder.glob("_*")) == ["_raw"]
+
+
+def template_analytics_of(sandbox: GraphSandbox, days: int) -> list[dict[str, Any]]:
+    """What the sandbox has of the accounts with insights, read template by template."""
+    start, end, _ = days_of(days)
+    rows = []
+    for account in sandbox.accounts:
+        templates = get(sandbox, f"{account['id']}/message_templates", {"limit": 100}).json["data"]
+        for template in templates if account.get("is_enabled_for_insights", True) else []:
+            params = {"start": start, "end": end, "granularity": "DAILY", "template_ids": template["id"]}
+            (answer,) = get(sandbox, f"{account['id']}/template_analytics", params).json["data"]
+            given = {"waba_id": account["id"], "template_name": template["name"], "clicked": [], "cost": []}
+            rows += [{**given, **point} for point in answer["data_points"]]
+    return rows
+
+
+def test_example_export_template_analytics(connected: GraphSandbox, tmp_path: Path, a_run: Any) -> None:
+    del connected.accounts[25:]
+    finished, days = a_run("export_template_analytics")
+    assert finished.state == "success"
+    asked = [json.loads(request.params.get("template_ids", "[]")) for request in connected.requests]
+    rows = template_analytics_of(connected, days)
+    assert objects_in(tmp_path / "lake" / "template_analytics") == {days_of(days)[2]: rows}
+    # An account with thirty templates needs three calls of ten.
+    assert max(Counter(row["waba_id"] for row in rows).values()) == 30 * days
+    assert {len(ids) for ids in asked} >= {0, 3, 10}
+    assert max(map(len, asked)) == 10
+
+
+def test_example_export_template_analytics_names_who_is_left_out(connected: GraphSandbox, tmp_path: Path) -> None:
+    del connected.accounts[12:]
+    for account in connected.accounts:
+        account["is_enabled_for_insights"] = True
+    off, refused, empty = connected.accounts[2], connected.accounts[5], connected.accounts[7]
+    off["is_enabled_for_insights"] = False
+    refused["message_templates"] = [{"id": str(number), "name": "t"} for number in range(1, 25)]
+    empty["message_templates"] = []
+
+    def run() -> Finished:
+        dag = at_once("export_template_analytics")
+        return run_dag(dag, conf={"lake": f"{tmp_path}"}, logical_date=None, run_after=TODAY)
+
+    # The third of three calls for the account is refused. The rows of the first two must not appear.
+    connected.fail_next(Fault.insights_not_enabled().after(3).on(refused["id"]))
+    finished = run()
+    assert finished.state == "success"
+    given = finished.xcom("analytics")
+    assert (given["left_out_count"], given["left_out"]) == (2, [off["id"], refused["id"]])
+    rows = [row for row in template_analytics_of(connected, 1) if row["waba_id"] != refused["id"]]
+    assert objects_in(tmp_path / "template_analytics") == {days_of(1)[2]: rows}
+    assert given["count"] == len(rows)
+
+    # Any other error in the middle fails the run, and the object stays as it was.
+    connected.fail_next(Fault.no_account_permission().after(2).on(refused["id"]).times(100))
+    assert run().state == "failed"
+    assert objects_in(tmp_path / "template_analytics") == {days_of(1)[2]: rows}
+
+
+def test_example_export_template_analytics_looks_back_90_days(connected: GraphSandbox, tmp_path: Path) -> None:
+    del connected.accounts[3:]
+    conf = {"lake": f"{tmp_path}"}
+    oldest = TODAY.subtract(days=88)
+    finished = run_dag("export_template_analytics", conf=conf, logical_date=None, run_after=oldest)
+    assert finished.state == "success"
+    connected.reset()
+    finished = run_dag("export_template_analytics", conf=conf, logical_date=None, run_after=oldest.subtract(days=3))
+    assert finished.states["window", -1] == "failed"
+    assert connected.requests == []
+
+
+def test_example_audit_phone_numbers(connected: GraphSandbox, tmp_path: Path) -> None:
+    del connected.accounts[80:]
+    locked, gone = connected.accounts[3], connected.accounts[50]
+    shown = ("id", "display_phone_number", "verified_name", "name_status", "quality_rating", "status")
+    fine: list[dict[str, Any]] = []
+    poor: list[dict[str, Any]] = []
+    for account in connected.accounts:
+        answer = get(connected, f"{account['id']}/phone_numbers", {"limit": 100, "fields": ",".join(shown)}).json
+        for number in answer["data"] if account not in (locked, gone) else []:
+            declined = number["name_status"] in ("PENDING_REVIEW", "DECLINED")
+            kind = poor if declined or number["quality_rating"] in ("RED", "UNKNOWN") else fine
+            kind.append({"waba_id": account["id"], **number})
+    assert fine
+    assert len(poor) > 100
+
+    def run(**params: Any) -> Finished:
+        connected.fail_next(
+            Fault.no_account_permission().on(locked["id"]).times(100), Fault.wrong_business().on(gone["id"]).times(100)
+        )
+        return run_dag(
+            "audit_phone_numbers", conf={"lake": f"{tmp_path}", **params}, logical_date=None, run_after=TODAY
+        )
+
+    finished = run()
+    assert finished.states["check", -1] == "failed"
+    found = finished.xcom("findings")
+    assert found["count"] == len(poor) + 2
+    assert [{key: row[key] for key in ("waba_id", *shown)} for row in found["first"]] == poor[:100]
+    assert [account["waba_id"] for account in found["skipped"]] == [locked["id"], gone["id"]]
+    listed = objects_in(tmp_path / "phone_numbers")
+    assert list(listed) == [f"{TODAY.to_date_string()}.ndjson"]
+    assert len(listed[f"{TODAY.to_date_string()}.ndjson"]) == len(poor) + len(fine)
+    # A run that only reports does not fail. Neither does one without findings.
+    connected.reset()
+    assert run(fail=False).state == "success"
+    connected.reset()
+    good = {"id": "1", "display_phone_number": "+1", "name_status": "APPROVED", "quality_rating": "GREEN"}
+    connected.accounts[:] = [{**account, "phone_numbers": [good]} for account in connected.accounts[:2]]
+    assert (
+        run_dag("audit_phone_numbers", conf={"lake": f"{tmp_path}"}, logical_date=None, run_after=TODAY).state
+        == "success"
+    )
+
+
+def test_example_audit_subscribed_apps(
+    connected: GraphSandbox, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    del connected.accounts[60:]
+    our_app = connected.token_info["app_id"] = "4242"
+    other = {"whatsapp_business_api_data": {"id": "17", "name": "Chat Inbox"}}
+    ours = {"whatsapp_business_api_data": {"id": our_app, "name": "Our App"}, "override_callback_uri": "https://x"}
+    apps = ([], [other], [ours], [other, ours])
+    for number, account in enumerate(connected.accounts):
+        account["subscribed_apps"] = apps[number % 4]
+    locked = connected.accounts[2]
+    connected.fail_next(Fault.no_account_permission().on(locked["id"]).times(100))
+    conf: dict[str, Any] = {"conf": {"lake": f"{tmp_path}"}, "logical_date": None, "run_after": TODAY}
+    finished = run_dag("audit_subscribed_apps", **conf)
+    wanted = [account["id"] for number, account in enumerate(connected.accounts) if number % 4 < 2 or account is locked]
+    assert finished.xcom("missing") == wanted
+    assert finished.states["check", -1] == "failed"
+    assert f"{len(wanted)} accounts lack a subscription of our app: {wanted[0]}, " in capfd.readouterr().out
+    connected.reset()
+    for account in connected.accounts:
+        account["subscribed_apps"] = [other, ours]
+    assert run_dag("audit_subscribed_apps", **conf).state == "success"
+
+
+@pytest.mark.parametrize("name", ["audit_phone_numbers", "audit_subscribed_apps"])
+def test_an_api_that_fails_in_the_middle_of_an_audit_fails_it(
+    connected: GraphSandbox, tmp_path: Path, name: str
+) -> None:
+    del connected.accounts[20:]
+    connected.fail_next(Fault.server_error().after(8).times(1000))
+    with no_waits():
+        finished = run_dag(at_once(name), conf={"lake": f"{tmp_path}"}, logical_date=None, run_after=TODAY)
+    assert finished.states[name.removeprefix("audit_"), -1] == "failed"
+    assert objects_in(tmp_path / name.removeprefix("audit_")) == {}

@@ -7,19 +7,23 @@ import json
 import re
 import shlex
 import time
-from datetime import timedelta
+from collections import deque
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import airflow.sdk
 import pytest
-from documentation import PAGES, snippet
+from documentation import PAGES, PROJECT, section, snippet, tables
+from fsspec.implementations.memory import MemoryFileSystem
 
-from airflow_provider_whatsapp.graph import GraphTokenError
+from airflow_provider_whatsapp.graph import GraphRequestError, GraphTokenError
 from airflow_provider_whatsapp.hooks._connection import load_connection
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
-from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
+from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
 
@@ -94,6 +98,162 @@ def test_edge_hook(connected: GraphSandbox) -> None:
     }
     red = [waba_id for waba_id, values in ratings.items() for value in values if value == "RED"]
     assert run("edge hook", "waba-edges.md")["red"] == red != []
+
+
+@pytest.mark.parametrize("suffix", ["ndjson", "ndjson.gz"])
+def test_rows_of_a_manifest(connected: GraphSandbox, tmp_path: Path, suffix: str) -> None:
+    connected.accounts[0]["name"] = "two\u2028lines\rand \x85 more"
+    manifest = WhatsAppListWabasOperator(task_id="accounts", output_path=f"{tmp_path}/a.{suffix}").execute({})
+    rows = list(run("rows of a manifest", "waba-edges.md")["rows_of"](manifest))
+    assert rows == WhatsAppHook().list_wabas()
+
+
+class Azure(MemoryFileSystem):
+    """A store in memory with the addresses of Azure, from which its library takes the container and the key."""
+
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    cachable = False
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        container, _, key = path.rpartition("://")[2].strip("/").partition("/")
+        return f"/{container.partition('@')[0]}/{key}".rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "uri", ["abfs://lake@container/x/a.ndjson", "abfss://container@account.dfs.core.windows.net/x/a.ndjson"]
+)
+@pytest.mark.parametrize("conn_id", [None, "azure"])
+def test_rows_of_a_manifest_in_azure(
+    connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch, uri: str, conn_id: str | None
+) -> None:
+    from airflow.sdk.io import attach, store
+
+    monkeypatch.setattr(store, "_STORE_CACHE", {})
+    for protocol in ("abfs", "abfss"):
+        for known in (None, "azure", "lake"):
+            attach(protocol, conn_id=known, fs=Azure())
+    operator = WhatsAppListWabasOperator(task_id="accounts", output_path=uri, output_conn_id=conn_id)
+    rows_of = run("rows of a manifest", "waba-edges.md")["rows_of"]
+    assert list(rows_of(operator.execute({}))) == WhatsAppHook().list_wabas()
+
+
+def test_nested_edge(connected: GraphSandbox) -> None:
+    red = run("edge hook", "waba-edges.md")["red"]
+    assert run("nested", "waba-edges.md")["red"] == red != []
+
+
+EDGES_OF_1000 = {
+    "phone_numbers": ("{id}", None),
+    "message_templates": ("{id}", None),
+    "subscribed_apps": ("", None),
+    "pricing_analytics": (
+        ".start(1795564800).end(1795651200).granularity(DAILY)",
+        {"start": 1795564800, "end": 1795651200, "granularity": "DAILY"},
+    ),
+}
+
+
+def test_the_calls_for_1000_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def calls(rows: Iterable[Any]) -> int:
+        before = len(sandbox.requests)
+        deque(rows, maxlen=0)
+        return len(sandbox.requests) - before
+
+    (table,) = tables(section("## Fewer calls", "waba-edges.md"))
+    assert [row[0] for row in table] == [f"`{edge}`" for edge in EDGES_OF_1000]
+    with GraphSandbox(accounts=1000) as sandbox:
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
+        hook = WhatsAppHook()
+        for row, (edge, (below, params)) in zip(table, EDGES_OF_1000.items(), strict=True):
+            arguments, braces = (below, "") if below.startswith(".") else ("", below)
+            measured = [
+                calls(hook.iter_waba_edge(hook.iter_wabas(fields="id"), edge, params=params, max_concurrency=50)),
+                calls(hook.iter_wabas(fields=f"id,{edge}{arguments}{braces}")),
+                calls(hook.iter_wabas(fields=f"id,{edge}{arguments}.limit(100){braces}")),
+            ]
+            assert row[1:] == [f"{count:,}" for count in measured], edge
+
+
+@pytest.mark.parametrize("above", [25, 10])
+def test_the_calls_for_1000_accounts_if_pages_are_too_heavy(monkeypatch: pytest.MonkeyPatch, above: int) -> None:
+    with GraphSandbox(accounts=1000) as sandbox, no_waits():
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
+        sandbox.fail_next(Fault.reduce_data(above=above))
+        WhatsAppHook().list_wabas(fields="id,phone_numbers.limit(100){id}")
+        refused = sum(request.status != 200 for request in sandbox.requests)
+        text = " ".join(section("## Fewer calls", "waba-edges.md").split())
+        shown = {25: "1,000 accounts cost {} calls, {} of them refused", 10: "they cost {} calls, {} of them refused"}
+        assert shown[above].format(len(sandbox.requests), refused) in text
+
+
+def test_one_account_fails_the_whole_nested_listing(connected: GraphSandbox) -> None:
+    for account in connected.accounts:
+        account["is_enabled_for_insights"] = account is not connected.accounts[120]
+    now = int(time.time())
+    window = f"template_analytics.start({now - 86_400}).end({now}).granularity(DAILY).template_ids([1])"
+    with pytest.raises(GraphRequestError) as caught:
+        WhatsAppHook().list_wabas(fields=f"id,{window}")
+    assert caught.value.code == 200007
+
+
+def test_the_quota_of_an_account_counts_only_further_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    with GraphSandbox(accounts=50, calls_per_hour_and_account=1000) as sandbox:
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
+        rows = WhatsAppHook().list_wabas(fields="id,phone_numbers{id}")
+        many = [row["id"] for row in rows if len(row["phone_numbers"]["data"]) > 25]
+        assert many
+        assert [request.path.split("/")[-2] for request in sandbox.requests] == [sandbox.business_id, *many]
+
+
+def test_window() -> None:
+    window = run("window", "analytics.md")["window"].function
+    day = {"start": 1795564800, "end": 1795651200, "day": "2026-11-25"}
+    midnight = datetime(2026, 11, 26, tzinfo=timezone.utc)
+    run_at_noon = SimpleNamespace(run_after=midnight + timedelta(hours=12))
+    assert window(dag_run=run_at_noon) == day
+    assert window(midnight, midnight, run_at_noon) == day
+    assert window(midnight - timedelta(days=1), midnight, run_at_noon) == day
+    week = {**day, "start": day["start"] - 6 * 86_400, "day": "2026-11-19"}
+    assert window(midnight - timedelta(days=7), midnight, run_at_noon) == week
+
+
+def test_the_examples_have_the_window_of_the_page() -> None:
+    lines = [line.strip() for line in snippet("window", "analytics.md").splitlines() if line.startswith("    ")]
+    for name in ("export_pricing_analytics", "export_template_analytics"):
+        text = (PROJECT / "example_dags" / f"{name}.py").read_text()
+        assert all(line in text for line in lines), name
+
+
+def test_pricing(connected: GraphSandbox) -> None:
+    operator = value_of("pricing", "analytics.md")
+    fields = re.sub(
+        r"\{\{.*?'start'\] \}\}", "1795564800", re.sub(r"\{\{ [^}]*'end'\] \}\}", "1795651200", operator.fields)
+    )
+    assert "{{" not in fields
+    (account, *_) = connected.accounts
+    rows = WhatsAppHook().list_wabas(fields=fields, max_items=1)
+    params = {
+        "start": 1795564800,
+        "end": 1795651200,
+        "granularity": "DAILY",
+        "dimensions": ["PRICING_CATEGORY", "COUNTRY", "PHONE"],
+    }
+    (split,) = WhatsAppHook().iter_edge(f"{account['id']}/pricing_analytics", params=params)
+    points = list(run("data points", "analytics.md")["data_points"](rows[0]))
+    assert points == [{"waba_id": account["id"], "cost": None, **point} for point in split["data_points"]] != []
+
+
+def test_template_chunks(connected: GraphSandbox) -> None:
+    account = connected.accounts[0]
+    account["is_enabled_for_insights"] = True
+    account["message_templates"] = [{"id": str(number), "name": "t"} for number in range(1, 26)]
+    today = int(time.time()) // 86_400 * 86_400
+    ids = [template["id"] for template in account["message_templates"]]
+    points = run("chunks", "analytics.md")["template_points"](account["id"], ids, today - 86_400, today)
+    assert [point["template_id"] for point in points] == ids
+    assert len(connected.requests) == 3
 
 
 def test_mapped_operator() -> None:

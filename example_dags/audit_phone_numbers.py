@@ -1,0 +1,84 @@
+"""Finds the phone numbers of all clients whose quality or name needs attention, and fails the run if there are any.
+
+Set the param `lake`. All numbers go to `phone_numbers/<day>.ndjson`. The task `findings` gives the number of findings
+and the first hundred of them to XCom. Set the param `fail` to false if the run must only report them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import pendulum
+from airflow.sdk import Param, dag, task
+from airflow.sdk.io import attach
+
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
+
+POOR_QUALITY = ("RED", "UNKNOWN")
+GOOD_NAMES = ("APPROVED", "AVAILABLE_WITHOUT_REVIEW")
+# `dag_run.run_after` instead of `ds`, because a run that an asset or a person starts may have no logical date.
+FOLDER, DAY = "{{ params.lake }}/phone_numbers", "{{ dag_run.run_after | ds }}"
+
+
+def rows_of(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The rows of the object that a task has written, one by one."""
+    store = attach(manifest["uri"].partition("://")[0], manifest["conn_id"]).fs
+    with store.open(manifest["uri"], "r", compression="infer", encoding="utf-8", newline="\n") as lines:
+        yield from map(json.loads, lines)
+
+
+def problems_of(number: dict[str, Any]) -> list[str]:
+    """What is wrong with a phone number. A new number has the quality UNKNOWN until it has sent some messages."""
+    quality, name_status = number.get("quality_rating"), number.get("name_status")
+    problems = [f"quality is {quality}"] if quality in POOR_QUALITY else []
+    return problems if name_status in GOOD_NAMES else [*problems, f"name is {name_status}"]
+
+
+@dag(
+    schedule="@daily",
+    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    catchup=False,
+    # Two runs at once could write the same object.
+    max_active_runs=1,
+    default_args={"retries": 3},
+    params={
+        "lake": Param("file:///tmp/whatsapp", type="string", description="any store, e.g. s3://my-lake/whatsapp"),
+        "fail": Param(True, type="boolean", description="whether the run fails if there are findings"),
+    },
+    tags=["whatsapp"],
+)
+def audit_phone_numbers() -> None:
+    @task(multiple_outputs=False)
+    def findings(numbers: dict[str, Any]) -> dict[str, Any]:
+        found = ({**number, "problems": problems} for number in rows_of(numbers) if (problems := problems_of(number)))
+        first = list(islice(found, 100))
+        # Accounts that could not be read are findings, too.
+        return {
+            "count": len(first) + sum(1 for _ in found) + numbers["skipped_count"],
+            "first": first,
+            "skipped": numbers["skipped"],
+        }
+
+    @task(retries=0)
+    def check(found: dict[str, Any], params: dict[str, Any] | None = None) -> None:
+        if found["count"] and params and params["fail"]:
+            raise RuntimeError(f"{found['count']} phone numbers or accounts need attention, see the task `findings`")
+
+    accounts = WhatsAppListWabasOperator(
+        task_id="accounts", fields="id,name", output_path=f"{FOLDER}/_accounts/{DAY}.ndjson"
+    )
+    numbers = WhatsAppListWabaEdgeOperator(
+        task_id="phone_numbers",
+        waba_ids=accounts.output,
+        edge="phone_numbers",
+        fields="id,display_phone_number,verified_name,name_status,quality_rating,status",
+        on_account_error="skip",
+        output_path=f"{FOLDER}/{DAY}.ndjson",
+    )
+    check(findings(numbers.output))
+
+
+audit_phone_numbers()

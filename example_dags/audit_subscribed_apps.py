@@ -1,0 +1,74 @@
+"""Finds the clients' accounts that your app is not subscribed to, and fails the run if there are any.
+
+Without a subscription, your app gets no webhooks of the account: no messages and no changes of status. Set the param
+`lake`. The subscriptions of all accounts go to `subscribed_apps/<day>.ndjson`. The task `missing` gives the ids of the
+accounts without a subscription, and of those that could not be read, to XCom.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pendulum
+from airflow.sdk import Param, dag, task
+from airflow.sdk.io import attach
+
+from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
+
+# `dag_run.run_after` instead of `ds`, because a run that an asset or a person starts may have no logical date.
+FOLDER, DAY = "{{ params.lake }}/subscribed_apps", "{{ dag_run.run_after | ds }}"
+
+
+def rows_of(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The rows of the object that a task has written, one by one."""
+    store = attach(manifest["uri"].partition("://")[0], manifest["conn_id"]).fs
+    with store.open(manifest["uri"], "r", compression="infer", encoding="utf-8", newline="\n") as lines:
+        yield from map(json.loads, lines)
+
+
+@dag(
+    schedule="@daily",
+    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    catchup=False,
+    # Two runs at once could write the same object.
+    max_active_runs=1,
+    default_args={"retries": 3},
+    params={"lake": Param("file:///tmp/whatsapp", type="string", description="any store, e.g. s3://my-lake/whatsapp")},
+    tags=["whatsapp"],
+)
+def audit_subscribed_apps() -> None:
+    @task
+    def missing(accounts: dict[str, Any], subscriptions: dict[str, Any]) -> list[str]:
+        our_app = WhatsAppHook().debug_token()["app_id"]
+        # These rows have no `id`. The app is in an object of its own, and an account without apps has no row at all.
+        subscribed = {
+            row["waba_id"]
+            for row in rows_of(subscriptions)
+            if row.get("whatsapp_business_api_data", {}).get("id") == our_app
+        }
+        return [account["id"] for account in rows_of(accounts) if account["id"] not in subscribed]
+
+    @task(retries=0)
+    def check(found: list[str]) -> None:
+        if found:
+            raise RuntimeError(f"{len(found)} accounts lack a subscription of our app: {', '.join(found[:10])} ...")
+
+    accounts = WhatsAppListWabasOperator(
+        task_id="accounts",
+        fields="id,name",
+        output_path=f"{FOLDER}/_accounts/{DAY}.ndjson",
+    )
+    subscriptions = WhatsAppListWabaEdgeOperator(
+        task_id="subscribed_apps",
+        waba_ids=accounts.output,
+        edge="subscribed_apps",
+        on_account_error="skip",
+        output_path=f"{FOLDER}/{DAY}.ndjson",
+    )
+    check(missing(accounts.output, subscriptions.output))
+
+
+audit_subscribed_apps()

@@ -1,0 +1,95 @@
+"""Exports what each client's messages cost on each day: one row for each data point of `pricing_analytics`.
+
+Set the param `lake`. One listing reads the accounts together with their analytics. It goes to `_raw/`, and the rows
+made of it to `pricing_analytics/<day>.ndjson`. A run that is repeated writes the same object again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import pendulum
+from airflow.sdk import ObjectStoragePath, Param, dag, task
+from airflow.sdk.io import attach
+
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
+
+FOLDER = "{{ params.lake }}/pricing_analytics"
+START = "{{ ti.xcom_pull(task_ids='window')['start'] }}"
+END = "{{ ti.xcom_pull(task_ids='window')['end'] }}"
+DAY = "{{ ti.xcom_pull(task_ids='window')['day'] }}"
+
+
+def rows_of(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The rows of the object that a task has written, one by one."""
+    store = attach(manifest["uri"].partition("://")[0], manifest["conn_id"]).fs
+    with store.open(manifest["uri"], "r", compression="infer", encoding="utf-8", newline="\n") as lines:
+        yield from map(json.loads, lines)
+
+
+def data_points(listing: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One row for each data point of the listed accounts."""
+    for account in rows_of(listing):
+        # The API may leave the field out if an account has no data.
+        for split in account.get("pricing_analytics", {}).get("data", []):
+            for point in split.get("data_points", []):
+                # Accounts on the credit line of a partner have no cost.
+                yield {"waba_id": account["id"], "name": account.get("name"), "cost": None, **point}
+
+
+def write_rows(rows: Iterator[dict[str, Any]], address: str) -> int:
+    """Write an object of NDJSON and give the number of rows. If that fails, an earlier object stays as it was."""
+    path = ObjectStoragePath(address)
+    draft = path.parent / f"_{path.name}"
+    path.fs.makedirs(path.parent.path, exist_ok=True)
+    count = 0
+    with draft.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row) + "\n")
+            count += 1
+    draft.move(path)
+    return count
+
+
+@dag(
+    schedule="@daily",
+    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    catchup=False,
+    # Two runs at once could write the same object.
+    max_active_runs=1,
+    default_args={"retries": 3},
+    params={"lake": Param("file:///tmp/whatsapp", type="string", description="any store, e.g. s3://my-lake/whatsapp")},
+    tags=["whatsapp"],
+)
+def export_pricing_analytics() -> None:
+    @task(multiple_outputs=False)
+    def window(
+        data_interval_start: datetime | None = None, data_interval_end: datetime | None = None, dag_run: Any = None
+    ) -> dict[str, Any]:
+        """The days to read, in UTC: those of the data interval, and at least the last day that has ended."""
+        # A run that an asset or a person starts may have no data interval. That of a daily run may have no length.
+        end = pendulum.instance(data_interval_end or dag_run.run_after).in_timezone("UTC").start_of("day")
+        start = pendulum.instance(data_interval_start or end).in_timezone("UTC").start_of("day")
+        start = min(start, end.subtract(days=1))
+        return {"start": int(start.timestamp()), "end": int(end.timestamp()), "day": start.to_date_string()}
+
+    @task
+    def flatten(listing: dict[str, Any], address: str) -> int:
+        return write_rows(data_points(listing), address)
+
+    listing = WhatsAppListWabasOperator(
+        task_id="listing",
+        fields=(
+            f"id,name,pricing_analytics.start({START}).end({END}).granularity(DAILY)"
+            '.dimensions(["PRICING_CATEGORY","PRICING_TYPE","COUNTRY","PHONE"])'
+        ),
+        output_path=f"{FOLDER}/_raw/{DAY}.ndjson",
+    )
+    window() >> listing
+    flatten(listing.output, f"{FOLDER}/{DAY}.ndjson")
+
+
+export_pricing_analytics()
