@@ -40,7 +40,10 @@ def {DAG_ID}():
 def main() -> None:
     """Run the check, and exit with a message if it fails."""
     # Seconds until another triggerer takes over from one that was killed.
-    settings = {"AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5", "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1"}
+    settings = {
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
+        "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+    }
     run_check(check_changes, GraphSandbox(accounts=250), {DAG_ID: DAG_FILE}, settings)
 
 

@@ -293,13 +293,15 @@ class AccountsFlow:
         If the limit of the app is nearly used up, all accounts wait.
         """
         beyond = None if usage is None else usage.beyond(reading.waba_id)
-        self._percent = 0.0 if beyond is None else beyond.percent
+        # The answers that arrive during a pause belong to requests from before it, and say nothing of the time after it.
+        if not self._is_paused:
+            self._percent = 0.0 if beyond is None else beyond.percent
+            if beyond is not None:
+                pause = self._pause_for(beyond, paused=self._paused, waba_id=None)
+                self._paused += max(0.0, pause.until - self._now())
+                self._pause_all(pause)
         if usage is None:
             return _Pause()
-        if beyond is not None and not self._is_paused:
-            pause = self._pause_for(beyond, paused=self._paused, waba_id=None)
-            self._paused += max(0.0, pause.until - self._now())
-            self._pause_all(pause)
         own = usage.by_node.get(reading.waba_id)
         return _Pause() if own is None else self._pause_for(own, paused=0.0, waba_id=reading.waba_id)
 

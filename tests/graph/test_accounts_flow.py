@@ -78,6 +78,8 @@ class Played:
     :param replies: the answers for each account, in their order. An account that is not in it has one page with its id
     :param latency: gives the seconds that the answer for an account takes
     :param tick: seconds by which each look at the clock moves it on
+    :param steps: number of steps to play; all by default
+    :param knows_usage: whether the listing begins as if an answer had told that the limit is hardly used
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Played:
         chance: float = 0.0,
         tick: float = 0.0,
         steps: int | None = None,
+        knows_usage: bool = True,
     ) -> None:
         self.sent: list[tuple[float, str]] = []
         self.requests: list[Request] = []
@@ -123,6 +126,9 @@ class Played:
             max_concurrency=concurrency,
             skips_accounts=skips,
         )
+        if knows_usage:
+            # Otherwise the first request of every listing would go ahead of the others.
+            flow._percent = 0.0
         given = ((one, OF_ACCOUNT(one)) if isinstance(one, str) else one for one in accounts)
         self.steps = flow.read(given)
         answer: Answer = None
@@ -388,13 +394,14 @@ class TestLimitOfAll:
             concurrency=2,
             latency=lambda waba_id: 100.0 if waba_id == "2" else 1.0,
         )
-        assert played.sent == [(0, "1"), (0, "2"), (61, "3"), (62, "1")]
+        # After a pause, one request goes ahead of the others, and here one is on its way already.
+        assert played.sent == [(0, "1"), (0, "2"), (100, "1"), (100, "3")]
         assert played.waits == []
 
     def test_a_shorter_wait_does_not_end_a_longer_one(self) -> None:
         replies = {"1": [failed(4, retry_after="50"), page("a")], "2": [failed(4, retry_after="5"), page("b")]}
         played = Played(numbered(3), replies, concurrency=2)
-        assert [moment for moment, _ in played.sent] == [0, 0, 51, 51, 52]
+        assert [moment for moment, _ in played.sent] == [0, 0, 51, 52, 52]
 
     def test_five_accounts_in_a_row_make_all_wait(self) -> None:
         replies = {one: [throttled(one), page(one)] for one in numbered(5)}
@@ -419,6 +426,37 @@ class TestLimitOfAll:
         played = Played(numbered(2), replies, concurrency=2, patience=Patience(budget=10_000))
         assert played.error is None
         assert played.moments("1") == played.moments("2") == [0, 61, 122, 183, 244]
+
+
+class TestRequestsSideBySide:
+    def sent_at(self, *usages: dict[str, Any], **arguments: Any) -> list[float]:
+        replies: dict[str, list[Reply]] = {
+            one: [page(one, **usage)] for one, usage in zip(numbered(len(usages)), usages, strict=True)
+        }
+        return [moment for moment, _ in Played(numbered(20), replies, knows_usage=False, **arguments).sent]
+
+    def test_the_first_request_goes_ahead_of_the_others(self) -> None:
+        assert self.sent_at({}, concurrency=10) == [0, *[1] * 10, *[2] * 9]
+        assert self.sent_at(app_usage(75), concurrency=10)[:11] == [0, *[1] * 10]
+
+    def test_it_does_so_after_a_pause(self) -> None:
+        replies: dict[str, list[Reply]] = {"1": [failed(4, retry_after="60"), page("a")]}
+        played = Played(numbered(9), replies, concurrency=5)
+        assert [moment for moment, _ in played.sent] == [*[0] * 5, 61, *[62] * 4]
+
+    def test_fewer_are_sent_as_the_limit_is_used_up(self) -> None:
+        # Half of the twenty percent below the 95 at which the listing pauses are left.
+        assert self.sent_at(app_usage(85), app_usage(85), concurrency=10)[:7] == [0, *[1] * 5, 2]
+        assert self.sent_at(*[app_usage(94)] * 20, concurrency=10) == list(range(20))
+        assert self.sent_at(*[app_usage(85)] * 20, concurrency=1) == list(range(20))
+
+    def test_the_limit_of_one_account_does_not_count(self) -> None:
+        assert self.sent_at(own_usage("1", 94), concurrency=10)[:11] == [0, *[1] * 10]
+
+    def test_accounts_that_are_left_out_are_asked_for_side_by_side(self) -> None:
+        replies: dict[str, list[Reply]] = {one: [failed(100, 33)] for one in numbered(21)}
+        played = Played(numbered(21), replies, concurrency=10, skips=True, knows_usage=False)
+        assert [moment for moment, _ in played.sent] == [0, *[1] * 10, *[2] * 10]
 
 
 class TestUsage:
@@ -455,7 +493,7 @@ class TestUsage:
         replies = {one: [page(one, **app_usage(96))] for one in numbered(4)}
         played = Played(numbered(4), replies, concurrency=2)
         # The second answer arrives during the pause and does not count again.
-        assert [moment for moment, _ in played.sent] == [0, 0, 61, 61]
+        assert [moment for moment, _ in played.sent] == [0, 0, 61, 62]
 
     def test_the_pauses_of_one_account_are_not_counted(self) -> None:
         pages = [

@@ -23,14 +23,14 @@ def matching(**condition: Any) -> list[str]:
 
 
 def met(**condition: Any) -> bool:
-    tally = Tally(build_condition(**condition))
+    tally = build_condition(**condition).new_tally()
     for row in ROWS:
         tally.add(row)
     return tally.is_met
 
 
 def test_with_nothing_given_one_account_is_enough() -> None:
-    tally = Tally(build_condition())
+    tally = build_condition().new_tally()
     assert not tally.is_met
     assert tally.add(ROWS[0])
     assert tally.is_met
