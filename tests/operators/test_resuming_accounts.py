@@ -356,6 +356,7 @@ class TestRateLimits:
         assert caught.value.retry_after is not None
         # The wait began when the account was refused, before the others were read.
         assert 270 <= caught.value.retry_after.total_seconds() <= 300
+        assert caught.value.retry_after.microseconds == 0
         assert caught.value.waba_id == failing
         assert skipped.seconds == []
         assert len(connected.requests) == 21
@@ -437,6 +438,15 @@ class TestRateLimits:
         deferred = task(ids_of(connected), target, deferrable=True, max_usage="60", run_id="other")
         deferred.run()
         assert deferred.deferrals == 1
+
+    def test_a_list_that_goes_to_xcom_waits_for_high_usage_in_place(
+        self, connected: GraphSandbox, skipped: SkippedWaits
+    ) -> None:
+        connected.fail_next(Fault.high_usage(99).times(ALWAYS))
+        waited = task(ids_of(connected), deferrable=True)
+        assert waited.run() == numbers_of(connected)
+        assert waited.deferrals == 0
+        assert skipped.total == pytest.approx(60, abs=1)
 
     def test_in_place_high_usage_is_waited_for_a_minute_in_all(
         self, connected: GraphSandbox, target: Path, skipped: SkippedWaits
