@@ -182,6 +182,14 @@ class TestRetries:
         assert (manifest["accounts"], manifest["skipped_count"]) == (20, 0)
         assert rows_of(target) == numbers_of(connected)
 
+    def test_a_try_that_reads_nothing_keeps_nothing(self, connected: GraphSandbox, target: Path) -> None:
+        instance = interrupted(connected, target)
+        (part,) = parts_of(target)
+        connected.fail_next(OF_APP)
+        with pytest.raises(GraphRateLimitError):
+            instance.build().execute({"ti": instance.ti})
+        assert parts_of(target) == [part]
+
     def test_progress_counts_the_kept_accounts(
         self, connected: GraphSandbox, target: Path, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -378,6 +386,15 @@ class TestRateLimits:
         assert deferred.deferrals == 5
         assert Counter(asked_for(connected))[failing] == 6
         assert names_in(target) == set()
+
+    def test_a_retry_counts_its_own_waits(self, connected: GraphSandbox, target: Path) -> None:
+        ids = ids_of(connected)[:2]
+        connected.fail_next(Fault.throttle(minutes=5).on(ids[0]).times(ALWAYS))
+        deferred = task(ids, target, deferrable=True, retries=1)
+        with pytest.raises(GraphRateLimitError):
+            deferred.run()
+        assert deferred.deferrals == 10
+        assert Counter(asked_for(connected)) == {ids[0]: 12, ids[1]: 1}
 
     @pytest.mark.parametrize("max_concurrency", [1, 10])
     def test_waits_that_help_are_not_counted(self, connected: GraphSandbox, target: Path, max_concurrency: int) -> None:
