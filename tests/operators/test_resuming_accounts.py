@@ -205,9 +205,11 @@ class TestRetries:
         self, connected: GraphSandbox, target: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("airflow_provider_whatsapp.operators._checkpoint._SECONDS_BETWEEN_PARTS", 0.0)
-        monkeypatch.setattr("airflow_provider_whatsapp.storage.parts.Parts.keep", None)
+        kept: list[Any] = []
+        monkeypatch.setattr("airflow_provider_whatsapp.storage.parts.Parts.keep", lambda *args: kept.append(args))
         task(ids_of(connected), target).run()
         assert rows_of(target) == numbers_of(connected)
+        assert kept == []
 
     def test_it_is_kept_once_a_minute(
         self, connected: GraphSandbox, target: Path, monkeypatch: pytest.MonkeyPatch
@@ -217,11 +219,11 @@ class TestRetries:
         kept: list[int] = []
         keep = Parts.keep
         monkeypatch.setattr(Parts, "keep", lambda self, state: (kept.append(state["progress"]), keep(self, state)))
-        waited = ids_of(connected)[3]
-        connected.fail_next(Fault.throttle(minutes=1).on(waited))
-        task(ids_of(connected), target, retries=1).run()
-        # The account is read again at the end, when a minute has passed.
-        assert kept == [20]
+        waited = ids_of(connected)[3:6]
+        connected.fail_next(*[Fault.throttle(minutes=1).on(waba_id) for waba_id in waited])
+        task(ids_of(connected), target, retries=1, max_concurrency=10).run()
+        # These accounts are read again at the end, when a minute has passed, and then within a few seconds.
+        assert kept == [18]
 
     @pytest.mark.parametrize(
         "fault", [Fault.expired_token(), Fault.no_capability(), Fault.blocked(), Fault.no_permission()]
