@@ -345,8 +345,8 @@ class AccountsFlow:
             too_long = isinstance(pause.error, GraphRateLimitError) and named > self._patience.longest_named_wait
             if too_long or self._waited + seconds > self._patience.budget:
                 if isinstance(pause.error, GraphRateLimitError):
-                    # The wait began some time ago, while other accounts were read.
-                    pause.error.retry_after = timedelta(seconds=named)
+                    # The wait began some time ago, while other accounts were read. In whole seconds, for the log.
+                    pause.error.retry_after = timedelta(seconds=math.ceil(named))
                 raise pause.error
         self._waited += seconds
         yield Wait(seconds)

@@ -88,6 +88,13 @@ class TestRows:
         assert run(ids_of(connected), max_concurrency=max_concurrency) == numbers_of(connected)
         assert len(connected.requests) == 21
 
+    @pytest.mark.parametrize(("max_concurrency", "connections"), [(1, 1), (3, 3), ("", 10)])
+    def test_several_are_read_side_by_side(
+        self, connected: GraphSandbox, max_concurrency: int | str, connections: int
+    ) -> None:
+        run(ids_of(connected), max_concurrency=max_concurrency)
+        assert connected.connections == connections
+
     @pytest.mark.parametrize("suffix", ["ndjson", "jsonl", "json", "csv"])
     @pytest.mark.parametrize("gz", ["", ".gz"])
     def test_every_format(self, connected: GraphSandbox, tmp_path: Path, suffix: str, gz: str) -> None:
@@ -305,6 +312,17 @@ class TestManifest:
             [first["id"], second["id"]], output_path=str(tmp_path / "a.json"), max_items=2, max_concurrency=1
         )
         assert (manifest["count"], manifest["truncated"], manifest["accounts"]) == (2, True, 1)
+
+    def test_max_items_that_cut_accounts_which_were_read_ahead(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        first, second = ids_of(connected)[:2]
+        connected.fail_next(Fault.server_error().on(first))
+        manifest = run([first, second], output_path=str(tmp_path / "a.json"), max_items=2, max_concurrency=2)
+        assert asked_for(connected) == [first, second, first]
+        assert (manifest["count"], manifest["truncated"], manifest["accounts"]) == (2, True, 1)
+
+    def test_nothing_is_asked_for_after_max_items(self, connected: GraphSandbox) -> None:
+        assert run(ids_of(connected), max_items=3, max_concurrency=1) == numbers_of(connected)[:3]
+        assert asked_for(connected) == ids_of(connected)[:3]
 
     def test_max_items_that_cut_an_account(self, connected: GraphSandbox, tmp_path: Path) -> None:
         account = connected.accounts[LONG_ACCOUNT]["id"]
@@ -673,6 +691,14 @@ class TestLog:
         ]
         assert len(progress) == (21 + 20) // 3
         assert len(rows) == 160
+
+    def test_the_last_usage_that_is_known(
+        self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(_progress, "_SECONDS_BETWEEN_LINES", 0.0)
+        connected.fail_next(Fault.high_usage(61), Fault.malformed_usage().times(ALWAYS))
+        run(ids_of(connected), max_concurrency=1)
+        assert self.lines(log)[-2] == "20 of 20 accounts, 160 rows, API usage 61 %"
 
     def test_no_progress_line_within_half_a_minute(
         self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture

@@ -182,6 +182,14 @@ class TestRetries:
         assert (manifest["accounts"], manifest["skipped_count"]) == (20, 0)
         assert rows_of(target) == numbers_of(connected)
 
+    def test_a_try_that_reads_nothing_keeps_nothing(self, connected: GraphSandbox, target: Path) -> None:
+        instance = interrupted(connected, target)
+        (part,) = parts_of(target)
+        connected.fail_next(OF_APP)
+        with pytest.raises(GraphRateLimitError):
+            instance.build().execute({"ti": instance.ti})
+        assert parts_of(target) == [part]
+
     def test_progress_counts_the_kept_accounts(
         self, connected: GraphSandbox, target: Path, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -197,9 +205,11 @@ class TestRetries:
         self, connected: GraphSandbox, target: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("airflow_provider_whatsapp.operators._checkpoint._SECONDS_BETWEEN_PARTS", 0.0)
-        monkeypatch.setattr("airflow_provider_whatsapp.storage.parts.Parts.keep", None)
+        kept: list[Any] = []
+        monkeypatch.setattr("airflow_provider_whatsapp.storage.parts.Parts.keep", lambda *args: kept.append(args))
         task(ids_of(connected), target).run()
         assert rows_of(target) == numbers_of(connected)
+        assert kept == []
 
     def test_it_is_kept_once_a_minute(
         self, connected: GraphSandbox, target: Path, monkeypatch: pytest.MonkeyPatch
@@ -209,11 +219,11 @@ class TestRetries:
         kept: list[int] = []
         keep = Parts.keep
         monkeypatch.setattr(Parts, "keep", lambda self, state: (kept.append(state["progress"]), keep(self, state)))
-        waited = ids_of(connected)[3]
-        connected.fail_next(Fault.throttle(minutes=1).on(waited))
-        task(ids_of(connected), target, retries=1).run()
-        # The account is read again at the end, when a minute has passed.
-        assert kept == [20]
+        waited = ids_of(connected)[3:6]
+        connected.fail_next(*[Fault.throttle(minutes=1).on(waba_id) for waba_id in waited])
+        task(ids_of(connected), target, retries=1, max_concurrency=10).run()
+        # These accounts are read again at the end, when a minute has passed, and then within a few seconds.
+        assert kept == [18]
 
     @pytest.mark.parametrize(
         "fault", [Fault.expired_token(), Fault.no_capability(), Fault.blocked(), Fault.no_permission()]
@@ -356,6 +366,7 @@ class TestRateLimits:
         assert caught.value.retry_after is not None
         # The wait began when the account was refused, before the others were read.
         assert 270 <= caught.value.retry_after.total_seconds() <= 300
+        assert caught.value.retry_after.microseconds == 0
         assert caught.value.waba_id == failing
         assert skipped.seconds == []
         assert len(connected.requests) == 21
@@ -377,6 +388,15 @@ class TestRateLimits:
         assert deferred.deferrals == 5
         assert Counter(asked_for(connected))[failing] == 6
         assert names_in(target) == set()
+
+    def test_a_retry_counts_its_own_waits(self, connected: GraphSandbox, target: Path) -> None:
+        ids = ids_of(connected)[:2]
+        connected.fail_next(Fault.throttle(minutes=5).on(ids[0]).times(ALWAYS))
+        deferred = task(ids, target, deferrable=True, retries=1)
+        with pytest.raises(GraphRateLimitError):
+            deferred.run()
+        assert deferred.deferrals == 10
+        assert Counter(asked_for(connected)) == {ids[0]: 12, ids[1]: 1}
 
     @pytest.mark.parametrize("max_concurrency", [1, 10])
     def test_waits_that_help_are_not_counted(self, connected: GraphSandbox, target: Path, max_concurrency: int) -> None:
@@ -437,6 +457,15 @@ class TestRateLimits:
         deferred = task(ids_of(connected), target, deferrable=True, max_usage="60", run_id="other")
         deferred.run()
         assert deferred.deferrals == 1
+
+    def test_a_list_that_goes_to_xcom_waits_for_high_usage_in_place(
+        self, connected: GraphSandbox, skipped: SkippedWaits
+    ) -> None:
+        connected.fail_next(Fault.high_usage(99).times(ALWAYS))
+        waited = task(ids_of(connected), deferrable=True)
+        assert waited.run() == numbers_of(connected)
+        assert waited.deferrals == 0
+        assert skipped.total == pytest.approx(60, abs=1)
 
     def test_in_place_high_usage_is_waited_for_a_minute_in_all(
         self, connected: GraphSandbox, target: Path, skipped: SkippedWaits
