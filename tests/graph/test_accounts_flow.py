@@ -438,6 +438,15 @@ class TestUsage:
         played = Played(numbered(3), {"1": [page("a", **usage)]}, concurrency=1)
         assert played.sent == [(0, "1"), (61, "2"), (62, "3")]
 
+    def test_the_end_of_a_pause_is_not_missed_while_an_answer_is_on_its_way(self) -> None:
+        played = Played(
+            numbered(3),
+            {"1": [page("a", **app_usage(96, 1))]},
+            concurrency=2,
+            latency=lambda waba_id: 100.0 if waba_id == "2" else 1.0,
+        )
+        assert played.sent == [(0, "1"), (0, "2"), (61, "3")]
+
     def test_its_own_and_that_of_all(self) -> None:
         usage = {**own_usage("1", 100, 1), **app_usage(96)}
         played = Played(
