@@ -166,6 +166,8 @@ class AccountsFlow:
         #: Use of the limit of the app in percent. It is not known before the first answer and after a pause: one
         #: request then goes ahead of the others to find it out.
         self._percent = math.inf
+        #: Number of the account whose request went ahead of the others.
+        self._scout = -1
 
     def read(self, accounts: Iterable[tuple[str, EdgeQuery | None]]) -> AccountsSteps:
         """Yield the pages of all accounts, in the order in which they arrive, and the end of each account.
@@ -186,6 +188,8 @@ class AccountsFlow:
             is_paused = self._is_paused
             if self._has_free_slot and self._to_send and not is_paused:
                 reading = self._to_send.popleft()
+                if math.isinf(self._percent):
+                    self._scout = reading.number
                 self._on_their_way[reading.number] = reading
                 request, reading.request = reading.request, None
                 yield Send(reading.number, request)  # type: ignore[arg-type]  # only readings with a request are queued
@@ -201,7 +205,9 @@ class AccountsFlow:
 
     @property
     def _has_free_slot(self) -> bool:
-        share = (self._patience.max_usage - self._percent) / _SLOWING_DOWN
+        if math.isinf(self._percent) and self._scout in self._on_their_way:
+            return False
+        share = 1.0 if math.isinf(self._percent) else (self._patience.max_usage - self._percent) / _SLOWING_DOWN
         slots = max(1.0, self._max_concurrency * min(1.0, share))
         return len(self._on_their_way) < slots
 
@@ -293,7 +299,7 @@ class AccountsFlow:
         If the limit of the app is nearly used up, all accounts wait.
         """
         beyond = None if usage is None else usage.beyond(reading.waba_id)
-        # The answers that arrive during a pause belong to requests from before it, and say nothing of the time after it.
+        # What arrives during a pause was asked for before it, and says nothing of the time after it.
         if not self._is_paused:
             self._percent = 0.0 if beyond is None else beyond.percent
             if beyond is not None:

@@ -120,7 +120,10 @@ def _skip(file: TextIO, text: str, expected: str) -> str:
 
 def _read_csv(file: TextIO) -> Iterator[Any]:
     csv.field_size_limit(min(_LONGEST_ROW, sys.maxsize))
-    yield from csv.DictReader(file)
+    reader = csv.DictReader(file)
+    if reader.fieldnames is None:
+        raise ValueError("it has no line with the names of the columns")
+    yield from reader
 
 
 _READERS: dict[str, Callable[[TextIO], Iterator[Any]]] = {

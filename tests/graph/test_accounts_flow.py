@@ -339,8 +339,9 @@ class TestLimitOfOneAccount:
         assert played.waits == [(1, 60), (62, 59), (122, 59)]
 
     def test_while_others_are_read_it_may_wait_as_long_as_it_must(self) -> None:
-        played = Played(numbered(500), {"1": [throttled("1", 5), page("a")]}, concurrency=1)
-        assert played.moments("1") == [0, 301]
+        # Longer than the budget of a whole listing.
+        played = Played(numbered(1000), {"1": [throttled("1", 15), page("a")]}, concurrency=1)
+        assert played.moments("1") == [0, 901]
         assert played.error is None
 
     def test_without_a_named_time_it_waits_for_five_minutes(self) -> None:
@@ -384,7 +385,7 @@ class TestLimitOfAll:
             latency=lambda waba_id: {"2": 5.0, "3": 10.0}.get(waba_id, 1.0),
         )
         assert played.ends[:2] == [(5, "2"), (10, "3")]
-        assert [moment for moment, _ in played.sent] == [0, 0, 0, 61, 61, 61]
+        assert [moment for moment, _ in played.sent] == [0, 0, 0, 61, 62, 62]
         assert played.waits == [(10, 51)]
 
     def test_a_pause_that_ends_while_an_answer_is_on_its_way(self) -> None:
@@ -394,8 +395,7 @@ class TestLimitOfAll:
             concurrency=2,
             latency=lambda waba_id: 100.0 if waba_id == "2" else 1.0,
         )
-        # After a pause, one request goes ahead of the others, and here one is on its way already.
-        assert played.sent == [(0, "1"), (0, "2"), (100, "1"), (100, "3")]
+        assert played.sent == [(0, "1"), (0, "2"), (61, "3"), (62, "1")]
         assert played.waits == []
 
     def test_a_shorter_wait_does_not_end_a_longer_one(self) -> None:
@@ -475,6 +475,15 @@ class TestUsage:
         played = Played(numbered(3), {"1": [page("a", **usage)]}, concurrency=1)
         assert played.sent == [(0, "1"), (61, "2"), (62, "3")]
 
+    def test_the_end_of_a_pause_is_not_missed_while_an_answer_is_on_its_way(self) -> None:
+        played = Played(
+            numbered(3),
+            {"1": [page("a", **app_usage(96, 1))]},
+            concurrency=2,
+            latency=lambda waba_id: 100.0 if waba_id == "2" else 1.0,
+        )
+        assert played.sent == [(0, "1"), (0, "2"), (61, "3")]
+
     def test_its_own_and_that_of_all(self) -> None:
         usage = {**own_usage("1", 100, 1), **app_usage(96)}
         played = Played(
@@ -490,10 +499,10 @@ class TestUsage:
         assert [moment for moment, _ in played.sent] == [0, 61, 62, 63]
 
     def test_two_short_pauses_of_all(self) -> None:
-        replies = {one: [page(one, **app_usage(96))] for one in numbered(4)}
-        played = Played(numbered(4), replies, concurrency=2)
-        # The second answer arrives during the pause and does not count again.
-        assert [moment for moment, _ in played.sent] == [0, 0, 61, 62]
+        replies = {one: [page(one, **app_usage(96, 1))] for one in numbered(8)}
+        played = Played(numbered(8), replies, concurrency=2, patience=Patience(longest_named_wait=100))
+        # The second answer arrives during the pause and does not count again, so that 40 seconds are left.
+        assert [moment for moment, _ in played.sent] == [0, 0, 61, 102, 103, 104, 105, 106]
 
     def test_the_pauses_of_one_account_are_not_counted(self) -> None:
         pages = [
@@ -594,6 +603,14 @@ class TestWaitsInPlace:
         played = Played(numbered(3), {"1": [GraphTransportError("reset"), page("a")]}, chance=1.0)
         assert played.sent == [(0, "1"), (1, "2"), (2, "1"), (3, "3")]
         assert played.waits == []
+
+    def test_a_long_wait_of_one_account_does_not_end_a_pause_of_all_early(self) -> None:
+        replies = {"1": [throttled("1", 5)], "2": [page("b", **app_usage(96, 1))]}
+        played = Played(numbered(4), replies, concurrency=1)
+        assert played.waits == [(2, 60)]
+        assert played.ended == ["2", "3", "4"]
+        assert isinstance(played.error, GraphRateLimitError)
+        assert played.error.retry_after == timedelta(minutes=5, seconds=-63)
 
     def test_a_clock_that_moves_between_two_looks(self) -> None:
         for tick in [quarter / 4 for quarter in range(1, 300)]:

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from raw_server import TOKEN, answer, config, listening
 
@@ -31,6 +31,7 @@ from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.transport.sync import GraphClient
 
 Row = dict[str, Any]
+USAGE = b'X-App-Usage: {"call_count":7}'
 GONE = (400, {"error": {"code": 100, "error_subcode": 33, "message": "gone"}})
 REFUSED = (403, {"error": {"code": 200, "message": "refused"}})
 
@@ -57,7 +58,7 @@ class Accounts:
             self.asked.append((waba_id, edge, params))
             self._before(waba_id)
             status, payload = self._answer(waba_id, params)
-            connection.sendall(answer(json.dumps(payload).encode()).replace(b"200 OK", b"%d Said" % status))
+            connection.sendall(answer(json.dumps(payload).encode(), USAGE).replace(b"200 OK", b"%d Said" % status))
 
     def _answer(self, waba_id: str, params: dict[str, str]) -> tuple[int, Any]:
         rows = self.accounts[waba_id]
@@ -126,6 +127,8 @@ class TestRows:
         assert (listed.listing.truncated, listed.listing.skipped, listed.listing.skipped_count) == (False, [], 0)
         assert (listed.listing.accounts_read, listed.listing.rows_read) == (4, 255)
         assert listed.answers[-1] == (4, 255)
+        assert listed.listing.usage is not None
+        assert listed.listing.usage.percent == 7
 
     def test_the_first_account_is_the_last_to_answer(self) -> None:
         others = threading.Event()
@@ -221,6 +224,8 @@ class TestMaxItems:
         st.sampled_from([1, 2, 50]),
         st.integers(1, 4),
     )
+    @example([1, 0], 1, 50, 1)
+    @example([2, 3], 2, 1, 1)
     def test_at_every_boundary(self, sizes: list[int], most: int, bound: int, page_size: int) -> None:
         accounts = rows_of(sizes)
         listed = Listed(accounts, max_items=most, max_concurrency=bound, page_size=page_size)

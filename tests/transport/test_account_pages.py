@@ -111,6 +111,8 @@ class Server:
             number = self.connections
             self.connections += 1
         received = b""
+        # The server does not end a request that the client has forgotten to end.
+        connection.settimeout(2 * BOUND)
         while True:
             while b"\r\n\r\n" not in received:
                 piece = connection.recv(65536)
@@ -447,6 +449,7 @@ class TestEnd:
             else:
                 with pytest.raises(KeyError):
                     steps.throw(KeyError("x"))
+            assert len(client._sender._idle) <= 1
             given_up = {server.came_on[number] for number, one in enumerate(server.asked) if one != "2"}
             # The barrier lets the others through in groups of four.
             ids = numbered(20)[9:17]
@@ -474,6 +477,21 @@ class TestTimeouts:
         assert server.asked == ["1", "1"]
         # What was given up is not used again.
         assert server.came_on == [0, 1]
+
+    def test_a_wait_that_is_over_is_not_held_up_by_an_answer_that_is_late(self) -> None:
+        again = threading.Event()
+
+        def act(waba_id: str, attempt: int) -> bytes:
+            if waba_id == "2":
+                assert again.wait(BOUND)
+            elif attempt == 1:
+                return b"HTTP/1.1 500 Error\r\nContent-Length: 0\r\n\r\n"
+            else:
+                again.set()
+            return rows(waba_id)
+
+        with running(Server(act)) as found, GraphClient(found, patience=Patience(first_delay=0.01)) as client:
+            assert Read(client, ["1", "2"], max_concurrency=2).rows == whole(["1", "2"])
 
     def test_many_time_out_at_once(self) -> None:
         ids = numbered(8)
