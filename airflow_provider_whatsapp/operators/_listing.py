@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from airflow.sdk import Asset, BaseOperator
+from airflow.sdk import Asset, AssetAlias, BaseOperator
 
 from airflow_provider_whatsapp._compat import AirflowFailException, conf
 from airflow_provider_whatsapp.graph.arguments import given
@@ -154,16 +154,16 @@ class ListingTask(BaseOperator):
             check(len(delivered))
             return delivered
 
-        def build_manifest(stored: StoredObject) -> dict[str, Any]:
-            return {**asdict(stored), **describe()}
+        manifest: dict[str, Any] = {}
 
         def prepare(stored: StoredObject) -> None:
             check(stored.count)
-            before_publish(target, build_manifest(stored))
+            manifest.update(asdict(stored), **describe())
+            before_publish(target, manifest)
 
         stored = target.write(rows, columns, owner=owner, before_publish=prepare)
         self.log.info("Wrote %d %s, %d bytes, to %s", stored.count, self.noun, stored.bytes, stored.uri)
-        return self._announce(context, build_manifest(stored))
+        return self._announce(context, manifest)
 
     def _announce(self, context: Context, manifest: dict[str, Any]) -> dict[str, Any]:
         """Put the manifest into the events of the task's assets, and give it back."""
@@ -171,6 +171,8 @@ class ListingTask(BaseOperator):
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
                 context["outlet_events"][outlet].extra.update(manifest)
+            elif isinstance(outlet, AssetAlias):
+                context["outlet_events"][outlet].add(Asset(manifest["uri"]), extra=manifest)
         return manifest
 
     def _short_enough_to_map_over(self, context: Context, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException, conf
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection
+    from airflow_provider_whatsapp.operators._comparison import Comparison
     from airflow_provider_whatsapp.storage.target import Target
     from airflow_provider_whatsapp.transport.sync import GraphClient
 
@@ -63,6 +63,7 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
         *ListingTask.template_fields,
         "if_exists",
         "if_empty",
+        "compare_with",
         "max_wait_in_place",
         "max_usage",
     )
@@ -72,6 +73,7 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
         *,
         if_exists: str = "overwrite",
         if_empty: str = "succeed",
+        compare_with: str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         max_wait_in_place: float | str = _MAX_WAIT_IN_PLACE,
         max_usage: float | str = _MAX_USAGE,
@@ -80,6 +82,7 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
         super().__init__(**kwargs)
         self.if_exists = if_exists
         self.if_empty = if_empty
+        self.compare_with = compare_with
         self.deferrable = deferrable
         self.max_wait_in_place = max_wait_in_place
         self.max_usage = max_usage
@@ -144,6 +147,7 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
             query = self._build_query(connection)
             target = self._open_target()
             columns = self._columns(query)
+            comparison = self._open_comparison(target, columns)
             if target is not None and target.format == "csv" and not columns:
                 raise ValueError("fields: a CSV needs the names of its columns; give fields, or another output_format")
             patience = self._build_patience(keeps_rows=target is not None)
@@ -154,6 +158,7 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
                 connection.config.version,
                 self._identify(query),
                 self.output_format,
+                self.compare_with,
             ],
             is_deferrable=self.deferrable,
         )
@@ -168,7 +173,7 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
             if not checkpoint.find_rows(counts_waits=is_resumed) and is_kept:
                 restarts += 1
             with failing_fast((GraphError, StoredIdsError)), self._open_client(connection, patience) as client:
-                return self._read(context, query, target, client, checkpoint, tries, restarts=restarts)
+                return self._read(context, query, target, client, checkpoint, tries, comparison, restarts=restarts)
 
     def _read(
         self,
@@ -178,9 +183,15 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
         client: GraphClient,
         checkpoint: Checkpoint,
         tries: Tries,
+        comparison: Comparison | None,
         *,
         restarts: int,
     ) -> list[dict[str, Any]] | dict[str, Any]:
+        def describe() -> dict[str, Any]:
+            described = self._describe(query, listing)
+            changes = {} if comparison is None else comparison.describe(truncated=described["truncated"])
+            return {**described, **changes}
+
         def before_publish(target: Target, manifest: dict[str, Any]) -> None:
             self._check_exists(target)
             if tries.owner:
@@ -191,10 +202,10 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
             try:
                 return self._deliver(
                     context,
-                    listing,
+                    listing if comparison is None else comparison.watch(listing),
                     target,
                     columns=self._columns(query),
-                    describe=partial(self._describe, query, listing),
+                    describe=describe,
                     check=self._check_empty,
                     before_publish=before_publish,
                     owner=tries.owner,
@@ -207,6 +218,22 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
                     raise
                 is_kept = checkpoint.keep_for_wait(error)
                 self._defer(error, restarts=restarts + (not is_kept), is_kept=is_kept)
+
+    def _open_comparison(self, target: Target | None, columns: list[str]) -> Comparison | None:
+        address = given(self.compare_with, None)
+        if address is None:
+            return None
+        if target is None:
+            raise ValueError("compare_with: what is different is told in the manifest, which needs output_path")
+        # Imported here, because it loads fsspec, which parsing a DAG file must not wait for.
+        from airflow_provider_whatsapp.operators._comparison import Comparison
+        from airflow_provider_whatsapp.storage.source import Source
+
+        earlier = Source("compare_with", address, conn_id=given(self.output_conn_id, None))
+        if not earlier.exists():
+            self.log.info("There is no %s to compare with", earlier.uri)
+            return Comparison(None, columns)
+        return Comparison(earlier, columns)
 
     def _build_patience(self, *, keeps_rows: bool) -> Patience:
         longest = parse_seconds("max_wait_in_place", given(self.max_wait_in_place, _MAX_WAIT_IN_PLACE))

@@ -92,7 +92,7 @@ def _write_csv(rows: Iterable[Row], file: TextIO, columns: Sequence[str]) -> Non
     writer = csv.writer(file)
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([_encode_cell(row.get(column)) for column in columns])
+        writer.writerow([encode_cell(row.get(column)) for column in columns])
 
 
 _WRITERS: dict[str, Callable[[Iterable[Row], TextIO, Sequence[str]], None]] = {
@@ -110,7 +110,11 @@ def _encode_json(value: Any) -> str:
     return text
 
 
-def _encode_cell(value: Any) -> str:
+def encode_cell(value: Any) -> str:
+    """The text of a value in a CSV.
+
+    :param value: value as JSON
+    """
     if value is None:
         return ""
     return value if isinstance(value, str) else _encode_json(value)

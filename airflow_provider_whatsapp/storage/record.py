@@ -13,9 +13,9 @@ from typing import Any
 
 from airflow_provider_whatsapp.storage.publish import hidden_path, publish
 
-# A record has some 700 bytes, and up to 30 KB if its manifest names accounts that were left out. Do not read more of
-# what somebody else may have put there.
-_LONGEST_RECORD = 64 * 1024
+# A record has some 700 bytes, and up to 130 KB if its manifest names accounts that were left out or have changed. Do
+# not read more of what somebody else may have put there.
+_LONGEST_RECORD = 256 * 1024
 
 
 def read_record(fs: Any, key: str) -> dict[str, Any] | None:
@@ -39,7 +39,7 @@ def write_record(fs: Any, key: str, record: dict[str, Any], *, owner: str) -> No
 
     :param fs: fsspec file system of the object
     :param key: path of the object within the store
-    :param record: JSON of less than 64 KB
+    :param record: JSON of less than 256 KB
     :param owner: tells the task instance that writes from others; letters and digits
     :raises OSError: if the store failed
     """

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from airflow_provider_whatsapp.storage.address import check_address, open_store, split_address
 from airflow_provider_whatsapp.storage.formats import Row, parse_format
+from airflow_provider_whatsapp.storage.record import read_record
 
 _CHARACTERS_AT_ONCE = 64 * 1024
 # A row is the answer of the API for one node, and a whole answer has at most 16 MiB.
@@ -34,12 +35,30 @@ class Source:
     def __init__(self, argument: str, path: str, *, conn_id: str | None = None, format: str | None = None) -> None:
         path = check_address(argument, path)
         self._argument = argument
-        self._format = parse_format(path, format, argument=argument)
+        #: Format of the rows in the object, e.g. ``"ndjson"``.
+        self.format = parse_format(path, format, argument=argument)
         self._is_compressed = path.lower().endswith(".gz")
         address = split_address(path)
         self._opened = open_store(argument, address, address.conn_id if conn_id is None else conn_id)
         #: The store's own address of the object, without a connection in it.
         self.uri = address.uri
+
+    def exists(self) -> bool:
+        """Whether the object exists now.
+
+        :raises OSError: if the store failed
+        """
+        self._opened.fs.invalidate_cache()
+        return bool(self._opened.fs.exists(str(self._opened.path)))
+
+    def read_manifest(self) -> dict[str, Any] | None:
+        """The manifest that the record beside the object holds, or None if there is none.
+
+        :raises OSError: if the store failed
+        """
+        record = read_record(self._opened.fs, str(self._opened.path))
+        manifest = None if record is None else record.get("manifest")
+        return manifest if isinstance(manifest, dict) else None
 
     def rows(self) -> Iterator[Row]:
         """The rows of the object, with a small part of it in memory.
@@ -52,7 +71,7 @@ class Source:
         count = 0
         try:
             with fs.open(str(self._opened.path), "rb") as file, self._open_text(file) as text:
-                for row in _READERS[self._format](text):
+                for row in _READERS[self.format](text):
                     if not isinstance(row, dict):
                         raise ValueError("it is not an object")
                     count += 1
@@ -63,13 +82,13 @@ class Source:
             # Without the text of the error, which can quote what somebody else has put into the object.
             reason = str(error) if type(error) is ValueError else type(error).__name__
             raise ValueError(
-                f"{self._argument}: {self.uri} cannot be read as {self._format} behind row {count} ({reason})"
+                f"{self._argument}: {self.uri} cannot be read as {self.format} behind row {count} ({reason})"
             ) from None
 
     def _open_text(self, file: Any) -> TextIO:
         body = gzip.GzipFile(fileobj=file) if self._is_compressed else file
         # Only a line feed ends a row of NDJSON. The reader of CSV finds the ends of its rows itself.
-        return io.TextIOWrapper(body, encoding="utf-8", newline="" if self._format == "csv" else "\n")
+        return io.TextIOWrapper(body, encoding="utf-8", newline="" if self.format == "csv" else "\n")
 
 
 def _read_ndjson(file: TextIO) -> Iterator[Any]:

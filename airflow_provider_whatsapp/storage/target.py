@@ -152,7 +152,7 @@ class Target:
     def write_record(self, record: dict[str, Any], *, owner: str) -> None:
         """Write the record of who publishes the object.
 
-        :param record: JSON of less than 64 KB
+        :param record: JSON of less than 256 KB
         :param owner: tells the task instance that writes from others; letters and digits
         :raises OSError: if the store failed
         """

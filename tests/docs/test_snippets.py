@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -25,13 +26,14 @@ from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
-from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
+from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasChangeTrigger, WhatsAppWabasTrigger
 
 NAMES = {
     "WhatsAppHook": WhatsAppHook,
     "WhatsAppListWabaEdgeOperator": WhatsAppListWabaEdgeOperator,
     "WhatsAppListWabasOperator": WhatsAppListWabasOperator,
     "WhatsAppWabasSensor": WhatsAppWabasSensor,
+    "WhatsAppWabasChangeTrigger": WhatsAppWabasChangeTrigger,
     "WhatsAppWabasTrigger": WhatsAppWabasTrigger,
     "timedelta": timedelta,
     "time": time,
@@ -254,6 +256,24 @@ def test_template_chunks(connected: GraphSandbox) -> None:
     points = run("chunks", "analytics.md")["template_points"](account["id"], ids, today - 86_400, today)
     assert [point["template_id"] for point in points] == ids
     assert len(connected.requests) == 3
+
+
+@pytest.mark.skipif(
+    find_spec("airflow.models.asset_state_store") is None, reason="needs the asset state store of Airflow 3.3"
+)
+def test_watcher() -> None:
+    namespace = run("watcher", "changes.md")
+    (watcher,) = namespace["shared_accounts"].watchers
+    assert watcher.trigger["kwargs"]["watch_fields"] == ["account_review_status"]
+    assert set(namespace["welcome_clients"]().task_ids) == {"added", "phone_numbers"}
+
+
+def test_compared(connected: GraphSandbox, tmp_path: Path) -> None:
+    operator = value_of("compared", "changes.md")
+    operator.output_path = operator.compare_with = str(tmp_path / "accounts.ndjson")
+    assert operator.execute({})["added"] is None
+    connected.accounts.pop()
+    assert operator.execute({})["removed"]["count"] == 1
 
 
 def test_mapped_operator() -> None:
