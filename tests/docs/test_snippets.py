@@ -264,7 +264,7 @@ def test_template_chunks(connected: GraphSandbox) -> None:
 def test_watcher() -> None:
     namespace = run("watcher", "changes.md")
     (watcher,) = namespace["shared_accounts"].watchers
-    assert watcher.trigger["kwargs"]["watch_fields"] == ["account_review_status"]
+    assert watcher.trigger.watch_fields == ["account_review_status"]
     assert set(namespace["welcome_clients"]().task_ids) == {"added", "phone_numbers"}
 
 
