@@ -44,6 +44,11 @@ class WabaIds:
             raise ValueError(f"waba_ids: {shown(value)} names no accounts; {_EXAMPLE}")
         self._add(value, "waba_ids")
 
+    @property
+    def uris(self) -> list[str]:
+        """The addresses of the objects that have the ids."""
+        return [source.uri for source in self._sources if isinstance(source, _StoredIds)]
+
     def to_json(self) -> list[Any]:
         """Where the ids come from, as JSON: the ids themselves, or the address of the object that has them."""
         return [source.uri if isinstance(source, _StoredIds) else source for source in self._sources]

@@ -18,6 +18,7 @@ from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection, load
 from airflow_provider_whatsapp.hooks._metrics import count_call
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.links.whatsapp import WhatsAppManagerLink
+from airflow_provider_whatsapp.operators._lineage import Lineage, Sources
 from airflow_provider_whatsapp.operators._progress import LoggedRows
 
 if TYPE_CHECKING:
@@ -98,6 +99,14 @@ class ListingTask(BaseOperator):
         self.output_conn_id = output_conn_id
         self.output_format = output_format
         self.whatsapp_conn_id = whatsapp_conn_id
+        self._lineage: Lineage | None = None
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """What was read and written, for the OpenLineage provider; None if no object was written.
+
+        :param task_instance: the task instance that has ended
+        """
+        return None if self._lineage is None else self._lineage.to_openlineage()
 
     def _load_connection(self) -> WhatsAppConnection:
         hook = WhatsAppHook(self.whatsapp_conn_id)
@@ -133,6 +142,7 @@ class ListingTask(BaseOperator):
         target: Target | None,
         *,
         columns: Sequence[str],
+        sources: Sources,
         describe: Callable[[], dict[str, Any]],
         check: Callable[[int], object],
         before_publish: Callable[[Target, dict[str, Any]], object] = lambda target, manifest: None,
@@ -144,6 +154,7 @@ class ListingTask(BaseOperator):
         :param rows: rows to deliver
         :param target: the object to write to, or None to give the rows themselves
         :param columns: columns of a CSV
+        :param sources: what the rows are read from
         :param describe: gives the part of the manifest that says what was listed, after the last row
         :param check: called with the number of rows before they are delivered; may raise to prevent that
         :param before_publish: called with the manifest before the object appears; may raise to prevent that
@@ -163,10 +174,14 @@ class ListingTask(BaseOperator):
 
         stored = target.write(rows, columns, owner=owner, before_publish=prepare)
         self.log.info("Wrote %d %s, %d bytes, to %s", stored.count, self.noun, stored.bytes, stored.uri)
-        return self._announce(context, manifest)
+        return self._announce(context, manifest, lineage=Lineage(sources, manifest, columns))
 
-    def _announce(self, context: Context, manifest: dict[str, Any]) -> dict[str, Any]:
-        """Put the manifest into the events of the task's assets, and give it back."""
+    def _announce(self, context: Context, manifest: dict[str, Any], *, lineage: Lineage) -> dict[str, Any]:
+        """Put the manifest into the events of the task's assets, tell the lineage, and give the manifest back."""
+        self._lineage = lineage
+        if context.get("ti") is not None:
+            # In a task, Airflow has loaded its plugins anyway, which takes half a second.
+            lineage.collect(WhatsAppHook(self.whatsapp_conn_id))
         # A DAG that is scheduled by the asset finds the address of the new object in the event.
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
@@ -240,6 +255,9 @@ class WabaTask(ListingTask):
             filters,
         )
         return LoggedRows(pages, self.log)
+
+    def _sources(self, query: EdgeQuery) -> Sources:
+        return Sources([query.path])
 
     def _columns(self, query: EdgeQuery) -> list[str]:
         return [field.key for field in query.fields]

@@ -15,6 +15,7 @@ from airflow_provider_whatsapp.graph.retry import UNNAMED_WAIT, Patience
 from airflow_provider_whatsapp.hooks._waba_ids import StoredIdsError
 from airflow_provider_whatsapp.operators._checkpoint import Checkpoint
 from airflow_provider_whatsapp.operators._failures import failing_fast
+from airflow_provider_whatsapp.operators._lineage import Lineage, Sources
 from airflow_provider_whatsapp.operators._listing import ListingTask
 from airflow_provider_whatsapp.operators._published import Tries, find_published, record_published
 from airflow_provider_whatsapp.storage.parts import PartsLostError
@@ -123,6 +124,10 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
         """The columns of a CSV."""
         raise NotImplementedError
 
+    def _sources(self, query: _Query) -> Sources:
+        """What the rows are read from."""
+        raise NotImplementedError
+
     def _open_listing(self, query: _Query, client: GraphClient, checkpoint: Checkpoint) -> _Listing:
         """The listing, those rows included that an earlier try has kept.
 
@@ -168,7 +173,7 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
                 manifest = checkpoint.attempt(lambda: find_published(target, tries))
                 if manifest is not None:
                     self.log.info("An earlier try of this task has published %s already", target.uri)
-                    return self._announce(context, manifest)
+                    return self._announce(context, manifest, lineage=Lineage(self._sources(query), manifest, columns))
                 self._check_exists(target)
             if not checkpoint.find_rows(counts_waits=is_resumed) and is_kept:
                 restarts += 1
@@ -205,6 +210,7 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
                     listing if comparison is None else comparison.watch(listing),
                     target,
                     columns=self._columns(query),
+                    sources=self._sources(query),
                     describe=describe,
                     check=self._check_empty,
                     before_publish=before_publish,

@@ -10,6 +10,7 @@ from airflow_provider_whatsapp.graph.arguments import given
 from airflow_provider_whatsapp.graph.fields import join_fields
 from airflow_provider_whatsapp.graph.query import WABA_ONLY_ARGUMENTS
 from airflow_provider_whatsapp.operators._kept_pages import read_pages
+from airflow_provider_whatsapp.operators._lineage import Sources
 from airflow_provider_whatsapp.operators._listing import EDGE_ARGUMENTS, WabaTask
 from airflow_provider_whatsapp.operators._listing_operator import ListingOperator
 from airflow_provider_whatsapp.operators._progress import AccountsProgress, LoggedRows
@@ -158,6 +159,10 @@ class WhatsAppListWabaEdgeOperator(ListingOperator["WabaEdgeQuery", "WabaEdgeLis
     def _columns(self, query: WabaEdgeQuery) -> list[str]:
         fields = [field.key for field in query.example.fields]
         return ["waba_id", *fields] if fields else []
+
+    def _sources(self, query: WabaEdgeQuery) -> Sources:
+        # Thousands of accounts would be thousands of datasets, so the edge stands for that of all of them.
+        return Sources([f"whatsapp_business_accounts/{query.edge}"], query.waba_ids.uris)
 
     def _open_listing(self, query: WabaEdgeQuery, client: GraphClient, checkpoint: Checkpoint) -> WabaEdgeListing:
         from airflow_provider_whatsapp.hooks._waba_edge import ReadAccount, WabaEdgeListing

@@ -142,6 +142,7 @@ class WhatsAppWabasSensor(WabaTask, BaseSensorOperator):
                         tally.matching(listing),
                         target,
                         columns=self._columns(query),
+                        sources=self._sources(query),
                         describe=partial(self._describe, query, listing),
                         check=check,
                     )

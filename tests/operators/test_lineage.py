@@ -1,0 +1,119 @@
+"""What Airflow's lineage collector and the OpenLineage provider are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import Asset
+from task_instance import TaskInstance
+
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
+from airflow_provider_whatsapp.sandbox import GraphSandbox
+from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
+
+lineage = pytest.importorskip("airflow.sdk.lineage")
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The collector as it is when a plugin reads it."""
+    collector = lineage.HookLineageCollector()
+    monkeypatch.setattr(lineage, "get_hook_lineage_collector", lambda: collector)
+    return collector
+
+
+def uris(assets: list[Any]) -> list[str]:
+    return [info.asset.uri for info in assets]
+
+
+def test_a_list_of_accounts(connected: GraphSandbox, tmp_path: Path, collector: Any) -> None:
+    path = tmp_path / "a.ndjson"
+    task = TaskInstance(lambda: WhatsAppListWabasOperator(task_id="accounts", output_path=str(path)))
+    expected = f"https://graph.facebook.com/{connected.business_id}/client_whatsapp_business_accounts"
+    for _ in range(2):
+        # The second time, only the manifest of the first is given.
+        task.run()
+        found = collector.collected_assets
+        assert (set(uris(found.inputs)), set(uris(found.outputs))) == ({expected}, {Asset(f"file://{path}").uri})
+    assert len(connected.requests) == -(-len(connected.accounts) // 100)
+
+
+def test_the_edges_of_accounts(connected: GraphSandbox, tmp_path: Path, collector: Any) -> None:
+    accounts = WhatsAppListWabasOperator(task_id="accounts", output_path=str(tmp_path / "a.ndjson")).execute({})
+    assert isinstance(accounts, dict)
+    path = str(tmp_path / "b.ndjson")
+    TaskInstance(
+        lambda: WhatsAppListWabaEdgeOperator(
+            task_id="numbers", waba_ids=[accounts], edge="phone_numbers", output_path=path
+        )
+    ).run()
+    found = collector.collected_assets
+    edge = "https://graph.facebook.com/whatsapp_business_accounts/phone_numbers"
+    assert (uris(found.inputs), uris(found.outputs)) == ([edge, accounts["uri"]], [f"file://{path}"])
+
+
+def test_a_sensor(connected: GraphSandbox, tmp_path: Path, collector: Any) -> None:
+    path = str(tmp_path / "a.ndjson")
+    TaskInstance(lambda: WhatsAppWabasSensor(task_id="wait", output_path=path)).run()
+    assert uris(collector.collected_assets.outputs) == [f"file://{path}"]
+
+
+def test_rows_in_xcom_are_no_dataset(connected: GraphSandbox, collector: Any) -> None:
+    operator = WhatsAppListWabasOperator(task_id="accounts")
+    operator.execute({})
+    assert collector.collected_assets.outputs == []
+    assert operator.get_openlineage_facets_on_complete(None) is None
+
+
+class TestOpenLineage:
+    @pytest.fixture(autouse=True)
+    def _installed(self) -> None:
+        pytest.importorskip("airflow.providers.openlineage")
+
+    def test_an_object(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        operator = WhatsAppListWabasOperator(
+            task_id="accounts",
+            output_path=str(tmp_path / "a.ndjson"),
+            fields="id,name,owner_business_info.as(owner){name}",
+        )
+        manifest = operator.execute({})
+        assert isinstance(manifest, dict)
+        told = operator.get_openlineage_facets_on_complete(None)
+        (read,), (written,) = told.inputs, told.outputs
+        assert (read.namespace, read.name) == (
+            "https://graph.facebook.com",
+            f"{connected.business_id}/client_whatsapp_business_accounts",
+        )
+        assert (written.namespace, written.name) == ("file", str(tmp_path / "a.ndjson"))
+        assert [field.name for field in written.facets["schema"].fields] == ["id", "name", "owner"]
+        statistics = written.outputFacets["outputStatistics"]
+        assert (statistics.rowCount, statistics.size) == (manifest["count"], manifest["bytes"])
+
+    def test_it_extracts(self, connected: GraphSandbox, tmp_path: Path) -> None:
+        from airflow.providers.openlineage.extractors.base import DefaultExtractor
+
+        operator = WhatsAppListWabaEdgeOperator(
+            task_id="apps", waba_ids=[connected.accounts[0]["id"]], edge="subscribed_apps",
+            output_path=str(tmp_path / "a.ndjson"),
+        )  # fmt: skip
+        operator.execute({})
+        told = DefaultExtractor(operator).extract_on_complete(None)
+        assert [one.name for one in told.inputs] == ["whatsapp_business_accounts/subscribed_apps"]
+        assert "schema" not in told.outputs[0].facets
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("s3://bucket/a/b.ndjson", ("s3://bucket", "a/b.ndjson")),
+        ("gs://bucket/b.csv", ("gs://bucket", "b.csv")),
+        ("abfss://container@account.dfs.core.windows.net/b", ("abfss://container@account.dfs.core.windows.net", "b")),
+        ("file:///data/b.json", ("file", "/data/b.json")),
+    ],
+)
+def test_names_of_objects(uri: str, name: tuple[str, str]) -> None:
+    from airflow_provider_whatsapp.operators._lineage import _name_object
+
+    assert _name_object(uri) == name
