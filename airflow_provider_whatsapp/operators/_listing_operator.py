@@ -17,6 +17,7 @@ from airflow_provider_whatsapp.operators._checkpoint import Checkpoint
 from airflow_provider_whatsapp.operators._failures import failing_fast
 from airflow_provider_whatsapp.operators._listing import ListingTask
 from airflow_provider_whatsapp.operators._published import Tries, find_published, record_published
+from airflow_provider_whatsapp.storage.columns import FORMATS_WITH_COLUMNS
 from airflow_provider_whatsapp.storage.parts import PartsLostError
 from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.triggers._rate_limit import RateLimitTrigger
@@ -116,7 +117,7 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
         raise NotImplementedError
 
     def _columns(self, query: _Query) -> list[str]:
-        """The columns of a CSV."""
+        """The columns of a CSV or of Parquet."""
         raise NotImplementedError
 
     def _open_listing(self, query: _Query, client: GraphClient, checkpoint: Checkpoint) -> _Listing:
@@ -143,8 +144,8 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
             query = self._build_query(connection)
             target = self._open_target()
             columns = self._columns(query)
-            if target is not None and target.format == "csv" and not columns:
-                raise ValueError("fields: a CSV needs the names of its columns; give fields, or another output_format")
+            if target is not None and not columns and (what := FORMATS_WITH_COLUMNS.get(target.format)):
+                raise ValueError(f"fields: {what} needs the names of its columns; give fields, or another output_format")
             patience = self._build_patience(keeps_rows=target is not None)
         tries = Tries.of(
             context,
