@@ -145,7 +145,9 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
             target = self._open_target()
             columns = self._columns(query)
             if target is not None and not columns and (what := FORMATS_WITH_COLUMNS.get(target.format)):
-                raise ValueError(f"fields: {what} needs the names of its columns; give fields, or another output_format")
+                raise ValueError(
+                    f"fields: {what} needs the names of its columns; give fields, or another output_format"
+                )
             patience = self._build_patience(keeps_rows=target is not None)
         tries = Tries.of(
             context,

@@ -40,15 +40,14 @@ def parse_format(path: str, format: str | None, *, argument: str = "output_path"
         if suffix not in _FORMATS:
             raise ValueError(
                 f"{argument}: the suffix of {path!r} names no format; use .ndjson, .jsonl, .json or .csv "
-                "(each also with .gz), or .parquet"
-                + (", or give output_format" if argument == "output_path" else "")
+                "(each also with .gz), or .parquet" + (", or give output_format" if argument == "output_path" else "")
             )
         found = _FORMATS[suffix]
     if found == "parquet":
         if name.endswith(".gz"):
             raise ValueError(
-                f"{argument}: {path!r} ends in .gz, but Parquet is compressed inside, and no reader of Parquet opens it "
-                "within gzip; leave out .gz"
+                f"{argument}: {path!r} ends in .gz, but Parquet is compressed inside, and readers of Parquet do not open "
+                "it within gzip; leave out .gz"
             )
         require_pyarrow(argument if format is None else "output_format")
     return found
@@ -115,4 +114,3 @@ _WRITERS: dict[str, Callable[[Iterable[Row], TextIO, Sequence[str]], None]] = {
     "json": _write_json,
     "csv": _write_csv,
 }
-
