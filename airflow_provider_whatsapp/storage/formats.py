@@ -46,8 +46,8 @@ def parse_format(path: str, format: str | None, *, argument: str = "output_path"
     if found == "parquet":
         if name.endswith(".gz"):
             raise ValueError(
-                f"{argument}: {path!r} ends in .gz, but Parquet is compressed inside, and readers of Parquet do not open "
-                "it within gzip; leave out .gz"
+                f"{argument}: {path!r} ends in .gz, but Parquet is compressed inside, and its readers do not open it "
+                "within gzip; leave out .gz"
             )
         require_pyarrow(argument if format is None else "output_format")
     return found
