@@ -19,6 +19,8 @@ _GROUP_BYTES = 16 * 1024 * 1024
 _BATCH_ROWS = 1024
 _BATCH_CHARACTERS = 512 * 1024
 _BYTES_AT_ONCE = 1024 * 1024
+# The ids of ten million accounts in one row group have half of this. A page of more could exhaust the worker's memory.
+_LARGEST_COLUMN = 512 * 1024 * 1024
 
 
 def require_pyarrow(argument: str) -> None:
@@ -131,6 +133,7 @@ def read_parquet(file: Any, columns: Sequence[str]) -> Iterator[Row]:
             if not there:
                 raise ValueError(f"it has no column {' or '.join(columns)}")
             for group in range(parquet.num_row_groups):
+                _check_size(parquet.metadata.row_group(group), there)
                 batches = parquet.iter_batches(
                     batch_size=_BATCH_ROWS, row_groups=[group], columns=there, use_threads=False
                 )
@@ -141,6 +144,13 @@ def read_parquet(file: Any, columns: Sequence[str]) -> Iterator[Row]:
         if watched.has_failed:
             raise
         raise ValueError(f"it is not Parquet, or damaged: {type(error).__name__}") from None
+
+
+def _check_size(group: Any, columns: Sequence[str]) -> None:
+    for index in range(group.num_columns):
+        column = group.column(index)
+        if column.path_in_schema in columns and column.total_uncompressed_size > _LARGEST_COLUMN:
+            raise ValueError(f"the column {column.path_in_schema} of a row group is too large")
 
 
 class _WatchedFile:

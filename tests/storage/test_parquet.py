@@ -54,6 +54,22 @@ def write(path: Path, rows: Any, columns: list[str]) -> Any:
     return pq.read_table(path)
 
 
+# Linux counts the memory of the parent into the `ru_maxrss` of a new process, but not into this number.
+MEGABYTES = """
+import re
+def megabytes():
+    with open("/proc/self/status") as status:
+        return int(re.search("VmHWM: *([0-9]+)", status.read().replace("\t", " "))[1]) / 1024
+"""
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux says how much memory a process had at most")
+
+
+def run_measured(code: str) -> str:
+    """What the code prints in a new process. Its function `megabytes` gives the most memory that it ever had."""
+    command = [sys.executable, "-c", MEGABYTES + code]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
 class TestColumns:
     def test_types_and_values(self, tmp_path: Path) -> None:
         path = tmp_path / "a.parquet"
@@ -239,17 +255,15 @@ class TestSize:
         )
         assert first.sha256 == second.sha256
 
+    @on_linux
     def test_memory_does_not_grow_with_the_rows(self) -> None:
         code = """
-import resource, sys, tempfile
+import tempfile
 from airflow_provider_whatsapp.storage.target import Target
 
 def rows(count):
     for number in range(count):
         yield {"id": str(10**15 + number * 7919), "name": f"account {number} " * 80, "owner_business_info": {"id": number}}
-
-def megabytes():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 with tempfile.TemporaryDirectory() as folder:
     target = Target(folder + "/a.parquet")
@@ -258,7 +272,7 @@ with tempfile.TemporaryDirectory() as folder:
         target.write(rows(count), ["id", "name", "owner_business_info"])
         print(megabytes() - before)
 """
-        output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+        output = run_measured(code)
         some, four_times_as_many = map(float, output.split())
         # The rows are 35 MB and 140 MB.
         assert four_times_as_many < 1.5 * some + 10
@@ -356,6 +370,31 @@ class TestReadingBack:
     def test_no_such_object(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="there is no object"):
             self.rows_of(tmp_path / "a.parquet")
+
+    def test_a_column_that_would_fill_the_memory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write(tmp_path / "a.parquet", [{"id": "1", "surprise": "a" * 5_000_000}], ["id", "surprise"])
+        monkeypatch.setattr(parquet, "_LARGEST_COLUMN", 1_000_000)
+        assert self.rows_of(tmp_path / "a.parquet") == [{"id": "1"}]
+        with pytest.raises(ValueError, match="the column surprise of a row group is too large"):
+            self.rows_of(tmp_path / "a.parquet", columns=["id", "surprise"])
+
+    @on_linux
+    def test_a_large_row_group_is_read_in_parts(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.parquet"
+        count = 250_000
+        names = pa.array([os.urandom(200).hex() for _ in range(count)])
+        table = pa.table({"id": [str(number) for number in range(count)], "name": names})
+        pq.write_table(table, path, row_group_size=count, compression="none", use_dictionary=False)
+        code = f"""
+from airflow_provider_whatsapp.storage.source import Source
+
+source = Source("waba_ids", {str(path)!r})
+before = megabytes()
+assert sum(1 for _ in source.rows(["id", "name"])) == {count}
+print(megabytes() - before)
+"""
+        output = run_measured(code)
+        assert float(output) < path.stat().st_size / 1e6 * 0.7
 
     def test_damaged_bytes(self, tmp_path: Path) -> None:
         path = tmp_path / "a.parquet"
