@@ -120,10 +120,11 @@ def form(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks."""
-    session.install(*PINS, "-e", ".")
+    session.install(*PINS, "-e", ".[parquet]")
     session.run("python", "benchmarks/many_waits.py", *session.posargs)
     session.run("python", "benchmarks/hostile_answers.py")
     session.run("python", "benchmarks/waba_edges.py")
+    session.run("python", "benchmarks/parquet.py")
 
 
 @nox.session

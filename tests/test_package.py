@@ -89,6 +89,18 @@ with GraphSandbox(accounts=3) as sandbox:
     assert not loaded & {"httpx", "httpcore", "pyarrow", "fsspec"}
 
 
+@pytest.mark.parametrize(("name", "is_loaded"), [("a.ndjson.gz", False), ("a.csv", False), ("a.parquet", True)])
+def test_only_parquet_loads_pyarrow(tmp_path: Path, name: str, is_loaded: bool) -> None:
+    path = str(tmp_path / name)
+    code = f"""
+from airflow_provider_whatsapp.storage.source import Source
+from airflow_provider_whatsapp.storage.target import Target
+Target({path!r}).write([{{"id": "1"}}], ["id"])
+assert [row["id"] for row in Source("waba_ids", {path!r}).rows()] == ["1"]
+"""
+    assert ("pyarrow" in roots(loaded_by(code))) is is_loaded
+
+
 def test_imports_go_one_way() -> None:
     allowed: dict[str, set[str]] = {
         "graph": set(),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_whatsapp._compat import AirflowFailException
 from airflow_provider_whatsapp.graph.changes import Changes, Snapshot
+from airflow_provider_whatsapp.storage.columns import UnfitValueError, encode_json, encode_text, encoder_of
 
 if TYPE_CHECKING:
     from airflow_provider_whatsapp.storage.source import Source
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _KINDS = tuple(Changes().to_json())
 
 
@@ -28,21 +31,22 @@ class Comparison:
 
     def __init__(self, earlier: Source | None, columns: Sequence[str]) -> None:
         self._earlier = earlier
-        self._is_text = earlier is not None and earlier.format == "csv"
+        self._format = None if earlier is None else earlier.format
+        wanted = list(dict.fromkeys(("id", "waba_id", *columns)))
         names: set[str] = set()
         if earlier is not None:
             if (earlier.read_manifest() or {}).get("truncated"):
                 raise ValueError(
                     f"compare_with: max_items has cut {earlier.uri}, so accounts that are missing in it are not new"
                 )
-            for row in earlier.rows():
+            for row in earlier.rows(wanted):
                 names.update(row)
         # A field that only one of the two has cannot have changed.
         fields = [name for name in (columns or sorted(names)) if name in names and name != "id"]
         self._before, self._after = Snapshot(fields), Snapshot(fields)
         if earlier is not None:
-            for row in earlier.rows():
-                self._before.add({**row, "id": _key_of(row)})
+            for row in earlier.rows(wanted):
+                self._before.add({**{name: _plain(value) for name, value in row.items()}, "id": _key_of(row)})
 
     def watch(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """The rows, of which each is remembered.
@@ -71,11 +75,30 @@ class Comparison:
         return self._before.changes_to(self._after).to_json()
 
     def _spelled_like_before(self, row: dict[str, Any]) -> dict[str, Any]:
-        if not self._is_text:
+        """The row with its values as the format of the earlier object has them."""
+        encode = _ENCODERS.get(self._format or "")
+        if encode is None:
             return row
-        from airflow_provider_whatsapp.storage.formats import encode_cell
+        return {name: encode(name, row.get(name)) for name in self._before.fields}
 
-        return {name: encode_cell(row.get(name)) for name in self._before.fields}
+
+def _csv_cell(column: str, value: Any) -> str:
+    return "" if value is None else encode_text(value)
+
+
+def _parquet_cell(column: str, value: Any) -> Any:
+    try:
+        return None if value is None else encoder_of(column)(value)
+    except UnfitValueError:
+        # No cell of the earlier object can equal it.
+        return encode_json([value])
+
+
+_ENCODERS = {"csv": _csv_cell, "parquet": _parquet_cell}
+
+
+def _plain(value: Any) -> Any:
+    return (value - _EPOCH) // timedelta(microseconds=1) if isinstance(value, datetime) else value
 
 
 def _key_of(row: dict[str, Any]) -> str:

@@ -18,8 +18,10 @@ from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection, load
 from airflow_provider_whatsapp.hooks._metrics import count_call
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.links.whatsapp import WhatsAppManagerLink
+from airflow_provider_whatsapp.operators._failures import failing_fast
 from airflow_provider_whatsapp.operators._lineage import Lineage, Sources
 from airflow_provider_whatsapp.operators._progress import LoggedRows
+from airflow_provider_whatsapp.storage.columns import UnfitValueError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -153,12 +155,13 @@ class ListingTask(BaseOperator):
         :param context: Airflow's context of the task
         :param rows: rows to deliver
         :param target: the object to write to, or None to give the rows themselves
-        :param columns: columns of a CSV
+        :param columns: columns of a CSV or of Parquet
         :param sources: what the rows are read from
         :param describe: gives the part of the manifest that says what was listed, after the last row
         :param check: called with the number of rows before they are delivered; may raise to prevent that
         :param before_publish: called with the manifest before the object appears; may raise to prevent that
         :param owner: tells the task instance that writes the object from others
+        :raises AirflowFailException: if a value does not fit its column of Parquet, which no retry can mend
         """
         if target is None:
             delivered = list(self._short_enough_to_map_over(context, rows))
@@ -172,7 +175,8 @@ class ListingTask(BaseOperator):
             manifest.update(asdict(stored), **describe())
             before_publish(target, manifest)
 
-        stored = target.write(rows, columns, owner=owner, before_publish=prepare)
+        with failing_fast(UnfitValueError):
+            stored = target.write(rows, columns, owner=owner, before_publish=prepare)
         self.log.info("Wrote %d %s, %d bytes, to %s", stored.count, self.noun, stored.bytes, stored.uri)
         return self._announce(context, manifest, lineage=Lineage(sources, manifest, columns))
 

@@ -18,6 +18,7 @@ from airflow_provider_whatsapp.operators._failures import failing_fast
 from airflow_provider_whatsapp.operators._lineage import Lineage, Sources
 from airflow_provider_whatsapp.operators._listing import ListingTask
 from airflow_provider_whatsapp.operators._published import Tries, find_published, record_published
+from airflow_provider_whatsapp.storage.columns import FORMATS_WITH_COLUMNS
 from airflow_provider_whatsapp.storage.parts import PartsLostError
 from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.triggers._rate_limit import RateLimitTrigger
@@ -121,7 +122,7 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
         raise NotImplementedError
 
     def _columns(self, query: _Query) -> list[str]:
-        """The columns of a CSV."""
+        """The columns of a CSV or of Parquet."""
         raise NotImplementedError
 
     def _sources(self, query: _Query) -> Sources:
@@ -153,8 +154,10 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
             target = self._open_target()
             columns = self._columns(query)
             comparison = self._open_comparison(target, columns)
-            if target is not None and target.format == "csv" and not columns:
-                raise ValueError("fields: a CSV needs the names of its columns; give fields, or another output_format")
+            if target is not None and not columns and (what := FORMATS_WITH_COLUMNS.get(target.format)):
+                raise ValueError(
+                    f"fields: {what} needs the names of its columns; give fields, or another output_format"
+                )
             patience = self._build_patience(keeps_rows=target is not None)
         tries = Tries.of(
             context,

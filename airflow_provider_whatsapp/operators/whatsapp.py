@@ -49,8 +49,8 @@ class WhatsAppListWabasOperator(WabaTask, ListingOperator["EdgeQuery", LoggedRow
         ``"s3://bucket/{{ task.business_id }}.ndjson"``
     :param output_conn_id: Airflow connection of the store; by default the one in the URL (``"s3://conn_id@bucket/key"``),
         else the store's own default
-    :param output_format: ``"ndjson"``, ``"jsonl"``, ``"json"`` or ``"csv"``; by default the suffix of ``output_path``
-        decides, which may be followed by ``.gz``
+    :param output_format: ``"ndjson"``, ``"jsonl"``, ``"json"``, ``"csv"`` or ``"parquet"``; by default the suffix of
+        ``output_path`` decides, which may be followed by ``.gz`` except for Parquet
     :param whatsapp_conn_id: Airflow connection of type ``whatsapp``
     :param if_exists: what to do when the object exists already: ``"overwrite"`` it, ``"fail"`` the task, or ``"skip"``
         the task. The latter two are decided before the API is called
@@ -158,7 +158,8 @@ class WhatsAppListWabaEdgeOperator(ListingOperator["WabaEdgeQuery", "WabaEdgeLis
 
     def _columns(self, query: WabaEdgeQuery) -> list[str]:
         fields = [field.key for field in query.example.fields]
-        return ["waba_id", *fields] if fields else []
+        # A field of that name is not in the rows: the id of the account takes its place.
+        return ["waba_id", *(field for field in fields if field != "waba_id")] if fields else []
 
     def _sources(self, query: WabaEdgeQuery) -> Sources:
         # Thousands of accounts would be thousands of datasets, so the edge stands for that of all of them.

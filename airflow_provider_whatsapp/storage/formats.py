@@ -1,47 +1,56 @@
-"""Writes rows as NDJSON, JSON or CSV, compressed if wanted."""
+"""Writes rows as NDJSON, JSON, CSV or Parquet, compressed if wanted."""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from airflow_provider_whatsapp.storage.columns import encode_json, encode_text
+from airflow_provider_whatsapp.storage.parquet import require_pyarrow, write_parquet
+
 Row = dict[str, Any]
-# JSON allows these characters within a text, but Python's and JavaScript's readers end a line at them, which would
-# break a row of NDJSON in two. They are written as escapes.
-_LINE_ENDS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 #: Formats by the names and suffixes that users give.
-_FORMATS = {"ndjson": "ndjson", "jsonl": "ndjson", "json": "json", "csv": "csv"}
+_FORMATS = {"ndjson": "ndjson", "jsonl": "ndjson", "json": "json", "csv": "csv", "parquet": "parquet"}
 
 
 def parse_format(path: str, format: str | None, *, argument: str = "output_path") -> str:
-    """The format of an object: ``"ndjson"``, ``"json"`` or ``"csv"``.
+    """The format of an object: ``"ndjson"``, ``"json"``, ``"csv"`` or ``"parquet"``.
 
     :param path: address of the object; its suffix decides where ``format`` is None
     :param format: name of the format as the user gave it
     :param argument: name of the argument that the path was given in, for the error
-    :raises ValueError: if the name or the suffix is not that of a format
+    :raises ValueError: if the name or the suffix is not that of a format, or pyarrow is missing for Parquet
     """
+    name = path.rpartition("/")[2].lower()
     if format is not None:
         if format not in _FORMATS:
             raise ValueError(
                 f"output_format: {format!r} is not one of {', '.join(map(repr, _FORMATS))}; "
                 "for a compressed object, let output_path end in .gz"
             )
-        return _FORMATS[format]
-    name = path.rpartition("/")[2].lower().removesuffix(".gz")
-    suffix = name.rpartition(".")[2] if "." in name else ""
-    if suffix not in _FORMATS:
-        raise ValueError(
-            f"{argument}: the suffix of {path!r} names no format; use .ndjson, .jsonl, .json or .csv "
-            "(each also with .gz)" + (", or give output_format" if argument == "output_path" else "")
-        )
-    return _FORMATS[suffix]
+        found = _FORMATS[format]
+    else:
+        stem = name.removesuffix(".gz")
+        suffix = stem.rpartition(".")[2] if "." in stem else ""
+        if suffix not in _FORMATS:
+            raise ValueError(
+                f"{argument}: the suffix of {path!r} names no format; use .ndjson, .jsonl, .json or .csv "
+                "(each also with .gz), or .parquet" + (", or give output_format" if argument == "output_path" else "")
+            )
+        found = _FORMATS[suffix]
+    if found == "parquet":
+        if name.endswith(".gz"):
+            raise ValueError(
+                f"{argument}: {path!r} ends in .gz, but Parquet is compressed inside, and its readers do not open it "
+                "within gzip; leave out .gz"
+            )
+        require_pyarrow(argument if format is None else "output_format")
+    return found
 
 
 def write_rows(rows: Iterable[Row], path: Path, columns: Sequence[str], *, format: str, compressed: bool) -> None:
@@ -49,10 +58,14 @@ def write_rows(rows: Iterable[Row], path: Path, columns: Sequence[str], *, forma
 
     :param rows: are read once, one at a time
     :param path: file to write
-    :param columns: columns of a CSV; other keys of a row are left out of it
-    :param format: ``"ndjson"``, ``"json"`` or ``"csv"``
-    :param compressed: whether to compress the file with gzip
+    :param columns: columns of a CSV or of Parquet; other keys of a row are left out of them
+    :param format: ``"ndjson"``, ``"json"``, ``"csv"`` or ``"parquet"``
+    :param compressed: whether to compress the file with gzip; Parquet is compressed inside
+    :raises UnfitValueError: if a value does not fit its column of Parquet
     """
+    if format == "parquet":
+        write_parquet(rows, path, columns)
+        return
     with _open_text(path, compressed=compressed) as file:
         _WRITERS[format](rows, file, columns)
 
@@ -74,14 +87,14 @@ def _open_text(path: Path, *, compressed: bool) -> Iterator[TextIO]:
 
 def _write_ndjson(rows: Iterable[Row], file: TextIO, columns: Sequence[str]) -> None:
     for row in rows:
-        file.write(_encode_json(row) + "\n")
+        file.write(encode_json(row) + "\n")
 
 
 def _write_json(rows: Iterable[Row], file: TextIO, columns: Sequence[str]) -> None:
     separator = "\n"
     file.write("[")
     for row in rows:
-        file.write(separator + _encode_json(row))
+        file.write(separator + encode_json(row))
         separator = ",\n"
     file.write("\n]\n")
 
@@ -92,7 +105,8 @@ def _write_csv(rows: Iterable[Row], file: TextIO, columns: Sequence[str]) -> Non
     writer = csv.writer(file)
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([encode_cell(row.get(column)) for column in columns])
+        values = map(row.get, columns)
+        writer.writerow(["" if value is None else encode_text(value) for value in values])
 
 
 _WRITERS: dict[str, Callable[[Iterable[Row], TextIO, Sequence[str]], None]] = {
@@ -100,21 +114,3 @@ _WRITERS: dict[str, Callable[[Iterable[Row], TextIO, Sequence[str]], None]] = {
     "json": _write_json,
     "csv": _write_csv,
 }
-
-
-def _encode_json(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    if not text.isascii():
-        for char, escape in _LINE_ENDS.items():
-            text = text.replace(char, escape)
-    return text
-
-
-def encode_cell(value: Any) -> str:
-    """The text of a value in a CSV.
-
-    :param value: value as JSON
-    """
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else _encode_json(value)

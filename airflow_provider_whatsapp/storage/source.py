@@ -8,11 +8,12 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
 from airflow_provider_whatsapp.storage.address import check_address, open_store, split_address
 from airflow_provider_whatsapp.storage.formats import Row, parse_format
+from airflow_provider_whatsapp.storage.parquet import read_parquet
 from airflow_provider_whatsapp.storage.record import read_record
 
 _CHARACTERS_AT_ONCE = 64 * 1024
@@ -27,9 +28,9 @@ class Source:
     :param path: any ``ObjectStoragePath`` URL, or an absolute path on this machine. The object is decompressed when it
         ends in ``.gz``.
     :param conn_id: Airflow connection of the store; the one in the URL by default, else the store's own default
-    :param format: ``ndjson``, ``jsonl``, ``json`` or ``csv``; the suffix of ``path`` decides by default
-    :raises ValueError: if the path is no address of an object, has a password in it or names no known format, or if no
-        installed provider knows the store
+    :param format: ``ndjson``, ``jsonl``, ``json``, ``csv`` or ``parquet``; the suffix of ``path`` decides by default
+    :raises ValueError: if the path is no address of an object, has a password in it or names no known format, if no
+        installed provider knows the store, or if pyarrow is missing for Parquet
     """
 
     def __init__(self, argument: str, path: str, *, conn_id: str | None = None, format: str | None = None) -> None:
@@ -60,9 +61,10 @@ class Source:
         manifest = None if record is None else record.get("manifest")
         return manifest if isinstance(manifest, dict) else None
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, columns: Sequence[str] = ("id", "waba_id")) -> Iterator[Row]:
         """The rows of the object, with a small part of it in memory.
 
+        :param columns: columns to read of Parquet, where each costs time; other formats are read whole
         :raises ValueError: if there is no such object, or it does not hold rows in this format
         :raises OSError: if the store failed
         """
@@ -70,8 +72,8 @@ class Source:
         fs.invalidate_cache()
         count = 0
         try:
-            with fs.open(str(self._opened.path), "rb") as file, self._open_text(file) as text:
-                for row in _READERS[self.format](text):
+            with fs.open(str(self._opened.path), "rb") as file:
+                for row in self._read(file, columns):
                     if not isinstance(row, dict):
                         raise ValueError("it is not an object")
                     count += 1
@@ -85,10 +87,15 @@ class Source:
                 f"{self._argument}: {self.uri} cannot be read as {self.format} behind row {count} ({reason})"
             ) from None
 
-    def _open_text(self, file: Any) -> TextIO:
+    def _read(self, file: Any, columns: Sequence[str]) -> Iterator[Any]:
+        if self.format == "parquet":
+            yield from read_parquet(file, columns)
+            return
         body = gzip.GzipFile(fileobj=file) if self._is_compressed else file
         # Only a line feed ends a row of NDJSON. The reader of CSV finds the ends of its rows itself.
-        return io.TextIOWrapper(body, encoding="utf-8", newline="" if self.format == "csv" else "\n")
+        newline = "" if self.format == "csv" else "\n"
+        with io.TextIOWrapper(body, encoding="utf-8", newline=newline) as text:
+            yield from _READERS[self.format](text)
 
 
 def _read_ndjson(file: TextIO) -> Iterator[Any]:

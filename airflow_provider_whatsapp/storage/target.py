@@ -50,10 +50,10 @@ class Target:
     :param path: any ``ObjectStoragePath`` URL, or an absolute path on this machine. The object is compressed when it
         ends in ``.gz``.
     :param conn_id: Airflow connection of the store; the one in the URL by default, else the store's own default
-    :param format: ``ndjson``, ``jsonl``, ``json`` or ``csv``; the suffix of ``path`` decides by default
+    :param format: ``ndjson``, ``jsonl``, ``json``, ``csv`` or ``parquet``; the suffix of ``path`` decides by default
     :raises ValueError: if the path is no address of an object, has a password in it, names no known format or names
-        another account than the connection does, if no installed provider knows the store, or if the store cannot
-        publish an object in one step
+        another account than the connection does, if pyarrow is missing for Parquet, if no installed provider knows the
+        store, or if the store cannot publish an object in one step
     """
 
     def __init__(self, path: str, *, conn_id: str | None = None, format: str | None = None) -> None:
@@ -97,9 +97,10 @@ class Target:
         """Write the rows to the object; on any failure, what was there before stays.
 
         :param rows: are read once, one at a time
-        :param columns: columns of a CSV; other keys of a row are left out of it
+        :param columns: columns of a CSV or of Parquet; other keys of a row are left out of them
         :param owner: tells the task instance that writes from others; letters and digits
         :param before_publish: called when the object is complete, before it appears; may raise to prevent that
+        :raises UnfitValueError: if a value does not fit its column of Parquet
         :raises OSError: if the disk or the store failed
         """
         with tempfile.TemporaryDirectory(prefix="airflow-whatsapp-") as folder:

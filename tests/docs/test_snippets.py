@@ -308,6 +308,19 @@ def test_trigger(connected: GraphSandbox) -> None:
     assert event == {"status": "met", **moments}
 
 
+def test_parquet_files_as_one_table(connected: GraphSandbox, tmp_path: Path) -> None:
+    for day, fields in (("2026-11-02", "id"), ("2026-11-03", "name,id")):
+        path = tmp_path / "wabas" / f"ds={day}" / "wabas.parquet"
+        WhatsAppListWabasOperator(task_id="a", fields=fields, output_path=str(path)).execute({})
+    code = snippet("dataset", "parquet.md").replace("/tmp/lake", str(tmp_path))
+    namespace: dict[str, Any] = {}
+    exec(code, namespace)  # noqa: S102  # the project's own text
+    rows = namespace["table"].to_pylist()
+    assert [row["id"] for row in rows] == [account["id"] for account in connected.accounts] * 2
+    assert [row["name"] for row in rows] == [None] * 250 + [account.get("name") for account in connected.accounts]
+    assert {row["ds"] for row in rows} == {"2026-11-02", "2026-11-03"}
+
+
 def test_async_hook(connected: GraphSandbox) -> None:
     names = asyncio.run(run("async", "hook.md")["names_of_accounts"]())
     assert names == [account.get("name") for account in connected.accounts]

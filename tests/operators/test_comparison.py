@@ -38,8 +38,8 @@ def change(sandbox: GraphSandbox) -> tuple[list[str], list[str], list[str]]:
     return ["71"], [gone["id"]], sorted((account["id"] for account in changed), key=int)
 
 
-@pytest.mark.parametrize("name", ["a.ndjson", "a.json.gz", "a.csv", "a.csv.gz"])
-@pytest.mark.parametrize("new", ["b.ndjson", "b.csv"])
+@pytest.mark.parametrize("name", ["a.ndjson", "a.json.gz", "a.csv", "a.csv.gz", "a.parquet"])
+@pytest.mark.parametrize("new", ["b.ndjson", "b.csv", "b.parquet"])
 def test_what_is_different_from_another_object(connected: GraphSandbox, tmp_path: Path, name: str, new: str) -> None:
     assert not {*KINDS} & export(tmp_path / name).keys()
     unchanged = export(tmp_path / new, compare_with=str(tmp_path / name))

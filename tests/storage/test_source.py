@@ -240,7 +240,7 @@ def test_errors_name_the_argument_and_no_password() -> None:
     assert "hunter2" not in str(caught.value)
     with pytest.raises(ValueError, match="^waba_ids: no storage is installed for nowhere://"):
         Source("waba_ids", "nowhere://bucket/a.ndjson")
-    with pytest.raises(ValueError, match=r"^waba_ids: the suffix of '/tmp/a' names no format; use [^;]*\)$"):
+    with pytest.raises(ValueError, match=r"^waba_ids: the suffix of '/tmp/a' names no format; use [^;]*\.parquet$"):
         Source("waba_ids", "/tmp/a")
     with pytest.raises(ValueError, match="^output_format: 'xml' is not one of"):
         Source("waba_ids", "/tmp/a", format="xml")

@@ -464,7 +464,9 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
         Target(str(folder))
 
 
-@pytest.mark.parametrize("format", ["xml", "", "parquet", "NDJSON"])
+@pytest.mark.parametrize("format", ["xml", "", "orc", "NDJSON"])
 def test_an_unknown_format_is_refused(format: str) -> None:
-    with pytest.raises(ValueError, match="^output_format: .* is not one of 'ndjson', 'jsonl', 'json', 'csv'"):
+    with pytest.raises(
+        ValueError, match="^output_format: .* is not one of 'ndjson', 'jsonl', 'json', 'csv', 'parquet'"
+    ):
         Target("/tmp/a.ndjson", format=format)

@@ -1,0 +1,171 @@
+"""Writes and reads Parquet, with a small part of the rows in memory.
+
+pyarrow is loaded when an object is Parquet, and not before: it takes some 50 MB, and most tasks do without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_whatsapp.storage.columns import UnfitValueError, encoder_of, type_of
+
+Row = dict[str, Any]
+# Parquet's readers want large row groups, and the writer holds one group in memory. This is the size of the values
+# before they are encoded and compressed.
+_GROUP_BYTES = 16 * 1024 * 1024
+# Python's own objects take several times the room of Arrow's, so they are turned into Arrow's a few at a time.
+_BATCH_ROWS = 1024
+_BATCH_CHARACTERS = 512 * 1024
+_BYTES_AT_ONCE = 1024 * 1024
+# The ids of ten million accounts in one row group have half of this. A page of more could exhaust the worker's memory.
+_LARGEST_COLUMN = 512 * 1024 * 1024
+
+
+def require_pyarrow(argument: str) -> None:
+    """Make sure that Parquet can be written and read here.
+
+    :param argument: name of the argument that asks for Parquet, for the error
+    :raises ValueError: if pyarrow is missing or cannot be loaded
+    """
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            f'{argument}: Parquet needs pyarrow; pip install "airflow-provider-whatsapp[parquet]" on the workers '
+            f"({error})"
+        ) from None
+
+
+def write_parquet(rows: Iterable[Row], path: Path, columns: Sequence[str]) -> None:
+    """Write the rows to a new file. The same rows and version of pyarrow give the same bytes.
+
+    :param rows: are read once, one at a time
+    :param path: file to write
+    :param columns: names of the columns; other keys of a row are left out
+    :raises UnfitValueError: if a value does not fit its column; names the row and the column
+    """
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+    types = {
+        "text": pa.string(),
+        "truth": pa.bool_(),
+        "number": pa.int64(),
+        "time": pa.timestamp("us", tz="UTC"),
+        "json": pa.string(),
+    }
+    schema = pa.schema([(column, types[type_of(column)]) for column in columns])
+    # With zstd, accounts take half the room that they take with snappy, in the same time, and today's engines read
+    # both. Arrow's own copy of the schema is left out, because Parquet's says the same.
+    with path.open("wb") as file, pq.ParquetWriter(file, schema, compression="zstd", store_schema=False) as writer:
+        group: list[Any] = []
+        size = 0
+        for cells in _cells_in_batches(rows, columns):
+            batch = pa.record_batch(
+                [pa.array(values, field.type) for values, field in zip(cells, schema, strict=True)], schema=schema
+            )
+            group.append(batch)
+            size += batch.nbytes
+            if size >= _GROUP_BYTES:
+                _write_group(writer, pa.Table.from_batches(group))
+                group, size = [], 0
+        if group:
+            _write_group(writer, pa.Table.from_batches(group))
+
+
+def _write_group(writer: Any, table: Any) -> None:
+    writer.write_table(table, row_group_size=table.num_rows)
+
+
+def _cells_in_batches(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[list[list[Any]]]:
+    """The cells of some rows at a time, column by column."""
+    cells: list[list[Any]] = [[] for _ in columns]
+    # The methods are looked up once, not for each of the cells.
+    makers = [(column, encoder_of(column), cells[index].append) for index, column in enumerate(columns)]
+    count = characters = 0
+    for number, row in enumerate(rows, start=1):
+        for column, encode, append in makers:
+            value = row.get(column)
+            if value is not None:
+                try:
+                    value = encode(value)
+                except UnfitValueError as error:
+                    raise _explain(error, number, row, column) from None
+                if isinstance(value, str):
+                    characters += len(value)
+            append(value)
+        count += 1
+        if count == _BATCH_ROWS or characters >= _BATCH_CHARACTERS:
+            yield cells
+            for values in cells:
+                values.clear()
+            count = characters = 0
+    if count:
+        yield cells
+
+
+def _explain(error: UnfitValueError, number: int, row: Row, column: str) -> UnfitValueError:
+    identity = f" (id {row['id'][:40]})" if isinstance(row.get("id"), str) else ""
+    return UnfitValueError(
+        f"row {number}{identity}: {column}: {error}, as the Parquet column must have; leave the field out of fields, "
+        "or write NDJSON, which holds any value"
+    )
+
+
+def read_parquet(file: Any, columns: Sequence[str]) -> Iterator[Row]:
+    """The rows of a Parquet file, with the values of a few of them in memory.
+
+    :param file: a binary file that can seek
+    :param columns: names of the columns to read; those that the file does not have are missing in the rows
+    :raises ValueError: if the file is not Parquet, is damaged, or has none of the columns
+    :raises OSError: if the file cannot be read
+    """
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+    watched = _WatchedFile(file)
+    try:
+        # Buffers and no prefetch: otherwise all of a row group's bytes would be read at once, whatever their size.
+        with pq.ParquetFile(watched, buffer_size=_BYTES_AT_ONCE, pre_buffer=False) as parquet:
+            there = [column for column in columns if column in parquet.schema_arrow.names]
+            if not there:
+                raise ValueError(f"it has no column {' or '.join(columns)}")
+            for group in range(parquet.num_row_groups):
+                _check_size(parquet.metadata.row_group(group), there)
+                batches = parquet.iter_batches(
+                    batch_size=_BATCH_ROWS, row_groups=[group], columns=there, use_threads=False
+                )
+                for batch in batches:
+                    yield from batch.to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        # pyarrow raises a plain OSError for damaged bytes, which is not the store's fault.
+        if watched.has_failed:
+            raise
+        raise ValueError(f"it is not Parquet, or damaged: {type(error).__name__}") from None
+
+
+def _check_size(group: Any, columns: Sequence[str]) -> None:
+    for index in range(group.num_columns):
+        column = group.column(index)
+        if column.path_in_schema in columns and column.total_uncompressed_size > _LARGEST_COLUMN:
+            raise ValueError(f"the column {column.path_in_schema} of a row group is too large")
+
+
+class _WatchedFile:
+    """A file that notes whether reading it has failed."""
+
+    def __init__(self, file: Any) -> None:
+        self.has_failed = False
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return bytes(self._file.read(size))
+        except Exception:
+            self.has_failed = True
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
