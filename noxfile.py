@@ -91,6 +91,13 @@ def edges(session: nox.Session) -> None:
 
 
 @nox.session
+def webhooks(session: nox.Session) -> None:
+    """Deliver webhooks to the receiver of ``docs/webhooks.md`` in front of ``airflow standalone``."""
+    session.install(*PINS, "-e", ".")
+    session.run("python", "e2e/webhooks.py", *session.posargs)
+
+
+@nox.session
 def failures(session: nox.Session) -> None:
     """Run the retry policy and ten exports of which three fail in ``airflow standalone``. Chromium must be installed.
 

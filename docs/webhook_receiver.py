@@ -24,7 +24,7 @@ class Login(httpx.Auth):
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Send the request, and send it once more after a login if Airflow does not accept the token."""
         request.headers["Authorization"] = f"Bearer {self.token}"
-        if (yield request).status_code == 401:
+        if (yield request).status_code in {401, 403}:  # expired, or not a token of this Airflow
             answer = yield httpx.Request("POST", f"{AIRFLOW}/auth/token", json=USER)
             self.token = answer.raise_for_status().json()["access_token"]
             request.headers["Authorization"] = f"Bearer {self.token}"
