@@ -32,7 +32,9 @@ class Login(httpx.Auth):
 
 
 app = FastAPI(openapi_url=None)
-airflow = httpx.AsyncClient(auth=Login(), timeout=10, trust_env=False)
+# One connection: Airflow gets one request at a time, however many deliveries come at once.
+one, patience = httpx.Limits(max_connections=1), httpx.Timeout(10, pool=60)  # seconds
+airflow = httpx.AsyncClient(auth=Login(), limits=one, timeout=patience, trust_env=False)
 
 
 @app.get("/whatsapp")

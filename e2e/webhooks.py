@@ -7,6 +7,7 @@ Meta would. It needs no network beyond loopback, and it runs on Linux only.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import statistics
@@ -60,7 +61,9 @@ def check_webhooks(airflow: Airflow, sandbox: GraphSandbox) -> None:
     start_together = threading.Barrier(AT_ONCE)
     with ThreadPoolExecutor(AT_ONCE) as senders:
         statuses = list(senders.map(lambda _: (start_together.wait(), delivery.repeat())[1], range(AT_ONCE)))
-    expect(set(statuses) <= {200, 503} and 200 in statuses, f"answered with {statuses}")
+    # On a busy machine, Airflow may take too long; Meta would then send again.
+    expect(set(statuses) <= {200, 503}, f"answered with {statuses}")
+    wait_until("the delivery is accepted", lambda: delivery.repeat() == 200)
     expect(len(runs_of(airflow, delivery)) == 1, f"{len(runs_of(airflow, delivery))} runs of one account")
     say(f"{AT_ONCE} deliveries of one account at the same moment start one run, and are answered with {statuses}")
 
@@ -155,7 +158,7 @@ def share_unnoticed(sandbox: GraphSandbox) -> WebhookDelivery:
 
 def share_while_away(airflow: Airflow, sandbox: GraphSandbox, receiver: str) -> WebhookDelivery:
     """Share an account while the API server is away, and deliver again after it is back."""
-    servers = [pid for pid, command in descendants(os.getpid()).items() if "airflow api-server" in command]
+    servers = [pid for pid, command in descendants(os.getpid()).items() if re.search("airflow api[-_]server", command)]
     expect(bool(servers), "no API server was found")
     send(signal.SIGKILL, {pid for server in servers for pid in (server, *descendants(server))})
     delivery = sandbox.share_account(receiver)
@@ -182,9 +185,8 @@ def share_many(airflow: Airflow, sandbox: GraphSandbox, receiver: str) -> None:
     expect(delivery.repeat() == 200, f"the repeated delivery is answered with {delivery.status}")
     expect(count_runs(airflow) == before + MANY, "the repeated delivery started runs")
     again = time.monotonic() - began
-    say(
-        f"{MANY} accounts in one delivery start {MANY} runs, answered after {first:.0f} s, repeated after {again:.0f} s"
-    )
+    say(f"{MANY} accounts in one delivery start {MANY} runs")
+    say(f"the answer to it takes {first:.0f} s, and that to the same delivery again {again:.0f} s")
 
 
 def list_runs(airflow: Airflow) -> list[dict[str, Any]]:

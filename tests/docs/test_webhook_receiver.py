@@ -13,6 +13,7 @@ import runpy
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -41,6 +42,7 @@ class Airflow(ThreadingHTTPServer):
         self.expired: set[str] = set()
         self.refuses_with: int | None = None
         self.lock = threading.Lock()
+        self.now = self.most_at_once = 0
         super().__init__(("127.0.0.1", 0), _Exchange)
 
     def answer(self, path: str, authorization: str | None, body: Any) -> tuple[int, Any]:
@@ -66,7 +68,12 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.now += 1
+            self.server.most_at_once = max(self.server.now, self.server.most_at_once)
         status, answer = self.server.answer(self.path, self.headers["Authorization"], body)
+        with self.server.lock:
+            self.server.now -= 1
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
@@ -157,6 +164,16 @@ def test_one_run_for_each_account(receiver: str, airflow: Airflow, sandbox: Grap
     assert delivery.repeat() == 200
     assert len(airflow.runs) == 3
     assert airflow.logins == 1
+
+
+def test_many_deliveries_at_once(receiver: str, airflow: Airflow, sandbox: GraphSandbox) -> None:
+    airflow.refuses_with = 503
+    deliveries = [sandbox.share_account(receiver, count=3) for _ in range(4)]
+    airflow.refuses_with = None
+    with ThreadPoolExecutor(12) as senders:
+        assert list(senders.map(lambda delivery: delivery.repeat(), deliveries * 3)) == [200] * 12
+    assert len(airflow.runs) == 12
+    assert airflow.most_at_once == 1
 
 
 def test_a_forged_delivery(receiver: str, airflow: Airflow, sandbox: GraphSandbox) -> None:
