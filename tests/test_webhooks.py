@@ -25,8 +25,10 @@ RUN_ID = re.compile(r"[A-Za-z0-9_.~:+-]{1,250}")
 PORTFOLIO, WABA, OWNER = "2949482758682047", "980198427658004", "2329417887457253"
 SHARED = {"waba_id": WABA, "owner_business_id": OWNER}
 
+# Also halves of surrogate pairs, which cannot be encoded.
+texts = st.text(st.characters(exclude_categories=()))
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
@@ -113,7 +115,7 @@ class TestSignature:
     def test_what_was_signed_is_accepted(self, body: bytes, secret: str) -> None:
         assert verify_signature(body, sign(body, secret), secret)
 
-    @given(st.binary(), st.none() | st.text(st.characters()), st.text(st.characters()))
+    @given(st.binary(), st.none() | texts, texts)
     def test_anything_else_is_refused(self, body: bytes, header: str | None, secret: str) -> None:
         assert verify_signature(body, header, secret) is False
 
@@ -144,6 +146,9 @@ class TestSignature:
             "sha256=",
         ):
             assert not verify_signature(b"{}", header, SECRET), header
+        # Half of a surrogate pair cannot be encoded.
+        assert not verify_signature(b"{}", "sha256=\ud800", SECRET)
+        assert not verify_signature(b"{}", good, "\ud800")
 
 
 class TestHandshake:
@@ -179,9 +184,7 @@ class TestHandshake:
     def test_without_a_verify_token_nothing_is_accepted(self, token: str) -> None:
         assert answer_handshake({**HANDSHAKE, "hub.verify_token": token}, token) is None
 
-    @given(
-        st.dictionaries(st.sampled_from(list(HANDSHAKE)), st.text(st.characters()) | st.just("subscribe")), st.text()
-    )
+    @given(st.dictionaries(st.sampled_from(list(HANDSHAKE)), texts | st.just("subscribe")), st.text())
     def test_nothing_but_the_token_opens(self, query: dict[str, str], token: str) -> None:
         answer = answer_handshake(query, token)
         assert answer is None or (query["hub.verify_token"] == token and query["hub.challenge"] == answer)
@@ -310,7 +313,7 @@ class TestKey:
         ]
         assert len(set(keys)) == len(keys)
 
-    @given(st.text(st.characters(), min_size=1), st.dictionaries(st.text(st.characters()), json_values))
+    @given(texts.filter(bool), st.dictionaries(texts, json_values))
     def test_fits_a_run_id(self, event: str, value: dict[str, Any]) -> None:
         found = read_one(change({**value, "event": event, "waba_info": None}), entry_id="9" * 32)
         assert RUN_ID.fullmatch(found.key)
