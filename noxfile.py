@@ -21,12 +21,12 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests. ``graph/`` must have full branch coverage."""
+    """Run the tests. ``graph/`` and ``webhooks.py`` must have full branch coverage."""
     session.install(*PINS, "-e", ".", "--group", "tests")
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
     if not session.posargs:
         session.run("coverage", "report")
-        session.run("coverage", "report", "--include=*/graph/*", "--fail-under=100")
+        session.run("coverage", "report", "--include=*/graph/*,*/webhooks.py", "--fail-under=100")
 
 
 @nox.session
@@ -98,6 +98,13 @@ def changes(session: nox.Session) -> None:
     """
     session.install(*PINS, "-e", ".")
     session.run("python", "e2e/changes.py")
+
+
+@nox.session
+def webhooks(session: nox.Session) -> None:
+    """Deliver webhooks to the receiver of ``docs/webhooks.md`` in front of ``airflow standalone``."""
+    session.install(*PINS, "-e", ".")
+    session.run("python", "e2e/webhooks.py", *session.posargs)
 
 
 @nox.session

@@ -543,3 +543,37 @@ def test_an_api_that_fails_in_the_middle_of_an_audit_fails_it(
         finished = run_dag(at_once(name), conf={"lake": f"{tmp_path}"}, logical_date=None, run_after=TODAY)
     assert finished.states[name.removeprefix("audit_"), -1] == "failed"
     assert objects_in(tmp_path / name.removeprefix("audit_")) == {}
+
+
+def test_example_welcome_shared_waba(connected: GraphSandbox) -> None:
+    account = connected.accounts[7]
+    account.update(name="Acme", phone_numbers=[{"id": "1", "display_phone_number": "+49 30 901820"}])
+    finished = run_dag("welcome_shared_waba", conf={"waba_id": account["id"]})
+    assert finished.state == "success"
+    assert finished.xcom("shared") == [{"id": account["id"], "name": "Acme"}]
+    (number,) = finished.xcom("phone_numbers")
+    assert number == {"waba_id": account["id"], "id": "1", "display_phone_number": "+49 30 901820"}
+    assert finished.xcom("welcome") == "Welcome, Acme, with 1 phone numbers!"
+
+
+def test_example_welcome_shared_waba_of_a_forged_delivery(connected: GraphSandbox) -> None:
+    dag = find_dag("welcome_shared_waba")
+    sensor = dag.get_task("shared")
+    sensor.poke_interval, sensor.timeout = 0.2, 1
+    finished = run_dag(dag, conf={"waba_id": "424242"})
+    assert finished.state == "failed"
+    assert finished.states == {
+        ("shared", -1): "failed",
+        ("phone_numbers", -1): "upstream_failed",
+        ("welcome", -1): "upstream_failed",
+    }
+    # The run asked for nothing but the list.
+    asked = {request.path.rpartition("/")[2] for request in connected.requests}
+    assert asked == {"client_whatsapp_business_accounts"}
+
+
+@pytest.mark.parametrize("waba_id", ["", "me", "4242/phone_numbers", "1,2", "{{ 7 }}", "-1", 4242, None, ["4242"]])
+def test_example_welcome_shared_waba_refuses_what_is_no_id(connected: GraphSandbox, waba_id: object) -> None:
+    with pytest.raises(ValueError, match="param waba_id"):
+        run_dag("welcome_shared_waba", conf={"waba_id": waba_id})
+    assert connected.requests == []

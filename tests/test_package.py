@@ -49,6 +49,17 @@ def test_the_sandbox_needs_the_standard_library_only() -> None:
     assert not [module for module in modules if module.startswith("airflow_provider_whatsapp.graph")]
 
 
+def test_webhooks_stand_alone() -> None:
+    modules = loaded_by("import airflow_provider_whatsapp.webhooks")
+    assert {module for module in roots(modules) if module not in sys.stdlib_module_names} == {
+        "airflow_provider_whatsapp"
+    }
+    assert {module for module in modules if module.startswith("airflow_provider_whatsapp.")} == {
+        "airflow_provider_whatsapp.webhooks"
+    }
+    assert not {"socket", "ssl", "asyncio", "http.client", "urllib.request"} & modules
+
+
 # What Airflow loads by itself on this version does not count.
 AIRFLOW = "import airflow.sdk, airflow.sdk.log, airflow.triggers.base"
 LIBRARIES = {"requests", "urllib3", "httpx", "httpcore", "pyarrow", "fsspec"}

@@ -28,6 +28,7 @@ PUBLIC_MODULES = (
     "sandbox",
     "sensors.whatsapp",
     "triggers.whatsapp",
+    "webhooks",
 )
 # Folders in which a module is private unless its name is "whatsapp".
 AIRFLOW_FOLDERS = ("hooks", "links", "operators", "sensors", "triggers")

@@ -22,9 +22,11 @@ It serves HTTP/1.1 on loopback and simulates, as Meta's documentation describes 
 - access tokens, ``appsecret_proof`` and API versions that expire
 - the error envelope, the usage headers, a quota of calls per hour and one for each account
 - every failure in :class:`Fault`
+- the webhook that tells that an account was shared, see :meth:`GraphSandbox.share_account`
 
-It does not simulate HTTPS, methods other than ``GET``, batch requests, ``?ids=``, ``ETag``, webhooks, sending messages,
-``filtering`` and ``sort`` of the edges of an account, or separate quotas for each app. Unknown parameters are ignored.
+It does not simulate HTTPS, methods other than ``GET``, batch requests, ``?ids=``, ``ETag``, other webhooks, sending
+messages, ``filtering`` and ``sort`` of the edges of an account, or separate quotas for each app. Unknown parameters are
+ignored.
 Where Meta's documentation is silent, a comment beside the code says what the sandbox does; the live API may differ.
 Without a quota, the usage headers rise slowly with the number of calls and limit nothing.
 
@@ -40,5 +42,6 @@ from .command import main
 from .faults import Fault
 from .graph_sandbox import GraphSandbox
 from .received_requests import ReceivedRequest
+from .webhook_delivery import WebhookDelivery
 
-__all__ = ["Fault", "GraphSandbox", "ReceivedRequest", "SkippedWaits", "main", "no_waits"]
+__all__ = ["Fault", "GraphSandbox", "ReceivedRequest", "SkippedWaits", "WebhookDelivery", "main", "no_waits"]

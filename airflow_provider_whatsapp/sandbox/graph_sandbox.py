@@ -21,6 +21,7 @@ from .quota import REAL_HOUR, CallUse, Quotas, throttle_error
 from .received_requests import ReceivedRequest, record_request
 from .sample_accounts import Node
 from .simulated_api import ReadContext, SimulatedApi
+from .webhook_delivery import MOST_CHANGES, WebhookDelivery, check_address, deliver
 
 
 @dataclass(eq=False)
@@ -222,6 +223,32 @@ class GraphSandbox:
             self.requests.clear()
             self._calls = 0
             self._quotas.forget_calls()
+
+    def share_account(self, url: str, *, count: int = 1, forged: bool = False) -> WebhookDelivery:
+        """Share new accounts with the first business, and tell a receiver of webhooks of it as Meta would.
+
+        The accounts are in :attr:`accounts` before the one ``account_update`` with an event ``PARTNER_ADDED`` for each
+        is sent, signed with the app secret. The call returns when the receiver has answered. To send the same delivery
+        again, call :meth:`WebhookDelivery.repeat`.
+
+        :param url: address of the receiver on this machine, as in ``http://127.0.0.1:8000/whatsapp``
+        :param count: number of accounts, up to 1,000
+        :param forged: whether somebody else sends it: the signature is wrong, and the accounts are not shared
+        :raises ValueError: the sandbox has no ``app_secret``, the address is not on this machine, or ``count`` is not
+            from 1 to 1,000
+        :raises OSError: there is no answer
+        """
+        if self.app_secret is None:
+            raise ValueError("share_account signs with the app secret: give the sandbox an app_secret")
+        if not 1 <= count <= MOST_CHANGES:
+            raise ValueError(f"count must be from 1 to {MOST_CHANGES}, not {count}")
+        check_address(url)
+        with self._lock:
+            accounts = self._api.make_client_accounts(count)
+            if not forged:
+                self.accounts.extend(accounts)
+        secret = f"not {self.app_secret}" if forged else self.app_secret
+        return deliver(url, accounts, business_id=self.business_id, secret=secret)
 
     # Answering
 

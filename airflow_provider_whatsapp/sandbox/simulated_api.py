@@ -78,6 +78,17 @@ class SimulatedApi:
         self._taken = taken
         self._places: dict[str, tuple[tuple[str, str], int]] = {}
 
+    def make_client_accounts(self, count: int) -> list[Node]:
+        """More accounts that clients could share with the first business. They are not in its list yet."""
+        # Another seed each time, because the same one would give the accounts that are there already with other ids.
+        accounts = samples.make_accounts(
+            self.seed + len(self._taken), self.businesses[0], count, self._taken, owned=False
+        )
+        for account in accounts:
+            owner = samples.make_id(samples.random_for(account["id"], "owner"), self._taken)
+            account.setdefault("owner_business_info", {"id": owner})
+        return accounts
+
     def version_of(self, request: IncomingRequest) -> tuple[str, list[str]]:
         """The version that a request runs on, and the segments of its path without the version.
 
