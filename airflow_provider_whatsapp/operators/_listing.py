@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from airflow.sdk import Asset, AssetAlias, BaseOperator
 
 from airflow_provider_whatsapp._compat import AirflowFailException, conf
-from airflow_provider_whatsapp.graph.arguments import given
+from airflow_provider_whatsapp.graph.arguments import given, shown
 from airflow_provider_whatsapp.graph.fields import join_fields
 from airflow_provider_whatsapp.graph.query import WABA_ONLY_ARGUMENTS, Query, build_edge_query, parse_waba_edge
 from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection, load_connection
@@ -123,6 +124,7 @@ class ListingTask(BaseOperator):
         """The object to write to, or None when the rows go to XCom."""
         conn_id, format = given(self.output_conn_id, None), given(self.output_format, None)
         if self.output_path is not None:
+            self._check_path_of_mapped_tasks()
             # Imported here, because it loads fsspec, which parsing a DAG file must not wait for.
             from airflow_provider_whatsapp.storage.target import Target
 
@@ -130,6 +132,15 @@ class ListingTask(BaseOperator):
         if conn_id or format:
             raise ValueError("output_path: missing; output_conn_id and output_format have no effect without it")
         return None
+
+    def _check_path_of_mapped_tasks(self) -> None:
+        dag = self.get_dag()
+        given_to_partial = getattr(dag and dag.task_dict.get(self.task_id), "partial_kwargs", {}).get("output_path")
+        if isinstance(given_to_partial, str) and not re.search(r"\{[{%]", given_to_partial):
+            raise ValueError(
+                f"output_path: every mapped task would write the same object, {shown(given_to_partial)}; put what "
+                "differs between the tasks into the address, e.g. {{ task.business_id }}"
+            )
 
     def _open_client(self, connection: WhatsAppConnection, patience: Patience) -> GraphClient:
         # Imported here, because parsing a DAG file must not wait for an HTTP library.

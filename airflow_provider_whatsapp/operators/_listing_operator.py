@@ -17,7 +17,12 @@ from airflow_provider_whatsapp.operators._checkpoint import Checkpoint
 from airflow_provider_whatsapp.operators._failures import failing_fast
 from airflow_provider_whatsapp.operators._lineage import Lineage, Sources
 from airflow_provider_whatsapp.operators._listing import ListingTask
-from airflow_provider_whatsapp.operators._published import Tries, find_published, record_published
+from airflow_provider_whatsapp.operators._published import (
+    Tries,
+    find_published,
+    is_of_another_mapped_task,
+    record_published,
+)
 from airflow_provider_whatsapp.storage.columns import FORMATS_WITH_COLUMNS
 from airflow_provider_whatsapp.storage.parts import PartsLostError
 from airflow_provider_whatsapp.transport import clock
@@ -178,6 +183,7 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
                     self.log.info("An earlier try of this task has published %s already", target.uri)
                     return self._announce(context, manifest, lineage=Lineage(self._sources(query), manifest, columns))
                 self._check_exists(target)
+                self._check_is_own(target, tries, checkpoint)
             if not checkpoint.find_rows(counts_waits=is_resumed) and is_kept:
                 restarts += 1
             with failing_fast((GraphError, StoredIdsError)), self._open_client(connection, patience) as client:
@@ -202,6 +208,7 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
 
         def before_publish(target: Target, manifest: dict[str, Any]) -> None:
             self._check_exists(target)
+            self._check_is_own(target, tries, checkpoint)
             if tries.owner:
                 checkpoint.attempt(lambda: record_published(target, tries, manifest))
 
@@ -290,6 +297,13 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
             return
         message = f"{target.uri} exists already, and if_exists is {self.if_exists!r}"
         raise AirflowSkipException(message) if self.if_exists == "skip" else AirflowFailException(message)
+
+    def _check_is_own(self, target: Target, tries: Tries, checkpoint: Checkpoint) -> None:
+        if checkpoint.attempt(lambda: is_of_another_mapped_task(target, tries)):
+            raise AirflowFailException(
+                f"output_path: another mapped task of this DAG run has written {target.uri}; put what differs between "
+                "the tasks into the address, e.g. {{ task.business_id }}"
+            )
 
     def _check_empty(self, count: int) -> None:
         if self.if_empty == "succeed" or count:

@@ -23,6 +23,7 @@ class Tries:
 
     :param run: tells the task of this DAG run from others, in hex
     :param map_index: index of a mapped task, -1 for others
+    :param series: grows when the task is cleared
     :param owner: tells the task instance from others, and from itself with another query, in hex
     :param may_be_continued: whether another process may go on with the work of this one, after a retry or a wait
     :param is_last: whether no retry follows
@@ -30,6 +31,7 @@ class Tries:
 
     run: str
     map_index: int
+    series: int
     owner: str
     may_be_continued: bool
     is_last: bool
@@ -44,13 +46,14 @@ class Tries:
         """
         ti = context.get("ti")
         if ti is None:
-            return cls("", -1, "", may_be_continued=False, is_last=True)
+            return cls("", -1, 0, "", may_be_continued=False, is_last=True)
         run = _digest([ti.dag_id, ti.run_id, ti.task_id])
         is_last = ti.try_number > ti.max_tries
         map_index = -1 if ti.map_index is None else ti.map_index
         return cls(
             run,
             map_index,
+            ti.max_tries,
             _digest([run, map_index, ti.max_tries, listing]),
             may_be_continued=is_deferrable or not is_last,
             is_last=is_last,
@@ -82,9 +85,32 @@ def record_published(target: Target, tries: Tries, manifest: dict[str, Any]) -> 
     :raises OSError: if the store failed
     """
     target.write_record(
-        {"run": tries.run, "map_index": tries.map_index, "owner": tries.owner, "manifest": manifest},
+        {
+            "run": tries.run,
+            "map_index": tries.map_index,
+            "series": tries.series,
+            "owner": tries.owner,
+            "manifest": manifest,
+        },
         owner=tries.owner,
     )
+
+
+def is_of_another_mapped_task(target: Target, tries: Tries) -> bool:
+    """Whether another task of the same mapped operator has published the object in the same DAG run.
+
+    An object from before the task was cleared does not count: the items that are mapped over may have had another
+    order then.
+
+    :param target: address of the object
+    :param tries: the tries of this task instance
+    :raises OSError: if the store failed
+    """
+    record = target.read_record() if tries.owner and tries.map_index >= 0 else None
+    if record is None or record.get("run") != tries.run or not target.exists():
+        return False
+    series = record.get("series")
+    return record.get("map_index") != tries.map_index and isinstance(series, int) and series >= tries.series
 
 
 def _digest(value: Any) -> str:

@@ -40,6 +40,12 @@ with DAG("mapped", schedule=None, **COMMON) as mapped:
         task_id="objects", output_path="{{ params.folder }}/{{ task.business_id }}.ndjson"
     ).expand(business_id=ids)
 
+with DAG("mapped_onto_one", schedule=None, **COMMON) as mapped_onto_one:
+    for name, path in {"fixed": "/nowhere/a.ndjson", "templated": "{{ params.folder }}/a.ndjson"}.items():
+        WhatsAppListWabasOperator.partial(task_id=name, output_path=path, retries=1, retry_delay=AT_ONCE).expand(
+            edge=["client", "owned"]
+        )
+
 with DAG("mapped_over", schedule=None, **COMMON) as mapped_over:
 
     @task

@@ -661,3 +661,56 @@ def test_a_worker_that_is_killed_again_and_again(connected: GraphSandbox, target
     assert set(pages) == set(range(1, 51))
     # After each kill, the last kept page is asked for again, and the pages that came after it.
     assert len(pages) - len(set(pages)) <= 4 * kills
+
+
+class TestMappedTasks:
+    """Each mapped task of a DAG run needs an object of its own."""
+
+    def task(self, path: Path, map_index: int, *, cleared: int = 0, run_id: str = "run") -> TaskInstance:
+        task = TaskInstance(lambda: WhatsAppListWabasOperator(task_id="accounts", output_path=str(path)), run_id=run_id)
+        task.ti.map_index = map_index
+        # Airflow raises both when a task is cleared.
+        task.ti.max_tries += cleared
+        task.ti.try_number += cleared
+        return task
+
+    def test_the_object_of_another_is_not_replaced(self, connected: GraphSandbox, target: Path) -> None:
+        self.task(target, 0).run()
+        before, calls = target.read_bytes(), len(connected.requests)
+        with pytest.raises(AirflowFailException, match="^output_path: another mapped task of this DAG run has written"):
+            self.task(target, 1).run()
+        assert (target.read_bytes(), len(connected.requests)) == (before, calls)
+
+    def test_one_that_appears_meanwhile_is_not_replaced(self, connected: GraphSandbox, target: Path) -> None:
+        def other() -> None:
+            if not target.exists():
+                self.task(target, 0).run()
+
+        operator = WhatsAppListWabasOperator(task_id="accounts", output_path=str(target))
+        task = TaskInstance(lambda: operator)
+        task.ti.map_index = 1
+        operator._start_listing = lambda query, pages, start=operator._start_listing: (other(), start(query, pages))[1]  # type: ignore[method-assign, misc]
+        with pytest.raises(AirflowFailException, match="^output_path: another mapped task of this DAG run has written"):
+            task.run()
+
+    def test_that_of_another_dag_run_is(self, connected: GraphSandbox, target: Path) -> None:
+        self.task(target, 0).run()
+        self.task(target, 1, run_id="another").run()
+
+    def test_that_from_before_the_tasks_were_cleared_is(self, connected: GraphSandbox, target: Path) -> None:
+        # The businesses that are mapped over may have another order the second time.
+        self.task(target, 0).run()
+        self.task(target, 1, cleared=1).run()
+        with pytest.raises(AirflowFailException):
+            self.task(target, 0, cleared=1).run()
+
+    def test_its_own_is(self, connected: GraphSandbox, target: Path) -> None:
+        self.task(target, 1).run()
+        connected.accounts.pop()
+        self.task(target, 1, cleared=1).run()
+        assert len(target.read_bytes().splitlines()) == len(connected.accounts)
+
+    def test_one_without_its_object_does_not_count(self, connected: GraphSandbox, target: Path) -> None:
+        self.task(target, 0).run()
+        target.unlink()
+        self.task(target, 1).run()
