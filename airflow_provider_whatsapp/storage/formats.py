@@ -12,11 +12,18 @@ from pathlib import Path
 from typing import Any, TextIO
 
 Row = dict[str, Any]
+#: Media type of what is compressed.
+GZIP = "application/gzip"
 # JSON allows these characters within a text, but Python's and JavaScript's readers end a line at them, which would
 # break a row of NDJSON in two. They are written as escapes.
 _LINE_ENDS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 #: Formats by the names and suffixes that users give.
 _FORMATS = {"ndjson": "ndjson", "jsonl": "ndjson", "json": "json", "csv": "csv"}
+_CONTENT_TYPES = {
+    "ndjson": "application/x-ndjson",
+    "json": "application/json",
+    "csv": "text/csv; charset=utf-8",
+}
 
 
 def parse_format(path: str, format: str | None, *, argument: str = "output_path") -> str:
@@ -42,6 +49,20 @@ def parse_format(path: str, format: str | None, *, argument: str = "output_path"
             "(each also with .gz)" + (", or give output_format" if argument == "output_path" else "")
         )
     return _FORMATS[suffix]
+
+
+def content_type_of(format: str, *, compressed: bool) -> str:
+    """The media type of an object.
+
+    A compressed object is a gzip file. It has no content encoding: readers such as Spark, DuckDB and pandas decompress
+    by the suffix ``.gz``, but HTTP clients and Google Cloud Storage already decompress on the way what has one, so that
+    the readers would fail and the manifest's size and SHA-256 would not be those of what arrives.
+    https://cloud.google.com/storage/docs/transcoding
+
+    :param format: ``"ndjson"``, ``"json"`` or ``"csv"``
+    :param compressed: whether the object is compressed with gzip
+    """
+    return GZIP if compressed else _CONTENT_TYPES[format]
 
 
 def write_rows(rows: Iterable[Row], path: Path, columns: Sequence[str], *, format: str, compressed: bool) -> None:
