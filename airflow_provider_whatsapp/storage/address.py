@@ -152,6 +152,8 @@ def open_store(argument: str, address: Address, conn_id: str | None) -> OpenedSt
     try:
         opened = ObjectStoragePath(address.url, **({"conn_id": conn_id} if conn_id else {}))
         fs = opened.fs
+        if sftp.is_sftp(fs):
+            fs = sftp.connected(fs)
     except ImportError as error:
         raise ValueError(_missing_provider(argument, scheme, f" ({type(error).__name__})")) from error
     except Exception as error:
@@ -172,8 +174,6 @@ def open_store(argument: str, address: Address, conn_id: str | None) -> OpenedSt
         )
     if gcs.is_gcs(fs):
         fs = gcs.without_grpc(fs)
-    if sftp.is_sftp(fs):
-        sftp.keep_alive(fs)
     return OpenedStore(fs, str(opened.path))
 
 

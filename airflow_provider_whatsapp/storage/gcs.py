@@ -10,9 +10,9 @@ from typing import Any
 
 from airflow_provider_whatsapp.storage.errors import MissingBucketError
 
-# gcsfs holds one chunk and the copy that is sent. A chunk must be a multiple of 256 KiB.
+# gcsfs holds several copies of a chunk while it sends it. A chunk must be a multiple of 256 KiB.
 # https://cloud.google.com/storage/docs/performing-resumable-uploads#chunked-upload
-_CHUNK_BYTES = 16 * 1024 * 1024
+_CHUNK_BYTES = 8 * 1024 * 1024
 # Tells whether an object was published by this very call, after its answer was lost.
 _PUBLISHER = "whatsapp-publisher"
 

@@ -63,40 +63,24 @@ def upload(staged: Path, fs: Any, key: str, *, content_type: str, replace: bool)
     publisher = secrets.token_hex(8)
     kind = {"ContentType": content_type, "Metadata": {_PUBLISHER: publisher}}
     size = staged.stat().st_size
-    try:
-        with staged.open("rb") as file:
-            if size <= _PART_BYTES:
-                _publish_with(fs, "put_object", replace=replace, **where, **kind, Body=file.read())
-                return
-            part_bytes = max(_PART_BYTES, -(-size // _MOST_PARTS))
-            upload_id = fs.call_s3("create_multipart_upload", **where, **kind)["UploadId"]
-            try:
-                parts = []
-                for number in range(1, -(-size // part_bytes) + 1):
-                    sent = fs.call_s3(
-                        "upload_part", **where, UploadId=upload_id, PartNumber=number, Body=file.read(part_bytes)
-                    )
-                    parts.append({"PartNumber": number, "ETag": sent["ETag"]})
-                _publish_with(
-                    fs,
-                    "complete_multipart_upload",
-                    replace=replace,
-                    **where,
-                    UploadId=upload_id,
-                    MultipartUpload={"Parts": parts},
-                )
-            except BaseException:
-                with suppress(Exception):
-                    fs.call_s3("abort_multipart_upload", **where, UploadId=upload_id)
-                raise
-    except Exception as error:
-        code = Problem.of(error).code
-        if code in ("PreconditionFailed", "NoSuchUpload") and _publisher_of(fs, where) == publisher:
-            # The first answer was lost, and s3fs has sent the request again.
+    with staged.open("rb") as file:
+        if size <= _PART_BYTES:
+            _make_appear(fs, "put_object", publisher, replace=replace, **where, **kind, Body=file.read())
             return
-        if code == "PreconditionFailed":
-            raise FileExistsError(errno.EEXIST, "the object exists") from None
-        raise
+        upload_id = fs.call_s3("create_multipart_upload", **where, **kind)["UploadId"]
+        this = {**where, "UploadId": upload_id}
+        part_bytes = max(_PART_BYTES, -(-size // _MOST_PARTS))
+        try:
+            parts = []
+            for number in range(1, -(-size // part_bytes) + 1):
+                sent = fs.call_s3("upload_part", **this, PartNumber=number, Body=file.read(part_bytes))
+                parts.append({"PartNumber": number, "ETag": sent["ETag"]})
+            complete = {"MultipartUpload": {"Parts": parts}}
+            _make_appear(fs, "complete_multipart_upload", publisher, replace=replace, **this, **complete)
+        except BaseException:
+            with suppress(Exception):
+                fs.call_s3("abort_multipart_upload", **this)
+            raise
 
 
 def abort_abandoned_uploads(fs: Any, key: str) -> None:
@@ -121,22 +105,34 @@ def abort_abandoned_uploads(fs: Any, key: str) -> None:
         log.debug("Abandoned uploads cannot be looked for (%s)", Problem.of(error))
 
 
-def _publish_with(fs: Any, method: str, *, replace: bool, **request: Any) -> None:
-    """Send the request that makes the object appear."""
-    if not replace:
-        try:
-            fs.call_s3(method, **request, IfNoneMatch="*")
-            return
-        except Exception as error:
-            # Some stores that speak the protocol of S3 do not have this condition. There, the check before it counts.
-            if Problem.of(error).code != "NotImplemented":
-                raise
-    fs.call_s3(method, **request)
+def _make_appear(fs: Any, method: str, publisher: str, *, replace: bool, **request: Any) -> None:
+    """Send the request that makes the object appear.
 
-
-def _publisher_of(fs: Any, where: dict[str, str]) -> str | None:
+    :raises FileExistsError: if an object is there and may not be replaced
+    """
     try:
-        metadata = fs.call_s3("head_object", **where).get("Metadata", {})
+        if not replace:
+            try:
+                fs.call_s3(method, **request, IfNoneMatch="*")
+                return
+            except Exception as error:
+                # Some stores that speak the protocol of S3 do not have this condition. There, the check before it
+                # counts.
+                if Problem.of(error).code != "NotImplemented":
+                    raise
+        fs.call_s3(method, **request)
+    except Exception as error:
+        if _publisher_of(fs, request) == publisher:
+            # It had worked, but its answer was lost, and the same request failed when it was sent again.
+            return
+        if Problem.of(error).code == "PreconditionFailed":
+            raise FileExistsError(errno.EEXIST, "the object exists") from None
+        raise
+
+
+def _publisher_of(fs: Any, request: dict[str, Any]) -> str | None:
+    try:
+        metadata = fs.call_s3("head_object", Bucket=request["Bucket"], Key=request["Key"]).get("Metadata", {})
     except Exception:
         return None
     publisher: str | None = metadata.get(_PUBLISHER)

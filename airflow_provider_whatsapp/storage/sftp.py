@@ -21,12 +21,18 @@ def is_sftp(fs: Any) -> bool:
     return library is not None and isinstance(fs, library.SSHFileSystem)
 
 
-def keep_alive(fs: Any) -> None:
-    """Keep the connection open while it is idle, and notice within two minutes when the server is gone.
+def connected(fs: Any) -> Any:
+    """The same store, over a connection that is open.
+
+    Its connection is kept open while it is idle, and given up within two minutes when the server is gone.
 
     :param fs: file system of sshfs
     """
+    if fs.client.is_closed():
+        # sshfs connects once, and fsspec gives the same instance to all who ask for this server.
+        fs = type(fs)(*fs.storage_args, **fs.storage_options, skip_instance_cache=True)
     fs.client.set_keepalive(_SECONDS_BETWEEN_SIGNS_OF_LIFE)
+    return fs
 
 
 def can_replace(fs: Any, folder: str) -> bool:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-_PREFIX = "airflow-whatsapp-"
-_LOCK = ".airflow-whatsapp-lock"
+_PREFIX = "airflow-whatsapp-staging-"
+_LOCK = "lock"
 
 
 class StagingFolder:
@@ -23,19 +23,22 @@ class StagingFolder:
 
     def __init__(self) -> None:
         remove_abandoned_folders()
+        self._lock = -1
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
-            self._lock = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX)
-            except OSError:
-                # The temporary folder is on a file system without locks, where nobody can tell what is abandoned.
-                (self.path / _LOCK).unlink()
-                return
-            # Another worker may have taken the folder for abandoned before it was locked.
-            if (self.path / _LOCK).exists():
-                return
-            os.close(self._lock)
+            # Another worker may take the folder for abandoned, and remove it, until it is locked.
+            with suppress(FileNotFoundError):
+                self._lock = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+                try:
+                    fcntl.flock(self._lock, fcntl.LOCK_EX)
+                except OSError:
+                    # The temporary folder is on a file system without locks, where nobody can tell what is abandoned.
+                    os.unlink(self.path / _LOCK)
+                    os.mkdir(self.path / "in_use")
+                    return
+                if os.path.exists(self.path / _LOCK):
+                    return
+                os.close(self._lock)
 
     def __enter__(self) -> Path:
         """Return the path of the folder."""
@@ -49,7 +52,7 @@ class StagingFolder:
 
     def remove(self) -> None:
         """Remove the folder with all that is in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        _remove(self.path)
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -57,15 +60,25 @@ class StagingFolder:
 
 def remove_abandoned_folders() -> None:
     """Remove the folders of workers that died. What cannot be removed stays: it may belong to another user."""
-    for lock in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
-        try:
-            descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
-        except OSError:
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            # Its worker died before it made the lock, or while it removed the folder.
+            folder.rmdir()
             continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(lock.parent, ignore_errors=True)
-        except OSError:
-            continue
-        finally:
-            os.close(descriptor)
+        with suppress(OSError):
+            descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(folder)
+            finally:
+                os.close(descriptor)
+
+
+def _remove(folder: Path) -> None:
+    # The lock goes last: without it, nobody would remove the rest after a worker that died in between.
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.name != _LOCK:
+                path.unlink() if path.is_file() else path.rmdir()
+        (folder / _LOCK).unlink(missing_ok=True)
+        folder.rmdir()

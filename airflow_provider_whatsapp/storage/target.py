@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider_whatsapp.storage import azure, gcs, s3
+from airflow_provider_whatsapp.storage import azure, gcs, s3, sftp
 from airflow_provider_whatsapp.storage.address import check_address, open_store, split_address
 from airflow_provider_whatsapp.storage.errors import ObjectExistsError, Place, Problem, StoreRefusedError
 from airflow_provider_whatsapp.storage.formats import Row, content_type_of, parse_format, write_rows
@@ -166,6 +166,9 @@ class Target:
     def _publish(self, staged: Path, owner: str) -> None:
         if s3.is_s3(self._fs):
             s3.abort_abandoned_uploads(self._fs, self._key)
+        elif sftp.is_sftp(self._fs):
+            # The server may have been restarted while the rows were read.
+            self._fs = sftp.connected(self._fs)
         try:
             publish(
                 staged,

@@ -33,6 +33,12 @@ _COLUMNS = ("success", "overwriting", "failures", "kills", "left behind", "conte
 _results: dict[str, dict[str, str]] = {}
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # The libraries of the stores leave sockets to the garbage collector.
+    for warning in ("ResourceWarning", "pytest.PytestUnraisableExceptionWarning"):
+        config.addinivalue_line("filterwarnings", f"ignore::{warning}")
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 
@@ -102,11 +108,13 @@ def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
     import gcsfs.retry
+    import s3fs
     from azure.storage.blob._shared import policies_async
 
     async def at_once(*args: object) -> None:
         pass
 
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 2)
     monkeypatch.setattr(gcsfs.retry, "asyncio", SimpleNamespace(sleep=at_once))
     monkeypatch.setattr(policies_async.AsyncStorageRetryPolicy, "sleep", at_once)
 

@@ -218,10 +218,10 @@ class S3Store(Store):
             region_name="us-east-1",
         )
         self.client.create_bucket(Bucket="lake")
-        self.connection = self._connect(self.proxy.port)
-        self.direct_connection = self._connect(port)
+        self.connection = self._connect(self.proxy.port, read_timeout=2)
+        self.direct_connection = self._connect(port, read_timeout=30)
 
-    def _connect(self, port: int) -> dict[str, Any]:
+    def _connect(self, port: int, *, read_timeout: int) -> dict[str, Any]:
         return {
             "conn_type": "aws",
             "login": "key",
@@ -229,7 +229,7 @@ class S3Store(Store):
             "extra": {
                 "endpoint_url": f"http://127.0.0.1:{port}",
                 "region_name": "us-east-1",
-                "config_kwargs": {"read_timeout": 2, "retries": {"max_attempts": 1}},
+                "config_kwargs": {"read_timeout": read_timeout, "retries": {"max_attempts": 1}},
             },
         }
 
@@ -339,9 +339,8 @@ class AzureStore(Store):
         if command is None or shutil.which("node") is None:
             raise CannotStartError("Azurite or Node.js is not installed")
         port = free_port()
-        self._folder = tempfile.TemporaryDirectory()
         options = ["--blobHost", "127.0.0.1", "--blobPort", str(port), "--silent", "--skipApiVersionCheck"]
-        self._server = Server([command, *options, "--location", self._folder.name, "--inMemoryPersistence"], port)
+        self._server = Server([command, *options, "--inMemoryPersistence"], port)
         self.proxy = FaultyHttpProxy(port)
         self.client = BlobServiceClient.from_connection_string(self.connection_string(port))
         self.client.create_container("lake")
@@ -406,7 +405,6 @@ class AzureStore(Store):
     def stop(self) -> None:
         self.proxy.stop()
         self._server.stop()
-        self._folder.cleanup()
 
 
 def _find(path: str) -> str | None:

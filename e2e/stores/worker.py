@@ -58,6 +58,8 @@ def write(job: dict[str, Any]) -> None:
         nonlocal events_left
         events_left -= 1
         if events_left < 0:
+            # The signal is an event, too.
+            events_left = sys.maxsize
             os.kill(os.getpid(), signal.SIGKILL)
 
     target = Target(job["path"], conn_id="lake")
