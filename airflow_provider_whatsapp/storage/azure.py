@@ -25,6 +25,14 @@ def is_azure(fs: Any) -> bool:
     return library is not None and isinstance(fs, library.AzureBlobFileSystem)
 
 
+def has_account_key(fs: Any) -> bool:
+    """Whether the credentials are the key of the account, which may do everything.
+
+    :param fs: file system of adlfs
+    """
+    return hasattr(fs.service_client.credential, "account_key")
+
+
 def has_objects_below(fs: Any, key: str) -> bool:
     """Whether the key is a folder. This is also the one request that finds a missing container.
 
@@ -66,7 +74,7 @@ def upload(staged: Path, fs: Any, key: str, *, content_type: str, replace: bool)
     publisher = secrets.token_hex(8)
     size = staged.stat().st_size
     block_bytes = max(_BLOCK_BYTES, -(-size // _MOST_BLOCKS))
-    condition = {} if replace else {"etag": "*", "match_condition": MatchConditions.IfMissing}
+    condition = {} if replace else {"match_condition": MatchConditions.IfMissing}
 
     async def send() -> None:
         async with fs.service_client.get_blob_client(container, path) as blob:
@@ -83,12 +91,11 @@ def upload(staged: Path, fs: Any, key: str, *, content_type: str, replace: bool)
                     **condition,
                 )
             except (ResourceExistsError, ResourceModifiedError):
-                if replace or (await _publisher_of(blob)) == publisher:
-                    # The first answer was lost, and the client has sent the request again.
-                    if replace:
-                        raise
-                    return
-                raise FileExistsError(errno.EEXIST, "the object exists") from None
+                if replace:
+                    raise
+                # The first answer may have been lost, and the client has sent the request again.
+                if await _publisher_of(blob) != publisher:
+                    raise FileExistsError(errno.EEXIST, "the object exists") from None
 
     sync(fs.loop, send)
 

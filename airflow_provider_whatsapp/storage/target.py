@@ -108,7 +108,8 @@ class Target:
             return bool(self._fs.isdir(self._key))
         except Exception as error:
             # Credentials that may only write cannot list.
-            if Problem.of(error).kind == "forbidden":
+            may_be_limited = not azure.is_azure(self._fs) or not azure.has_account_key(self._fs)
+            if Problem.of(error).kind == "forbidden" and may_be_limited:
                 return False
             raise
 

@@ -164,7 +164,7 @@ class SftpStore(LocalStore):
         config = folder / "sshd_config"
         config.write_text(
             f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\nStrictModes no\n"
-            f"AuthorizedKeysFile {folder}/user_key.pub\nPasswordAuthentication no\nUsePAM yes\nMaxStartups 100\n"
+            f"AuthorizedKeysFile {folder}/user_key.pub\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM yes\nMaxStartups 100\n"
             f"Subsystem sftp internal-sftp {options}\nForceCommand internal-sftp {options}\n"
         )
         for path in (folder, self.folder, *folder.glob("host_key*")):

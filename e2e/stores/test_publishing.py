@@ -63,27 +63,31 @@ def test_a_request_fails(store: Store, rows: list[dict[str, Any]], result: Note)
     write(store, "fail/a.ndjson", rows)
     count = len(proxy.requests)
     failed = 0
+    # A refusal is not tried again, so that it makes no difference whether it lasts.
+    faults = [("500", False), ("403", True), ("cut", True), ("cut", False), ("lost", True), ("lost", False)]
+    if store.name == "GCS" and rows is LARGE:
+        # fake-gcs-server takes a chunk that is sent twice for two chunks. Google ignores the second.
+        faults = faults[:4]
     for number in range(count):
-        for fault in ("500", "403", "cut", "lost"):
-            for once in (True, False):
-                store.write("fail/a.ndjson", before)
-                proxy.heal()
-                proxy.fault = lambda request, number=number, fault=fault, once=once: (
-                    fault if request.number == number or (request.number > number and not once) else None
-                )
-                try:
-                    write(store, "fail/a.ndjson", rows)
-                except (StoreError, StoreRefusedError) as error:
-                    failed += 1
-                    assert str(error).startswith(f"output_path: {store.url('fail/a.ndjson')} cannot be ")
-                    assert repr(store.conn_id) in str(error)
-                    # The request that makes the object appear may be answered and the answer be lost.
-                    assert store.read("fail/a.ndjson") in ([before, encoded(rows)] if fault == "lost" else [before])
-                else:
-                    assert store.read("fail/a.ndjson") == encoded(rows)
-                assert store.names("fail") == ["fail/a.ndjson"]
+        for fault, once in faults:
+            store.write("fail/a.ndjson", before)
+            proxy.heal()
+            proxy.fault = lambda request, number=number, fault=fault, once=once: (
+                fault if request.number == number or (request.number > number and not once) else None
+            )
+            try:
+                write(store, "fail/a.ndjson", rows)
+            except (StoreError, StoreRefusedError) as error:
+                failed += 1
+                assert str(error).startswith(f"output_path: {store.url('fail/a.ndjson')} cannot be ")
+                assert repr(store.conn_id) in str(error)
+                # The request that makes the object appear may be answered and the answer be lost.
+                assert store.read("fail/a.ndjson") in ([before, encoded(rows)] if fault == "lost" else [before])
+            else:
+                assert store.read("fail/a.ndjson") == encoded(rows)
+            assert store.names("fail") == ["fail/a.ndjson"]
     assert failed
-    result("failures", f"{count} requests x 8 faults: {failed} failed, all whole")
+    result("failures", f"{count} requests x {len(faults)} faults: {failed} failed, all whole")
 
 
 @on("sftp")
@@ -162,10 +166,12 @@ def test_kills(store: Store, worker: Worker, result: Note, monkeypatch: pytest.M
 
 def _count_steps(store: Store, worker: Worker, job: dict[str, Any]) -> int:
     """How many requests, bytes or system calls a worker makes."""
+    if store.proxy is not None:
+        store.proxy.heal()
+    printed = worker.run(**job)
+    assert printed["exit"] == 0
     if store.proxy is None:
-        return 20
-    store.proxy.heal()
-    assert worker.run(**job)["exit"] == 0
+        return int(printed["events"])
     return store.proxy.sent if isinstance(store, SftpStore) else len(store.proxy.requests)
 
 

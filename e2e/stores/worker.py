@@ -44,27 +44,25 @@ def peak_memory() -> int:
 def write(job: dict[str, Any]) -> None:
     """Write an object, and print how much more memory it took to publish it than to list it."""
     os.environ["AIRFLOW_CONN_LAKE"] = json.dumps(job["connection"])
-    events_left = job.get("kill_at_event")
-    before = 0
+    before = events = 0
 
     def begin(stored: StoredObject) -> None:
-        nonlocal before
+        nonlocal before, events
         Path("/proc/self/clear_refs").write_text("5")
         before = peak_memory()
-        if events_left is not None:
-            sys.addaudithook(count_down)
+        events = 0
+        sys.addaudithook(count)
 
-    def count_down(event: str, arguments: object) -> None:
-        nonlocal events_left
-        events_left -= 1
-        if events_left < 0:
-            # The signal is an event, too.
-            events_left = sys.maxsize
+    def count(event: str, arguments: object) -> None:
+        nonlocal events
+        events += 1
+        # The signal is an event, too.
+        if events - 1 == job.get("kill_at_event") and event != "os.kill":
             os.kill(os.getpid(), signal.SIGKILL)
 
     target = Target(job["path"], conn_id="lake")
     stored = target.write(rows(job["count"], job["size"]), ["id", "name"], owner="worker", before_publish=begin)
-    print(json.dumps({"bytes": stored.bytes, "sha256": stored.sha256, "memory": peak_memory() - before}), flush=True)
+    print(json.dumps({"bytes": stored.bytes, "sha256": stored.sha256, "memory": peak_memory() - before, "events": events}), flush=True)
 
 
 def main() -> None:
