@@ -64,7 +64,9 @@ class FaultyHttpProxy:
                     self._reset()
                     return
                 if fault is not None and fault != "lost":
-                    self._answer(int(fault), {"Content-Type": "application/xml"}, _FORBIDDEN_XML if fault == "403" else b"")
+                    self._answer(
+                        int(fault), {"Content-Type": "application/xml"}, _FORBIDDEN_XML if fault == "403" else b""
+                    )
                     return
                 connection = http.client.HTTPConnection("127.0.0.1", port)
                 headers = {name: value for name, value in self.headers.items() if name.lower() != "transfer-encoding"}

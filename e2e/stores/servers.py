@@ -140,7 +140,9 @@ class LocalStore(Store):
         path.write_bytes(data)
 
     def names(self, folder: str) -> list[str]:
-        return sorted(str(path.relative_to(self.folder)) for path in (self.folder / folder).rglob("*") if path.is_file())
+        return sorted(
+            str(path.relative_to(self.folder)) for path in (self.folder / folder).rglob("*") if path.is_file()
+        )
 
 
 class SftpStore(LocalStore):
@@ -164,7 +166,8 @@ class SftpStore(LocalStore):
         config = folder / "sshd_config"
         config.write_text(
             f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\nStrictModes no\n"
-            f"AuthorizedKeysFile {folder}/user_key.pub\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nUsePAM yes\nMaxStartups 100\n"
+            f"AuthorizedKeysFile {folder}/user_key.pub\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+            "UsePAM yes\nMaxStartups 100\n"
             f"Subsystem sftp internal-sftp {options}\nForceCommand internal-sftp {options}\n"
         )
         for path in (folder, self.folder, *folder.glob("host_key*")):

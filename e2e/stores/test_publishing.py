@@ -126,9 +126,13 @@ def test_a_disk_fails(store: Store, name: str, result: Note, monkeypatch: pytest
     write(store, "fail/a.ndjson", SMALL)
     target = Target(store.url("fail/a.ndjson"), conn_id=store.conn_id)
     with pytest.raises(StoreError, match=r"cannot be written .*\(OSError: No space left on device\)"):
-        target.write(LARGE, COLUMNS, before_publish=lambda stored: monkeypatch.setattr(
-            *((Path, "open") if name == "open" else (os, name)), full
-        ))
+        target.write(
+            LARGE,
+            COLUMNS,
+            before_publish=lambda stored: monkeypatch.setattr(
+                *((Path, "open") if name == "open" else (os, name)), full
+            ),
+        )
     monkeypatch.undo()
     assert store.read("fail/a.ndjson") == encoded(SMALL)
     assert store.names("fail") == ["fail/a.ndjson"]

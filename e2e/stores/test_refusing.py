@@ -176,7 +176,7 @@ def test_an_object_that_appears_at_the_last_moment_is_not_replaced(store: Store,
     with pytest.raises(ObjectExistsError, match="appeared while the rows were read"):
         target.write(rows, COLUMNS, before_publish=lambda stored: store.write(key, b"of somebody else"))
     assert store.read(key) == b"of somebody else"
-    assert {name for name in store.names("race")} <= {"race/1.ndjson", "race/20000.ndjson"}
+    assert set(store.names("race")) <= {"race/1.ndjson", "race/20000.ndjson"}
 
 
 @on("s3", "gcs", "azure")
@@ -204,4 +204,3 @@ def test_an_object_whose_answer_was_lost_is_our_own(store: Store, rows: Any) -> 
 
     assert target.write(rows, COLUMNS, before_publish=begin).count == len(rows)
     assert len(lost) == 1
-

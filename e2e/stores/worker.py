@@ -62,7 +62,12 @@ def write(job: dict[str, Any]) -> None:
 
     target = Target(job["path"], conn_id="lake")
     stored = target.write(rows(job["count"], job["size"]), ["id", "name"], owner="worker", before_publish=begin)
-    print(json.dumps({"bytes": stored.bytes, "sha256": stored.sha256, "memory": peak_memory() - before, "events": events}), flush=True)
+    print(
+        json.dumps(
+            {"bytes": stored.bytes, "sha256": stored.sha256, "memory": peak_memory() - before, "events": events}
+        ),
+        flush=True,
+    )
 
 
 def main() -> None:
