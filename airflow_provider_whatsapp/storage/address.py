@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider_whatsapp._compat import AirflowNotFoundException
+from airflow_provider_whatsapp._compat import AirflowException
 from airflow_provider_whatsapp.storage import gcs, sftp
 from airflow_provider_whatsapp.storage.errors import Place, Problem
 
@@ -203,7 +203,7 @@ def _check_connection(argument: str, address: Address, conn_id: str) -> None:
 
     try:
         BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
+    except AirflowException:
         raise ValueError(
             f"{argument}: there is no Airflow connection {conn_id!r}, which {address.uri} was to be reached over; "
             "create it, or correct its id in the address or in output_conn_id"
