@@ -180,7 +180,8 @@ def open_store(argument: str, address: Address, conn_id: str | None) -> OpenedSt
 def _check_provider(argument: str, scheme: str) -> None:
     from airflow.sdk.io import has_fs
 
-    if not has_fs(scheme):
+    # Airflow may know the name, but its paths do not take it.
+    if scheme in _OTHER_NAMES or not has_fs(scheme):
         raise ValueError(_missing_provider(argument, scheme, ""))
 
 
