@@ -158,7 +158,7 @@ def open_store(argument: str, address: Address, conn_id: str | None) -> OpenedSt
         raise ValueError(_missing_provider(argument, scheme, f" ({type(error).__name__})")) from error
     except Exception as error:
         problem = Problem.of(error)
-        if problem.kind or isinstance(error, OSError):
+        if problem.kind or not isinstance(error, (ValueError, TypeError, KeyError, AirflowException)):
             raise place.explain(error, "reached") from None
         # The text of the error comes from a library and may show a part of the connection.
         what = "lacks something or has a wrong value" if conn_id else "does not exist; name one in output_conn_id"
