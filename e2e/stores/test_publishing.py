@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Worker, on
 from servers import SftpStore, Store
+from stores_support import Worker, connect, on
 
 from airflow_provider_whatsapp.storage import publish
 from airflow_provider_whatsapp.storage.errors import StoreError, StoreRefusedError
@@ -20,7 +20,7 @@ from airflow_provider_whatsapp.storage.target import Target
 
 Note = Callable[[str, str], None]
 # More than one part of each store's uploads.
-LARGE = [{"id": str(number), "name": os.urandom(512).hex()} for number in range(20_000)]
+LARGE = [{"id": str(number), "name": os.urandom(4096).hex()} for number in range(2_200)]
 SMALL = [{"id": "1", "name": "small"}]
 COLUMNS = ["id", "name"]
 
@@ -92,12 +92,10 @@ def test_a_request_fails(store: Store, rows: list[dict[str, Any]], result: Note)
 
 @on("sftp")
 def test_a_connection_breaks(store: Store, result: Note, monkeypatch: pytest.MonkeyPatch) -> None:
-    from conftest import connect
-
     before = encoded([{"id": "before"}])
     write(store, "fail/a.ndjson", LARGE)
     size, failed = store.proxy.sent, 0
-    for place in (*range(0, size, size // 25), *range(size - 5000, size, 250)):
+    for place in (*range(0, size, size // 12), *range(size - 4000, size, 500)):
         store.write("fail/a.ndjson", before)
         store.proxy.heal()
         store.proxy.cut_after = place
@@ -114,7 +112,7 @@ def test_a_connection_breaks(store: Store, result: Note, monkeypatch: pytest.Mon
     store.conn_id = connect(monkeypatch, store.connection)
     write(store, "fail/a.ndjson", SMALL)
     assert store.names("fail") == ["fail/a.ndjson"]
-    result("failures", f"cut at 45 places: {failed} failed, all whole")
+    result("failures", f"cut at 21 places: {failed} failed, all whole")
 
 
 @on("local")
@@ -142,7 +140,7 @@ def test_a_disk_fails(store: Store, name: str, result: Note, monkeypatch: pytest
 @on()
 def test_kills(store: Store, worker: Worker, result: Note, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty workers are killed, each at another moment, and the next one finds a whole object and removes all."""
-    job = {"path": store.url("kill/a.ndjson"), "connection": store.connection, "count": 20_000, "size": 1000}
+    job = {"path": store.url("kill/a.ndjson"), "connection": store.connection, "count": 2_200, "size": 8000}
     assert worker.run(**job)["exit"] == 0
     whole = store.read("kill/a.ndjson")
     before = encoded([{"id": "before"}])

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import connect, on
 from servers import SECRET, SftpStore, Store
+from stores_support import connect, on
 
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import GraphSandbox
@@ -20,7 +20,7 @@ from airflow_provider_whatsapp.storage.errors import ObjectExistsError, StoreErr
 from airflow_provider_whatsapp.storage.target import Target
 
 SMALL = [{"id": "1", "name": "small"}]
-LARGE = [{"id": str(number), "name": os.urandom(512).hex()} for number in range(20_000)]
+LARGE = [{"id": str(number), "name": os.urandom(4096).hex()} for number in range(2_200)]
 COLUMNS = ["id", "name"]
 
 
@@ -176,7 +176,7 @@ def test_an_object_that_appears_at_the_last_moment_is_not_replaced(store: Store,
     with pytest.raises(ObjectExistsError, match="appeared while the rows were read"):
         target.write(rows, COLUMNS, before_publish=lambda stored: store.write(key, b"of somebody else"))
     assert store.read(key) == b"of somebody else"
-    assert set(store.names("race")) <= {"race/1.ndjson", "race/20000.ndjson"}
+    assert set(store.names("race")) <= {"race/1.ndjson", "race/2200.ndjson"}
 
 
 @on("s3", "gcs", "azure")
