@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
+
 import nox
 
 nox.needs_version = ">=2025.2.9"
@@ -10,6 +14,8 @@ nox.options.sessions = ["lint", "types", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 
 PINS = ("-c", "constraints.txt")
+AZURITE = "azurite@3.35.0"
+SSHD_PACKAGES = ("openssh-server", "openssh-sftp-server", "libwrap0")
 
 
 @nox.session
@@ -105,6 +111,30 @@ def webhooks(session: nox.Session) -> None:
     """Deliver webhooks to the receiver of ``docs/webhooks.md`` in front of ``airflow standalone``."""
     session.install(*PINS, "-e", ".")
     session.run("python", "e2e/webhooks.py", *session.posargs)
+
+
+@nox.session
+def stores(session: nox.Session) -> None:
+    """Write to real S3, GCS, Azure and SFTP servers on loopback, and print a table. This takes about ten minutes.
+
+    Azurite needs Node.js with npm. OpenSSH's server is taken from Debian when it is not installed. What is missing is
+    skipped.
+    """
+    session.install(*PINS, "-e", ".", "--group", "stores")
+    servers = Path(session.create_tmp(), "servers").resolve()
+    if shutil.which("npm"):
+        session.run(
+            "npm", "install", "--silent", "--prefix", str(servers), AZURITE, external=True, success_codes=[0, 1]
+        )
+    if not shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin") and shutil.which("dpkg"):
+        # The packages are only unpacked, so that this needs no root and starts nothing.
+        packages = servers / "packages"
+        packages.mkdir(parents=True, exist_ok=True)
+        with session.chdir(packages):
+            session.run("apt-get", "download", *SSHD_PACKAGES, external=True, success_codes=[0, 100])
+        for package in packages.glob("*.deb"):
+            session.run("dpkg", "-x", str(package), str(servers / "ssh"), external=True)
+    session.run("pytest", "e2e/stores", "-rs", *session.posargs, env={"STORE_SERVERS": str(servers)})
 
 
 @nox.session

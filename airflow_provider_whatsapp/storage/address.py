@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 from urllib.parse import urlsplit
 
-if TYPE_CHECKING:
-    from airflow.sdk import ObjectStoragePath
+from airflow_provider_whatsapp._compat import AirflowException
+from airflow_provider_whatsapp.storage import gcs, sftp
+from airflow_provider_whatsapp.storage.errors import Place, Problem
 
+_AMAZON = "apache-airflow-providers-amazon[s3fs]"
+_GOOGLE = "apache-airflow-providers-google"
+_MICROSOFT = "apache-airflow-providers-microsoft-azure"
+_SFTP = "apache-airflow-providers-sftp[sshfs]"
 _PROVIDERS = {
-    "s3": "apache-airflow-providers-amazon[s3fs]",
-    "s3a": "apache-airflow-providers-amazon[s3fs]",
-    "gs": "apache-airflow-providers-google",
-    "gcs": "apache-airflow-providers-google",
-    "abfs": "apache-airflow-providers-microsoft-azure",
-    "abfss": "apache-airflow-providers-microsoft-azure",
-    "adl": "apache-airflow-providers-microsoft-azure",
-    "sftp": "apache-airflow-providers-sftp[sshfs]",
+    "s3": _AMAZON,
+    "s3a": _AMAZON,
+    "gs": _GOOGLE,
+    "gcs": _GOOGLE,
+    "abfs": _MICROSOFT,
+    "abfss": _MICROSOFT,
+    "adl": _MICROSOFT,
+    "sftp": _SFTP,
+    "ssh": _SFTP,
 }
+# Names of the same stores that Airflow does not take.
+_OTHER_NAMES = {"s3n": "s3", "az": "abfs", "azure": "abfs", "wasb": "abfs", "wasbs": "abfs", "sshfs": "sftp"}
+# What libraries log for each request, connection or failure. What matters is in the exceptions.
+_CHATTY_LOGGERS = {
+    "aiobotocore": logging.WARNING,
+    "airflow.providers.amazon.aws.fs.s3": logging.WARNING,
+    "airflow.providers.amazon.aws.hooks.base_aws": logging.WARNING,
+    "airflow.providers.amazon.aws.utils.connection_wrapper": logging.WARNING,
+    "asyncssh": logging.WARNING,
+    "azure": logging.WARNING,
+    "boto3": logging.WARNING,
+    "botocore": logging.WARNING,
+    # It logs each failure with its traceback, and in it the address of an upload, by which others could write there.
+    "gcsfs": logging.CRITICAL,
+    "google": logging.WARNING,
+}
+_KNOWN_STORES = f"addresses that Airflow knows begin with {', '.join(f'{name}://' for name in _PROVIDERS)} or file://"
 _AZURE_SCHEMES = ("abfs", "abfss", "adl")
 
 
@@ -90,30 +114,106 @@ def split_address(path: str) -> Address:
     )
 
 
-def open_store(argument: str, address: Address, conn_id: str | None) -> ObjectStoragePath:
-    """The path of the object within its store.
+@dataclass(frozen=True, slots=True)
+class OpenedStore:
+    """A store, and the path of an object within it.
+
+    :param fs: fsspec file system
+    :param path: path of the object
+    """
+
+    fs: Any
+    path: str
+
+
+def open_store(argument: str, address: Address, conn_id: str | None) -> OpenedStore:
+    """The store of an address, and the path of the object within it.
 
     :param argument: name of the argument that the address was given in, for the error
     :param address: where the object is
     :param conn_id: Airflow connection of the store, or None for the store's own default
-    :raises ValueError: if no installed provider knows the store, or the connection leads to another account
+    :raises ValueError: if no installed provider knows the store, if there is no such connection, or if it leads to
+        another account or lacks something
+    :raises StoreRefusedError: if the store does not accept the credentials
+    :raises StoreError: if the store cannot be reached
     """
     # Imported here, because it loads fsspec and the providers, which parsing a DAG file must not wait for.
     from airflow.sdk import ObjectStoragePath
+    from airflow.sdk.io import attach
 
-    scheme = urlsplit(address.url).scheme
+    _quiet_libraries()
+    scheme = urlsplit(address.url).scheme or "file"
+    # A file system that somebody attached or opened under this name needs no connection.
+    if "fs" not in vars(attach(scheme, conn_id=conn_id)):
+        _check_provider(argument, scheme)
+        if conn_id:
+            _check_connection(argument, address, conn_id)
+    place = Place(argument, address.uri, conn_id)
     try:
         opened = ObjectStoragePath(address.url, **({"conn_id": conn_id} if conn_id else {}))
-        account = getattr(opened.fs, "account_name", None)
-    except (ImportError, ValueError, KeyError) as error:
-        hint = f", {_PROVIDERS[scheme]}" if scheme in _PROVIDERS else ""
+        fs = opened.fs
+        if sftp.is_sftp(fs):
+            fs = sftp.connected(fs)
+    except ImportError as error:
+        raise ValueError(_missing_provider(argument, scheme, f" ({type(error).__name__})")) from error
+    except Exception as error:
+        problem = Problem.of(error)
+        if problem.kind or not isinstance(error, (ValueError, TypeError, KeyError, AirflowException)):
+            raise place.explain(error, "reached") from None
+        # The text of the error comes from a library and may show a part of the connection.
+        what = "lacks something or has a wrong value" if conn_id else "does not exist; name one in output_conn_id"
         raise ValueError(
-            f"{argument}: no storage is installed for {scheme}:// ({error}); install the provider that brings it{hint}"
-        ) from error
+            f"{argument}: {address.uri} cannot be reached: {place.connection} {what} ({problem})"
+        ) from None
+    account = getattr(fs, "account_name", None)
     if address.account and account and account.lower() != address.account.lower():
         # The connection decides where the object goes, so it would appear in another account than the address names.
         raise ValueError(
             f"{argument}: {address.uri!r} is in the account {address.account!r}, but the connection {conn_id!r} "
             f"leads to {account!r}; name the connection of that account in output_conn_id"
         )
-    return opened
+    if gcs.is_gcs(fs):
+        fs = gcs.without_grpc(fs)
+    return OpenedStore(fs, str(opened.path))
+
+
+def _check_provider(argument: str, scheme: str) -> None:
+    from airflow.sdk.io import has_fs
+
+    # Airflow may know the name, but its paths do not take it.
+    if scheme in _OTHER_NAMES or not has_fs(scheme):
+        raise ValueError(_missing_provider(argument, scheme, ""))
+
+
+def _missing_provider(argument: str, scheme: str, reason: str) -> str:
+    if scheme in _OTHER_NAMES:
+        return f"{argument}: Airflow has no storage for {scheme}://; write the address as {_OTHER_NAMES[scheme]}://"
+    if scheme not in _PROVIDERS:
+        return f"{argument}: no storage is installed for {scheme}://{reason}; {_KNOWN_STORES}"
+    return f"{argument}: no storage is installed for {scheme}://{reason}; install {_PROVIDERS[scheme]}"
+
+
+def _check_connection(argument: str, address: Address, conn_id: str) -> None:
+    """Make sure that the connection exists.
+
+    For S3, Airflow takes the machine's own credentials when it does not, which may lead to somebody else's bucket.
+
+    :raises ValueError: if it does not exist
+    """
+    from airflow.sdk import BaseHook
+
+    try:
+        BaseHook.get_connection(conn_id)
+    except AirflowException:
+        raise ValueError(
+            f"{argument}: there is no Airflow connection {conn_id!r}, which {address.uri} was to be reached over; "
+            "create it, or correct its id in the address or in output_conn_id"
+        ) from None
+
+
+def _quiet_libraries() -> None:
+    # A level that somebody has set stays.
+    for name, level in _CHATTY_LOGGERS.items():
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(level)

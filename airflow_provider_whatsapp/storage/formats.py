@@ -14,8 +14,16 @@ from airflow_provider_whatsapp.storage.columns import encode_json, encode_text
 from airflow_provider_whatsapp.storage.parquet import require_pyarrow, write_parquet
 
 Row = dict[str, Any]
+#: Media type of what is compressed.
+GZIP = "application/gzip"
 #: Formats by the names and suffixes that users give.
 _FORMATS = {"ndjson": "ndjson", "jsonl": "ndjson", "json": "json", "csv": "csv", "parquet": "parquet"}
+_CONTENT_TYPES = {
+    "ndjson": "application/x-ndjson",
+    "json": "application/json",
+    "csv": "text/csv; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
+}
 
 
 def parse_format(path: str, format: str | None, *, argument: str = "output_path") -> str:
@@ -51,6 +59,20 @@ def parse_format(path: str, format: str | None, *, argument: str = "output_path"
             )
         require_pyarrow(argument if format is None else "output_format")
     return found
+
+
+def content_type_of(format: str, *, compressed: bool) -> str:
+    """The media type of an object.
+
+    A compressed object is a gzip file. It has no content encoding: readers such as Spark, DuckDB and pandas decompress
+    by the suffix ``.gz``, but HTTP clients and Google Cloud Storage already decompress on the way what has one, so that
+    the readers would fail and the manifest's size and SHA-256 would not be those of what arrives.
+    https://cloud.google.com/storage/docs/transcoding
+
+    :param format: ``"ndjson"``, ``"json"`` or ``"csv"``
+    :param compressed: whether the object is compressed with gzip
+    """
+    return GZIP if compressed else _CONTENT_TYPES[format]
 
 
 def write_rows(rows: Iterable[Row], path: Path, columns: Sequence[str], *, format: str, compressed: bool) -> None:

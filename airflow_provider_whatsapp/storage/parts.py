@@ -15,7 +15,6 @@ import json
 import logging
 import re
 import secrets
-import tempfile
 import time
 import zlib
 from collections import deque
@@ -24,9 +23,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-from airflow_provider_whatsapp.storage.formats import Row
+from airflow_provider_whatsapp.storage.formats import GZIP, Row
 from airflow_provider_whatsapp.storage.publish import hidden_path, publish
 from airflow_provider_whatsapp.storage.record import record_path, write_record
+from airflow_provider_whatsapp.storage.staging import StagingFolder
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Parts:
         self._key = key
         self._folder = hidden_path(key, "airflow-parts")
         self._owner = owner
-        self._staging: tempfile.TemporaryDirectory[str] | None = None
+        self._staging: StagingFolder | None = None
         self._file: gzip.GzipFile | None = None
         self._kept = 0
         self._last = ""
@@ -100,7 +100,7 @@ class Parts:
     def add(self, rows: Iterable[Row]) -> None:
         """Add rows, which are kept only when :meth:`keep` is called."""
         if self._staging is None:
-            self._staging = tempfile.TemporaryDirectory(prefix="airflow-whatsapp-")
+            self._staging = StagingFolder()
         if self._file is None:
             self._file = gzip.GzipFile(self._staged, "wb", compresslevel=1)
         for row in rows:
@@ -119,7 +119,7 @@ class Parts:
             self._remove_all()
             self._check_removal()
         name = f"{self._folder}/_{self._owner}-{self._kept + 1:05}"
-        publish(self._staged, self._fs, name, uri=name, owner=self._owner)
+        publish(self._staged, self._fs, name, uri=name, owner=self._owner, content_type=GZIP)
         self._kept += 1
         self._last = part
 
@@ -140,12 +140,12 @@ class Parts:
         """Drop the rows that were added and not kept."""
         self._finish_file()
         if self._staging is not None:
-            self._staging.cleanup()
+            self._staging.remove()
             self._staging = None
 
     @property
     def _staged(self) -> Path:
-        return Path(cast("tempfile.TemporaryDirectory[str]", self._staging).name, "part")
+        return cast("StagingFolder", self._staging).path / "part"
 
     def _names(self) -> list[str]:
         self._fs.invalidate_cache()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -11,6 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_whatsapp.storage import azure, gcs, s3, sftp
+from airflow_provider_whatsapp.storage.errors import StoreError
+
 # Protocols of stores in which an upload becomes visible only when it is complete. In other stores the file is
 # uploaded under a temporary name and then moved into place, because a reader could otherwise see half of it.
 _PROTOCOLS_WITH_ATOMIC_UPLOADS = frozenset(
@@ -18,6 +22,7 @@ _PROTOCOLS_WITH_ATOMIC_UPLOADS = frozenset(
 )
 _SECONDS_UNTIL_ABANDONED = 3600
 _COPY_BYTES = 1024 * 1024
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
 # Most file systems take names of 255 bytes.
 _LONGEST_NAME_TO_EXTEND = 200
 
@@ -30,14 +35,19 @@ def is_local(fs: Any) -> bool:
     return "file" in _protocols(fs)
 
 
-def can_publish_whole(fs: Any) -> bool:
+def can_publish_whole(fs: Any, key: str) -> bool:
     """Whether an object can appear in the store in one step.
 
     :param fs: fsspec file system
+    :param key: path of the object within the store
     """
     from fsspec import AbstractFileSystem
 
-    return is_local(fs) or _uploads_atomically(fs) or type(fs).mv is not AbstractFileSystem.mv
+    if sftp.is_sftp(fs):
+        return sftp.can_replace(fs, key.rpartition("/")[0])
+    # Some file systems set the method on the instance.
+    has_own_move = getattr(fs.mv, "__func__", fs.mv) is not AbstractFileSystem.mv
+    return is_local(fs) or _uploads_atomically(fs) or has_own_move
 
 
 def hidden_path(key: str, suffix: str) -> str:
@@ -54,7 +64,16 @@ def hidden_path(key: str, suffix: str) -> str:
     return f"{folder}/_{name}.{suffix}"
 
 
-def publish(staged: Path, fs: Any, key: str, *, uri: str, owner: str = "") -> None:
+def publish(
+    staged: Path,
+    fs: Any,
+    key: str,
+    *,
+    uri: str,
+    owner: str = "",
+    content_type: str = "application/octet-stream",
+    replace: bool = True,
+) -> None:
     """Make the file the object in the store; on any failure, what was there before stays.
 
     :param staged: the finished file on this machine
@@ -63,22 +82,36 @@ def publish(staged: Path, fs: Any, key: str, *, uri: str, owner: str = "") -> No
     :param uri: address of the object, for error messages
     :param owner: tells the task instance that publishes from others, so that its next try removes at once what a killed
         try has left; letters and digits
-    :raises OSError: if the disk or the store failed
+    :param content_type: media type of the object, where the store keeps one
+    :param replace: whether an object that is there may be replaced. Stores that cannot see to it replace it.
+    :raises FileExistsError: if an object is there and may not be replaced
+    :raises OSError: if the disk failed; a store raises exceptions of its library
     """
     if is_local(fs):
-        _replace_local_file(staged, Path(key), owner)
+        _replace_local_file(staged, Path(key), owner, replace=replace)
         return
-    if _uploads_atomically(fs):
+    if s3.is_s3(fs):
+        s3.upload(staged, fs, key, content_type=content_type, replace=replace)
+    elif gcs.is_gcs(fs):
+        gcs.upload(staged, fs, key, content_type=content_type, replace=replace)
+    elif azure.is_azure(fs):
+        azure.upload(staged, fs, key, content_type=content_type, replace=replace)
+    elif _uploads_atomically(fs):
         fs.put_file(str(staged), key)
+        fs.invalidate_cache()
+        _check_size(staged, fs, key, uri)
     else:
-        _upload_and_move(staged, fs, key, uri=uri, owner=owner)
+        _upload_and_move(staged, fs, key, uri=uri, owner=owner, replace=replace)
     fs.invalidate_cache()
+
+
+def _check_size(staged: Path, fs: Any, key: str, uri: str) -> None:
     stored, size = fs.info(key).get("size"), staged.stat().st_size
     if stored is not None and stored != size:
-        raise OSError(f"{uri} holds {stored} bytes after {size} bytes were written to it")
+        raise StoreError(f"{uri} holds {stored} bytes after {size} bytes were written to it")
 
 
-def _replace_local_file(staged: Path, path: Path, owner: str) -> None:
+def _replace_local_file(staged: Path, path: Path, owner: str, *, replace: bool) -> None:
     # A symbolic link stays a link: the file that it points to is replaced.
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -93,21 +126,37 @@ def _replace_local_file(staged: Path, path: Path, owner: str) -> None:
             sink.flush()
             # Without this, a power failure after the replacement could leave an empty file.
             os.fsync(sink.fileno())
-        os.replace(copy, target)
+        if replace or not _link(copy, target):
+            os.replace(copy, target)
     finally:
         copy.unlink(missing_ok=True)
 
 
-def _upload_and_move(staged: Path, fs: Any, key: str, *, uri: str, owner: str) -> None:
+def _link(copy: Path, target: Path) -> bool:
+    """Give the file a second name that nobody has; False if the file system has no hard links."""
+    try:
+        os.link(copy, target)
+    except OSError as error:
+        if error.errno in _NO_HARD_LINKS:
+            return False
+        raise
+    return True
+
+
+def _upload_and_move(staged: Path, fs: Any, key: str, *, uri: str, owner: str, replace: bool) -> None:
     parent, _, name = key.rpartition("/")
     temporary = f"{parent}/{_temporary_name(name, owner)}"
     fs.makedirs(parent, exist_ok=True)
     _remove_abandoned_uploads(fs, parent, _temporary_prefix(name), owner)
     try:
         fs.put_file(str(staged), temporary)
+        _check_size(staged, fs, temporary, uri)
+        if sftp.is_sftp(fs):
+            sftp.move(fs, temporary, key, replace=replace)
+            return
         fs.mv(temporary, key)
         if fs.exists(temporary):
-            raise OSError(f"{uri} could not be replaced: the store did not move {temporary} into its place")
+            raise StoreError(f"{uri} could not be replaced: the store did not move {temporary} into its place")
     except BaseException:
         with suppress(Exception):
             fs.rm_file(temporary)

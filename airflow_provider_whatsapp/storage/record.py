@@ -7,11 +7,10 @@ the retry that the object is its own, so that it neither lists again nor takes t
 from __future__ import annotations
 
 import json
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from airflow_provider_whatsapp.storage.publish import hidden_path, publish
+from airflow_provider_whatsapp.storage.staging import StagingFolder
 
 # A record has some 700 bytes, and up to 130 KB if its manifest names accounts that were left out or have changed. Do
 # not read more of what somebody else may have put there.
@@ -44,10 +43,10 @@ def write_record(fs: Any, key: str, record: dict[str, Any], *, owner: str) -> No
     :raises OSError: if the store failed
     """
     path = record_path(key)
-    with tempfile.TemporaryDirectory(prefix="airflow-whatsapp-") as folder:
-        staged = Path(folder, "record")
+    with StagingFolder() as folder:
+        staged = folder / "record"
         staged.write_text(json.dumps(record), encoding="utf-8")
-        publish(staged, fs, path, uri=path, owner=owner)
+        publish(staged, fs, path, uri=path, owner=owner, content_type="application/json")
 
 
 def record_path(key: str) -> str:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from airflow_provider_whatsapp.storage import azure, gcs, s3, sftp
 from airflow_provider_whatsapp.storage.address import check_address, open_store, split_address
-from airflow_provider_whatsapp.storage.formats import Row, parse_format, write_rows
+from airflow_provider_whatsapp.storage.errors import ObjectExistsError, Place, Problem, StoreRefusedError
+from airflow_provider_whatsapp.storage.formats import Row, content_type_of, parse_format, write_rows
 from airflow_provider_whatsapp.storage.parts import Parts
 from airflow_provider_whatsapp.storage.publish import can_publish_whole, is_local, publish
 from airflow_provider_whatsapp.storage.record import read_record, write_record
+from airflow_provider_whatsapp.storage.staging import StagingFolder
 
 _HASH_BYTES = 1024 * 1024
 
@@ -53,7 +55,9 @@ class Target:
     :param format: ``ndjson``, ``jsonl``, ``json``, ``csv`` or ``parquet``; the suffix of ``path`` decides by default
     :raises ValueError: if the path is no address of an object, has a password in it, names no known format or names
         another account than the connection does, if pyarrow is missing for Parquet, if no installed provider knows the
-        store, or if the store cannot publish an object in one step
+        store, if there is no such connection, or if the store cannot publish an object in one step
+    :raises StoreRefusedError: if the store does not accept the credentials, or has no such bucket
+    :raises StoreError: if the store cannot be reached
     """
 
     def __init__(self, path: str, *, conn_id: str | None = None, format: str | None = None) -> None:
@@ -66,25 +70,63 @@ class Target:
         opened = open_store("output_path", address, self.conn_id)
         self._fs = opened.fs
         self._local = is_local(self._fs)
-        self._key = os.path.abspath(opened.path) if self._local else str(opened.path)
+        self._key = os.path.abspath(opened.path) if self._local else opened.path
         #: The store's own address of the object, without a connection in it.
         self.uri = f"file://{self._key}" if self._local else address.uri
+        self._place = Place("output_path", self.uri, self.conn_id)
+        self._must_be_new = False
         if self._local:
             _check_writable(self._key)
-        elif not can_publish_whole(self._fs):
-            raise ValueError(
-                f"output_path: half an object could be seen in a {urlsplit(path).scheme}:// store, because it shows "
-                "uploads before they are complete and cannot move an object into place in one step; use another store"
-            )
-        if self._fs.isdir(self._key):
+        with self._place.errors("written"):
+            self._check_store(urlsplit(path).scheme)
+        with self._place.errors("looked for"):
+            is_folder = self._is_folder()
+        if is_folder:
             raise ValueError(
                 f"output_path: {path!r} is a folder; add a name for the object, e.g. {path.rstrip('/')}/wabas.ndjson"
             )
 
+    def _check_store(self, scheme: str) -> None:
+        """Find out before the listing what would fail after it, where that leaves nothing in the store."""
+        if not can_publish_whole(self._fs, self._key):
+            raise StoreRefusedError(
+                f"output_path: half an object could be seen in a {scheme}:// store, because it shows uploads before "
+                "they are complete and cannot move an object into place in one step"
+                + (" (the server has no posix-rename)" if scheme in ("sftp", "ssh") else "")
+                + "; use another store"
+            )
+        if s3.is_s3(self._fs):
+            s3.check_writable(self._fs, self._key)
+        elif gcs.is_gcs(self._fs):
+            gcs.check_writable(self._fs, self._key)
+
+    def _is_folder(self) -> bool:
+        try:
+            if azure.is_azure(self._fs):
+                return azure.has_objects_below(self._fs, self._key)
+            self._fs.invalidate_cache()
+            return bool(self._fs.isdir(self._key))
+        except Exception as error:
+            # Credentials that may only write cannot list.
+            may_be_limited = not azure.is_azure(self._fs) or not azure.has_account_key(self._fs)
+            if Problem.of(error).kind == "forbidden" and may_be_limited:
+                return False
+            raise
+
     def exists(self) -> bool:
-        """Whether an object with this address exists now."""
-        self._fs.invalidate_cache()
-        return bool(self._fs.exists(self._key))
+        """Whether an object with this address exists now.
+
+        If there is none, :meth:`write` does not replace one that appears in the meantime, where the store can see to
+        it.
+
+        :raises StoreRefusedError: if the credentials may not read
+        :raises StoreError: if the store failed
+        """
+        with self._place.errors("looked for"):
+            self._fs.invalidate_cache()
+            exists = bool(self._fs.exists(self._key))
+        self._must_be_new = not exists
+        return exists
 
     def write(
         self,
@@ -101,10 +143,12 @@ class Target:
         :param owner: tells the task instance that writes from others; letters and digits
         :param before_publish: called when the object is complete, before it appears; may raise to prevent that
         :raises UnfitValueError: if a value does not fit its column of Parquet
+        :raises ObjectExistsError: if an object has appeared since :meth:`exists` found none
+        :raises StoreRefusedError: if the store refused and a retry cannot help
         :raises OSError: if the disk or the store failed
         """
-        with tempfile.TemporaryDirectory(prefix="airflow-whatsapp-") as folder:
-            staged = Path(folder, "object")
+        with StagingFolder() as folder:
+            staged = folder / "object"
             counted = _CountedRows(rows)
             write_rows(counted, staged, columns, format=self.format, compressed=self._compressed)
             with staged.open("rb") as file:
@@ -117,8 +161,32 @@ class Target:
                     sha256=_sha256(file),
                 )
             before_publish(stored)
-            publish(staged, self._fs, self._key, uri=self.uri, owner=owner)
+            with self._place.errors("written"):
+                self._publish(staged, owner)
         return stored
+
+    def _publish(self, staged: Path, owner: str) -> None:
+        if s3.is_s3(self._fs):
+            s3.abort_abandoned_uploads(self._fs, self._key)
+        elif sftp.is_sftp(self._fs):
+            # The server may have been restarted while the rows were read.
+            self._fs = sftp.connected(self._fs)
+        try:
+            publish(
+                staged,
+                self._fs,
+                self._key,
+                uri=self.uri,
+                owner=owner,
+                content_type=content_type_of(self.format, compressed=self._compressed),
+                replace=not self._must_be_new,
+            )
+        except FileExistsError:
+            if not self._must_be_new:
+                raise
+            raise ObjectExistsError(
+                f"output_path: {self.uri} appeared while the rows were read, and if_exists does not allow to replace it"
+            ) from None
 
     def holds(self, size: object, sha256: object) -> bool:
         """Whether the object that is there now has this size and this SHA-256.

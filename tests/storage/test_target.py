@@ -20,6 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_whatsapp.storage import publish
+from airflow_provider_whatsapp.storage.errors import ObjectExistsError, StoreError
+from airflow_provider_whatsapp.storage.formats import content_type_of, parse_format
 from airflow_provider_whatsapp.storage.target import StoredObject, Target
 
 ROWS: list[dict[str, Any]] = [
@@ -359,6 +361,59 @@ class TestAddress:
             None,
         )
 
+    def test_the_connection_in_it_must_exist(self, tmp_path: Path) -> None:
+        for conn_id in ("no_such", "no_such_either"):
+            with pytest.raises(
+                ValueError, match=rf"^output_path: there is no Airflow connection '{conn_id}', which "
+            ) as e:
+                Target(f"file://{tmp_path}/a.csv", conn_id=conn_id)
+            assert "installed" not in str(e.value)
+
+
+class TestIfNothingIsThere:
+    """After exists() has found nothing, an object that appears in the meantime is not replaced."""
+
+    def test_a_file_that_appears_stays(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.ndjson"
+        target = Target(str(path))
+        assert not target.exists()
+        with pytest.raises(ObjectExistsError, match=r"a\.ndjson appeared while the rows were read"):
+            target.write(ROWS, COLUMNS, before_publish=lambda stored: path.write_text("of somebody else"))
+        assert path.read_text() == "of somebody else"
+        assert os.listdir(tmp_path) == ["a.ndjson"]
+
+    def test_a_file_that_does_not_appear_is_written(self, tmp_path: Path) -> None:
+        target = Target(str(tmp_path / "a.ndjson"))
+        assert not target.exists()
+        target.write(ROWS, COLUMNS)
+        assert target.exists()
+        target.write(ROWS[:1], COLUMNS)
+        assert read_back(tmp_path / "a.ndjson", "ndjson") == ROWS[:1]
+
+    def test_a_disk_without_hard_links(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*args: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", refuse)
+        target = Target(str(tmp_path / "a.ndjson"))
+        assert not target.exists()
+        target.write(ROWS, COLUMNS)
+        assert os.listdir(tmp_path) == ["a.ndjson"]
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [
+        ("a.ndjson", "application/x-ndjson"),
+        ("a.jsonl", "application/x-ndjson"),
+        ("a.json", "application/json"),
+        ("a.csv", "text/csv; charset=utf-8"),
+        ("a.csv.gz", "application/gzip"),
+    ],
+)
+def test_the_content_type_of_a_format(path: str, content_type: str) -> None:
+    assert content_type_of(parse_format(path, None), compressed=path.endswith(".gz")) == content_type
+
 
 class TestOtherStores:
     def test_an_object_is_made_and_replaced(self, store: Store) -> None:
@@ -375,7 +430,11 @@ class TestOtherStores:
         target.write(ROWS[:1], COLUMNS)
         before = store.cat_file("/bucket/a/b.ndjson")
         store.broken = True
-        with pytest.raises(OSError, match="went away"):
+        with pytest.raises(
+            StoreError,
+            match=r"^output_path: memory://bucket/a/b.ndjson cannot be written over the store's default connection "
+            r"\(OSError\); this may pass; Airflow tries again if the task has `retries`$",
+        ):
             target.write(ROWS, COLUMNS)
         assert store.cat_file("/bucket/a/b.ndjson") == before
         assert store.find("/bucket") == ["/bucket/a/b.ndjson"]
@@ -448,6 +507,12 @@ class TestOtherStores:
         ("/tmp/a.ndjson.zip", "names no format"),
         ("s3://key:5ecret@bucket/a.ndjson", "password in it"),
         ("s3://bucket/a.ndjson", r"no storage is installed for s3://.*amazon\[s3fs\]"),
+        ("gcs://bucket/a.ndjson", "no storage is installed for gcs://; install apache-airflow-providers-google$"),
+        ("ssh://host/a.ndjson", r"no storage is installed for ssh://; install apache-airflow-providers-sftp\[sshfs\]$"),
+        ("s3n://bucket/a.ndjson", "no storage for s3n://; write the address as s3://$"),
+        ("az://container/a.ndjson", "no storage for az://; write the address as abfs://$"),
+        ("wasb://container/a.ndjson", "no storage for wasb://; write the address as abfs://$"),
+        ("hdfs://host/a.ndjson", "no storage is installed for hdfs://; addresses that Airflow knows begin with s3://"),
         ("nosuch://bucket/a.ndjson", "no storage is installed for nosuch://"),
     ],
 )

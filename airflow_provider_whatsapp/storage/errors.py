@@ -1,0 +1,196 @@
+"""Says which object a store failed for and what to do, and whether a retry can help.
+
+The exceptions of store libraries name neither the argument nor the connection. Their texts can hold secrets: the
+address of an unfinished upload to Google Cloud Storage, for example, is enough to write there. So only the HTTP status,
+the store's error code and the name of the exception are taken from them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from airflow_provider_whatsapp._compat import AirflowFailException
+
+_UNAUTHORIZED, _FORBIDDEN = 401, 403
+# The stores answer some of these with the status 400 or 403.
+_BAD_CREDENTIALS = frozenset(
+    {
+        "AuthenticationFailed",
+        "AuthorizationHeaderMalformed",
+        "ClientAuthenticationError",
+        "DefaultCredentialsError",
+        "HostKeyNotVerifiable",
+        "InvalidAccessKeyId",
+        "InvalidAuthenticationInfo",
+        "KeyImportError",
+        "NoAuthenticationInformation",
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "PermissionDenied",
+        "ProfileNotFound",
+        "SignatureDoesNotMatch",
+    }
+)
+_MISSING = frozenset({"ContainerNotFound", "InvalidBucketName", "MissingBucketError", "NoSuchBucket"})
+_FORBIDDEN_NAMES = frozenset({"PermissionError", "SFTPPermissionDenied", "SFTPWriteProtect"})
+# Credentials that a role hands out for some hours. The next try of the task gets new ones.
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
+_LONGEST_CHAIN = 8
+
+
+class StoreError(OSError):
+    """The store failed, and a retry may help."""
+
+
+class StoreRefusedError(AirflowFailException, ValueError):
+    """The store does not accept what was asked of it, and a retry cannot help. Airflow fails the task at once."""
+
+
+class ObjectExistsError(StoreError):
+    """An object appeared at the address after it had been found free."""
+
+
+class MissingBucketError(Exception):
+    """There is no bucket or container with this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an object is, for error messages.
+
+    :param argument: name of the argument that the address was given in
+    :param uri: the store's own address of the object
+    :param conn_id: Airflow connection of the store, or None for the store's own default
+    """
+
+    argument: str
+    uri: str
+    conn_id: str | None
+
+    @contextmanager
+    def errors(self, doing: str) -> Iterator[None]:
+        """Turn the exceptions of store libraries into those of this module.
+
+        :param doing: what is done with the object, e.g. ``"written"``
+        :raises StoreRefusedError: if a retry cannot help
+        :raises StoreError: if it may
+        """
+        try:
+            yield
+        except (StoreError, StoreRefusedError):
+            raise
+        except Exception as error:
+            # Without the error as the cause: the log would show its text, which can hold a secret.
+            raise self.explain(error, doing) from None
+
+    def explain(self, error: BaseException, doing: str) -> StoreError | StoreRefusedError:
+        """The error that says what happened to this object and what to do.
+
+        :param error: exception of a store library
+        :param doing: what was done with the object
+        """
+        problem = Problem.of(error)
+        advice = {
+            "missing": "there is no such bucket or container; create it, or correct the address",
+            "credentials": "the store does not accept the credentials; correct them in the connection",
+            "forbidden": "the credentials may not do that; allow it, or use another connection",
+        }.get(problem.kind, "this may pass; Airflow tries again if the task has `retries`")
+        message = f"{self.argument}: {self.uri} cannot be {doing} over {self.connection} ({problem}); {advice}"
+        return StoreRefusedError(message) if problem.kind else StoreError(message)
+
+    @property
+    def connection(self) -> str:
+        """The connection, as a message names it."""
+        return f"the connection {self.conn_id!r}" if self.conn_id else "the store's default connection"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What can be said of an exception without its text.
+
+    :param kind: ``"missing"``, ``"credentials"`` or ``"forbidden"`` if a retry cannot help, else an empty text
+    :param status: HTTP status, or None
+    :param code: the store's error code, or the name of the exception
+    """
+
+    kind: str
+    status: int | None
+    code: str
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.code}" if self.status else self.code
+
+    @classmethod
+    def of(cls, error: BaseException) -> Problem:
+        """What can be said of the exception and of those that led to it.
+
+        :param error: exception of a store library
+        """
+        names: set[str] = set()
+        status, code = None, ""
+        for cause in _chain(error):
+            names.add(type(cause).__name__)
+            found_status, found_code = _status_of(cause), _code_of(cause)
+            status, code = status or found_status, code or found_code
+        names.add(code)
+        if names & _EXPIRED:
+            kind = ""
+        elif names & _MISSING:
+            kind = "missing"
+        elif names & _BAD_CREDENTIALS or status == _UNAUTHORIZED or _is_final_refresh_error(error):
+            kind = "credentials"
+        elif names & _FORBIDDEN_NAMES or status == _FORBIDDEN:
+            kind = "forbidden"
+        else:
+            kind = ""
+        return cls(kind, status, code or _describe_name(error))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    for _ in range(_LONGEST_CHAIN):
+        if cause is None:
+            return
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _status_of(error: BaseException) -> int | None:
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):  # botocore
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    elif type(error) is OSError and str(error).startswith("Forbidden: "):  # gcsfs
+        status = _FORBIDDEN
+    else:  # azure, aiohttp, gcsfs
+        status = next(
+            (getattr(error, name) for name in ("status_code", "status", "code") if hasattr(error, name)), None
+        )
+    try:
+        number = int(status)
+    except (TypeError, ValueError):
+        return None
+    return number if 100 <= number < 600 else None
+
+
+def _code_of(error: BaseException) -> str:
+    response = getattr(error, "response", None)
+    code = response.get("Error", {}).get("Code") if isinstance(response, dict) else getattr(error, "error_code", None)
+    code = getattr(code, "value", code)
+    # The code comes from the server. Whatever is not a plain word is not shown.
+    return code if isinstance(code, str) and re.fullmatch(r"[A-Z][A-Za-z]{1,60}", code) else ""
+
+
+def _describe_name(error: BaseException) -> str:
+    name = type(error).__name__
+    return f"{name}: {os.strerror(error.errno)}" if isinstance(error, OSError) and error.errno else name
+
+
+def _is_final_refresh_error(error: BaseException) -> bool:
+    # google-auth: the token could not be renewed, which it marks when it may pass.
+    return any(
+        type(cause).__name__ == "RefreshError" and not getattr(cause, "retryable", False) for cause in _chain(error)
+    )

@@ -1,0 +1,206 @@
+"""What is known before the first call of the API: the right connection, the bucket and the right to write."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import traceback
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import SECRET, SftpStore, Store
+from stores_support import connect, on
+
+from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
+from airflow_provider_whatsapp.sandbox import GraphSandbox
+from airflow_provider_whatsapp.storage.errors import ObjectExistsError, StoreError, StoreRefusedError
+from airflow_provider_whatsapp.storage.target import Target
+
+SMALL = [{"id": "1", "name": "small"}]
+LARGE = [{"id": str(number), "name": os.urandom(4096).hex()} for number in range(2_200)]
+COLUMNS = ["id", "name"]
+
+
+@pytest.fixture
+def run(store: Store, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs the operator, and gives the requests that the API got."""
+    with GraphSandbox(accounts=3) as sandbox:
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
+
+        def run(path: str, conn_id: str, **arguments: Any) -> Any:
+            task = WhatsAppListWabasOperator(
+                task_id="export", output_path=path, output_conn_id=conn_id, fields="id,name", **arguments
+            )
+            return task.execute({})  # type: ignore[typeddict-item]
+
+        run.sandbox = sandbox  # type: ignore[attr-defined]
+        yield run
+
+
+def assert_fails_at_once(run: Any, path: str, conn_id: str, *words: str, **arguments: Any) -> str:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    with pytest.raises(AirflowFailException) as caught:
+        run(path, conn_id, **arguments)
+    assert not run.sandbox.requests
+    message = str(caught.value)
+    assert message.startswith("output_path: ")
+    for word in words:
+        assert word in message
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    return message
+
+
+@on()
+def test_a_task_writes_and_the_libraries_are_quiet(store: Store, run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    manifest = run(store.url("quiet/a.ndjson.gz"), store.conn_id)
+    assert manifest["count"] == 3
+    assert manifest["uri"] == store.url("quiet/a.ndjson.gz")
+    ours = ("airflow_provider_whatsapp", "task", "airflow.sdk._shared.secrets_masker")
+    assert [record.name for record in caplog.records if not record.name.startswith(ours)] == []
+    assert store.names("quiet") == ["quiet/a.ndjson.gz"]
+
+
+@on()
+def test_a_connection_that_does_not_exist(store: Store, run: Any) -> None:
+    message = assert_fails_at_once(
+        run, store.url("a.ndjson"), "no_such", "there is no Airflow connection 'no_such'", store.url("a.ndjson")
+    )
+    assert "installed" not in message
+
+
+@on("s3", "gcs", "azure")
+def test_a_bucket_that_does_not_exist(store: Store, run: Any) -> None:
+    assert store.missing_bucket is not None
+    words = (store.missing_bucket, repr(store.conn_id), "there is no such bucket or container; create it")
+    assert_fails_at_once(run, store.missing_bucket, store.conn_id, *words)
+
+
+@on("s3", "gcs", "azure")
+@pytest.mark.parametrize("status", ["401", "403"])
+def test_credentials_that_the_store_refuses(store: Store, run: Any, status: str) -> None:
+    store.proxy.fault = lambda request: status
+    if store.name == "Azure Blob" and status == "403":
+        # Without the code AuthenticationFailed, these may be credentials that may only write.
+        pytest.skip("the right to write is not probed on Azure")
+    assert_fails_at_once(run, store.url("a.ndjson"), store.conn_id, store.url("a.ndjson"), repr(store.conn_id), status)
+
+
+@on("azure")
+def test_a_wrong_key(store: Any, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = store.connection_string(store.proxy.port).replace("Eby8vdM0", "aaaaaaaa")
+    conn_id = connect(monkeypatch, {"conn_type": "wasb", "extra": {"connection_string": wrong}})
+    message = assert_fails_at_once(run, store.url("a.ndjson"), conn_id, "cannot be looked for", "403")
+    assert "aaaaaaaa" not in message
+
+
+@on("sftp")
+def test_a_wrong_password(store: Any, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = {**store.connection, "password": SECRET, "extra": {"no_host_key_check": "true"}}
+    conn_id = connect(monkeypatch, connection)
+    assert_fails_at_once(run, store.url("a.ndjson"), conn_id, "the store does not accept the credentials")
+
+
+@on("s3", "gcs")
+def test_credentials_that_may_only_write(store: Store, run: Any) -> None:
+    store.proxy.fault = lambda request: "403" if request.method in ("GET", "HEAD", "DELETE") else None
+    assert run(store.url("write-only/a.ndjson"), store.conn_id)["count"] == 3
+    assert Target(store.url("write-only/a.ndjson"), conn_id=store.conn_id).write(LARGE, COLUMNS).count == len(LARGE)
+    assert len((store.read("write-only/a.ndjson") or b"").splitlines()) == len(LARGE)
+
+
+@on("azure")
+def test_a_token_that_may_only_write(store: Any, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    conn_id = connect(monkeypatch, store.connect_with_rights("cw"))
+    for _ in range(2):
+        assert run(store.url("write-only/a.ndjson"), conn_id)["count"] == 3
+    assert len((store.read("write-only/a.ndjson") or b"").splitlines()) == 3
+
+
+@on("azure")
+def test_a_token_that_may_only_read_is_found_out_when_it_writes(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    conn_id = connect(monkeypatch, store.connect_with_rights("rl"))
+    target = Target(store.url("read-only/a.ndjson"), conn_id=conn_id)
+    with pytest.raises(StoreRefusedError, match="403 .*the credentials may not do that"):
+        target.write(SMALL, COLUMNS)
+
+
+@on("sftp")
+def test_a_server_without_posix_rename(store: Store, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="airflow-stores-")))
+        other = SftpStore(folder, "-P posix-rename")
+        stack.callback(other.stop)
+        conn_id = connect(monkeypatch, other.direct_connection)
+        assert_fails_at_once(run, other.url("a.ndjson"), conn_id, "half an object could be seen", "has no posix-rename")
+        assert other.names("") == []
+
+
+@on("sftp")
+def test_a_folder_that_must_not_be_written_to(store: Any) -> None:
+    store.write("locked/a.ndjson", b"before")
+    (store.folder / "locked").chmod(0o555)
+    target = Target(store.url("locked/a.ndjson"), conn_id=store.conn_id)
+    with pytest.raises(StoreRefusedError, match="the credentials may not do that"):
+        target.write(SMALL, COLUMNS)
+    assert store.read("locked/a.ndjson") == b"before"
+
+
+@on("sftp")
+def test_a_server_that_was_restarted(store: Any) -> None:
+    target = Target(store.url("restarted/a.ndjson"), conn_id=store.conn_id)
+    store.proxy.cut_after = 0
+
+    def restart(stored: object) -> None:
+        # The connection is cut with the next byte, and the next one works.
+        with pytest.raises(StoreError):
+            target.exists()
+        store.proxy.heal()
+
+    target.write(SMALL, COLUMNS, before_publish=restart)
+    assert store.names("restarted") == ["restarted/a.ndjson"]
+
+
+@on()
+@pytest.mark.parametrize("rows", [SMALL, LARGE], ids=["small", "large"])
+def test_an_object_that_appears_at_the_last_moment_is_not_replaced(store: Store, rows: Any) -> None:
+    if store.name == "GCS" and rows is LARGE:
+        pytest.skip("fake-gcs-server knows the condition only for uploads in one request")
+    key = f"race/{len(rows)}.ndjson"
+    target = Target(store.url(key), conn_id=store.conn_id)
+    assert not target.exists()
+    with pytest.raises(ObjectExistsError, match="appeared while the rows were read"):
+        target.write(rows, COLUMNS, before_publish=lambda stored: store.write(key, b"of somebody else"))
+    assert store.read(key) == b"of somebody else"
+    assert set(store.names("race")) <= {"race/1.ndjson", "race/2200.ndjson"}
+
+
+@on("s3", "gcs", "azure")
+@pytest.mark.parametrize("rows", [SMALL, LARGE], ids=["small", "large"])
+def test_an_object_whose_answer_was_lost_is_our_own(store: Store, rows: Any) -> None:
+    """The request that makes the object appear is sent again, and finds the object that it has made itself."""
+    if store.name == "GCS" and len(rows) > 1:
+        pytest.skip("fake-gcs-server takes a chunk that is sent twice for two chunks")
+    key = f"lost/{len(rows)}.ndjson"
+    target = Target(store.url(key), conn_id=store.conn_id)
+    assert not target.exists()
+    lost: list[object] = []
+
+    def lose(request: Any) -> str | None:
+        is_last = (
+            request.method == "PUT" and ("partNumber" not in request.path) and ("comp=block&" not in request.path)
+        ) or (request.method == "POST" and ("uploadId=" in request.path or "uploadType=multipart" in request.path))
+        if is_last and not lost:
+            lost.append(request)
+            return "lost"
+        return None
+
+    def begin(stored: object) -> None:
+        store.proxy.fault = lose
+
+    assert target.write(rows, COLUMNS, before_publish=begin).count == len(rows)
+    assert len(lost) == 1
