@@ -28,6 +28,8 @@ from airflow_provider_whatsapp.graph.usage import Usage
 
 #: How many accounts may be read ahead of one that waits for its rate limit. Their rows lie on the worker's disk.
 MAX_LEAD = 10_000
+#: How many accounts may wait at the same time. Each holds its last page in memory.
+MAX_WAITING = 100
 # If so many accounts in a row are refused, the limit that they have reached is not one of a single account.
 _ACCOUNTS_OF_A_WIDER_LIMIT = 5
 # Within so many percent of the use at which the listing pauses, fewer and fewer requests are sent side by side. Those
@@ -216,7 +218,8 @@ class AccountsFlow:
         return self._pause_of_all.until > self._now()
 
     def _may_begin(self) -> bool:
-        return self._begun - next(iter(self._unfinished), self._begun) < MAX_LEAD
+        lead = self._begun - next(iter(self._unfinished), self._begun)
+        return lead < MAX_LEAD and len(self._sleepers) < MAX_WAITING
 
     def _begin(self, waba_id: str, query: EdgeQuery | None) -> AccountsSteps:
         number, self._begun = self._begun, self._begun + 1

@@ -704,6 +704,16 @@ class TestLead:
         assert [one for moment, one in played.sent if moment < 119] == [*numbered(5), "1", "6", "7"]
         assert len(played.ended) == 12
 
+    def test_only_so_many_accounts_wait_at_the_same_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # Each holds a page in memory.
+        monkeypatch.setattr(accounts_flow, "MAX_WAITING", 3)
+        replies: dict[str, list[Reply]] = {
+            one: [page("a", after="A"), throttled(one), page("b")] for one in numbered(3)
+        }
+        played = Played(numbered(12), replies, concurrency=1)
+        assert {one for moment, one in played.sent if moment < 60} == {*numbered(3)}
+        assert len(played.ended) == 12
+
     def test_ten_thousand(self) -> None:
         played = Played(
             numbered(accounts_flow.MAX_LEAD + 5),
