@@ -155,7 +155,8 @@ class WabaEdgeListing:
         self._on_answer = on_answer
         #: Ids of the accounts that were begun and whose rows were not given yet, in their order.
         self._order: deque[str] = deque()
-        self._last_pages: dict[str, Page] = {}
+        #: What was read so far of the accounts that have not ended, without their rows.
+        self._unfinished: dict[str, ReadAccount] = {}
         #: Why accounts are left out whose turn has not come yet.
         self._errors: dict[str, GraphError] = {}
         self._first_error: GraphError | None = None
@@ -214,17 +215,17 @@ class WabaEdgeListing:
         spool.add(waba_id, page.rows)
         self.rows_read += len(page.rows)
         self.usage = page.usage or self.usage
-        self._last_pages[waba_id] = page
+        self._unfinished[waba_id] = ReadAccount(waba_id, page.number, page.position.count, page.truncated)
 
     def _take_end(self, waba_id: str, error: GraphError | None, spool: Spool) -> None:
         self.accounts_read += 1
         if error is not None:
+            self._unfinished.pop(waba_id, None)
             # Without the traceback, whose frames hold the rows that were read.
             self._errors[waba_id] = error.with_traceback(None)
             spool.remove(waba_id)
             spool.end(waba_id, {"reason": _reason_of(error)})
-        elif (page := self._last_pages.pop(waba_id, None)) is not None:
-            account = ReadAccount(waba_id, page.number, page.position.count, page.truncated)
+        elif (account := self._unfinished.pop(waba_id, None)) is not None:
             spool.end(waba_id, asdict(account))
             self._keep(account, spool.rows(waba_id))
 
