@@ -224,7 +224,7 @@ class GraphFlow:
                 if delay is None:
                     raise
                 log.warning("%s - trying again in %.1f s", error, delay)
-                # Without the answer, also in the frames of the traceback: thousands of accounts can wait at the same time.
+                # Without the answer, which the traceback holds too: thousands of accounts can wait at the same time.
                 outcome = None
                 wait = Wait(delay, error.with_traceback(None))
             else:
