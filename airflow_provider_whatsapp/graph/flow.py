@@ -115,12 +115,13 @@ class GraphFlow:
         if position is not None:
             yield (yield from self._return_to_position(listing))
         while listing.more:
-            page = yield from self._next_page(listing)
-            for row in page.rows:
-                yield from self._complete_nested_edges(row, query.fields)
+            page = yield from self._next_complete_page(listing, query)
+            usage = page.usage
             yield page
-            if listing.more and page.usage is not None:
-                yield from self._pace(page.usage)
+            # Thousands of accounts can wait for their next page at the same time. Each would hold the rows of its last.
+            del page
+            if listing.more and usage is not None:
+                yield from self._pace(usage)
 
     def node(self, query: NodeQuery) -> Flow[dict[str, Any], None]:
         """Yield one node."""
@@ -149,6 +150,12 @@ class GraphFlow:
             log.info("API usage is %g %%: waiting %.0f s before the next page", usage.percent, pause)
             self._paused += pause
             yield Wait(pause)
+
+    def _next_complete_page(self, listing: Listing, query: EdgeQuery) -> Flow[_Result, Page]:
+        page = yield from self._next_page(listing)
+        for row in page.rows:
+            yield from self._complete_nested_edges(row, query.fields)
+        return page
 
     def _next_page(self, listing: Listing) -> Flow[_Result, Page]:
         while True:
@@ -217,7 +224,9 @@ class GraphFlow:
                 if delay is None:
                     raise
                 log.warning("%s - trying again in %.1f s", error, delay)
-                wait = Wait(delay, error)
+                # Without the answer, which the traceback holds too: thousands of accounts can wait at the same time.
+                outcome = None
+                wait = Wait(delay, error.with_traceback(None))
             else:
                 self._on_call(usage, False)
                 return payload, usage

@@ -155,6 +155,7 @@ class WabaEdgeListing:
         self._on_answer = on_answer
         #: Ids of the accounts that were begun and whose rows were not given yet, in their order.
         self._order: deque[str] = deque()
+        #: What was read so far of the accounts that have not ended, without their rows.
         self._unfinished: dict[str, ReadAccount] = {}
         #: Why accounts are left out whose turn has not come yet.
         self._errors: dict[str, GraphError] = {}

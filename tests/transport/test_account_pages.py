@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 import traceback
+import tracemalloc
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -581,3 +582,24 @@ def test_no_exception_shows_a_secret(name: str) -> None:
         with pytest.raises(GraphError) as caught:
             Read(client, numbered(5), max_concurrency=3)
         assert shown_in(f"{caught.value} {caught.value!r} {locals_of(caught.value)}", config(port)) == []
+
+
+def test_accounts_that_wait_hold_neither_their_last_page_nor_the_answer_that_made_them_wait() -> None:
+    size = 1_000_000
+    page = b'{"data":[{"id":"%b0","name":"%b"}],"paging":{"cursors":{"after":"a"},"next":"https://x/?after=a"}}'
+    refusal = b'{"error":{"code":80008,"message":"wait","padding":"%b"}}' % (b"x" * size)
+
+    def act(waba_id: str, attempt: int) -> bytes:
+        return answer(page % (waba_id.encode(), b"x" * size) if attempt == 1 else refusal)
+
+    held = 0
+    with listening(Server(act).serve) as port, GraphClient(config(port), patience=PATIENT) as client:
+        tracemalloc.start()
+        try:
+            with suppress(GraphRateLimitError):
+                for _ in client.account_pages(queries(numbered(30)), max_concurrency=2, skips_accounts=False):
+                    held = max(held, tracemalloc.get_traced_memory()[0])
+        finally:
+            tracemalloc.stop()
+    # The answers of 30 accounts have 60 MB, and at most a few are on their way at the same time.
+    assert held < 20 * size
