@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import hypothesis
@@ -54,6 +55,8 @@ def connected(sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> GraphSa
 @pytest.fixture(scope="session")
 def airflow_db() -> None:
     """Airflow's database and DAG folder, created once for all tests that run a DAG."""
+    # Airflow before 3.3 cannot keep the state of an asset, and refuses this DAG file.
+    too_new = [] if find_spec("airflow.models.asset_state_store") else ["welcome_new_wabas.py"]
     for name, folder in (("examples", PROJECT / "example_dags"), ("tests", PROJECT / "tests" / "dags")):
-        shutil.copytree(folder, Path(_HOME, "dags", name))
+        shutil.copytree(folder, Path(_HOME, "dags", name), ignore=shutil.ignore_patterns(*too_new))
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)

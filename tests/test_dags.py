@@ -8,17 +8,23 @@ import os
 import runpy
 from collections import Counter
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pendulum
 import pytest
 from dag_runs import DAGS, NOON, Finished, find_dag, run_dag
+from pyarrow import parquet
 from sandbox_http import get
 
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 
 pytestmark = pytest.mark.usefixtures("airflow_db")
+needs_state = pytest.mark.skipif(
+    find_spec("airflow.models.asset_state_store") is None, reason="needs the asset state store of Airflow 3.3"
+)
 
 
 def test_example_list_wabas(connected: GraphSandbox) -> None:
@@ -588,4 +594,88 @@ def test_example_welcome_shared_waba_of_a_forged_delivery(connected: GraphSandbo
 def test_example_welcome_shared_waba_refuses_what_is_no_id(connected: GraphSandbox, waba_id: object) -> None:
     with pytest.raises(ValueError, match="param waba_id"):
         run_dag("welcome_shared_waba", conf={"waba_id": waba_id})
+    assert connected.requests == []
+
+
+def test_example_export_wabas_parquet(connected: GraphSandbox, tmp_path: Path) -> None:
+    def run(day: pendulum.DateTime) -> Finished:
+        finished = run_dag("export_wabas_parquet", conf={"lake": tmp_path.as_uri()}, logical_date=None, run_after=day)
+        assert finished.state == "success"
+        return finished
+
+    assert run(NOON).xcom("report") == "250 accounts"
+    gone, renamed = connected.accounts.pop(), connected.accounts[0]
+    renamed["name"] = "Another name"
+    # A field that is not exported is not compared either.
+    connected.accounts[1]["status"] = "ANOTHER"
+    new = {**renamed, "id": "4242"}
+    connected.accounts += [new, {**renamed, "id": "4243"}]
+    finished = run(NOON.add(days=1))
+    manifest = finished.xcom("export")
+    assert manifest["added"] == {"count": 2, "ids": ["4242", "4243"]}
+    assert manifest["removed"] == {"count": 1, "ids": [gone["id"]]}
+    assert manifest["changed"] == {"count": 1, "ids": [renamed["id"]]}
+    assert finished.xcom("report") == "251 accounts: 2 added, 1 removed, 1 changed"
+    # After a day without an object, nothing is compared.
+    assert run(NOON.add(days=3)).xcom("report") == "251 accounts"
+
+    table = parquet.read_table(tmp_path / "wabas_parquet", partitioning="hive")
+    assert Counter(table["ds"].to_pylist()) == {"2026-11-22": 250, "2026-11-23": 251, "2026-11-25": 251}
+    assert table.column_names == [*manifest["fields"], "ds"]
+
+    from airflow.models.asset import AssetEvent
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        events = session.query(AssetEvent).order_by(AssetEvent.id.desc()).limit(3).all()
+        # Each day is an asset of its own, and all have the alias.
+        folder = f"file://{tmp_path}/wabas_parquet"
+        assert [event.uri for event in events] == [f"{folder}/ds=2026-11-{day}/wabas.parquet" for day in (25, 23, 22)]
+        assert events[1].extra == manifest
+        assert {alias.name for event in events for alias in event.source_aliases} == {"whatsapp_wabas_parquet"}
+
+
+def added(*ids: str, count: int | None = None) -> Any:
+    """An event of the asset that a watcher has updated."""
+    nothing = {"count": 0, "ids": []}
+    change = {"count": len(ids) if count is None else count, "ids": list(ids)}
+    return SimpleNamespace(extra={"payload": {"added": change, "removed": nothing, "changed": nothing}})
+
+
+def run_with_events(*events: Any) -> Finished:
+    dag = at_once("welcome_new_wabas")
+    (asset,) = dag.schedule
+    # What Airflow gives to the task in a run that these events have started.
+    dag.get_task("added").op_kwargs = {"triggering_asset_events": {asset: events}}
+    return run_dag(dag, logical_date=None)
+
+
+@needs_state
+def test_example_welcome_new_wabas(connected: GraphSandbox) -> None:
+    with_two, without, with_one = connected.accounts[3], connected.accounts[4], connected.accounts[9]
+    with_two["phone_numbers"] = [{"id": str(n), "display_phone_number": f"+{n}"} for n in (1, 2)]
+    without["phone_numbers"] = []
+    with_one["phone_numbers"] = [{"id": "3", "display_phone_number": "+3"}]
+    finished = run_with_events(added(with_two["id"], without["id"]), added(), added(with_one["id"], with_two["id"]))
+    assert finished.state == "success"
+    assert finished.xcom("welcome") == [
+        f"Welcome, {with_two['id']}! Your numbers: +1, +2",
+        f"Welcome, {without['id']}! Your numbers: ",
+        f"Welcome, {with_one['id']}! Your numbers: +3",
+    ]
+    # One task reads the new accounts, each once, and nothing else.
+    asked = [request.path.split("/")[-2:] for request in connected.requests]
+    assert sorted(asked) == sorted([account["id"], "phone_numbers"] for account in (with_two, without, with_one))
+
+
+@needs_state
+def test_example_welcome_new_wabas_of_a_run_without_events(connected: GraphSandbox) -> None:
+    assert run_dag("welcome_new_wabas", logical_date=None).xcom("welcome") == []
+    assert connected.requests == []
+
+
+@needs_state
+def test_example_welcome_new_wabas_leaves_nobody_out(connected: GraphSandbox) -> None:
+    finished = run_with_events(added(connected.accounts[0]["id"], count=1001))
+    assert finished.state == "failed"
     assert connected.requests == []

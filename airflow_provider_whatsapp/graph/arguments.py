@@ -104,17 +104,18 @@ def parse_time(name: str, value: object) -> int:
     return int(seconds)
 
 
-def parse_count(name: str, value: object) -> int:
+def parse_count(name: str, value: object, *, example: int = 100) -> int:
     """A whole number of at least 1.
 
     :param name: name of the argument, for the error
     :param value: ``int``, or digits as ``str``, because templates render numbers as text
+    :param example: a right value, for the error
     :raises ValueError: if the value is anything else
     """
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value.strip()):
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}: {shown(value)} is not a whole number of at least 1; a right one is 100")
+        raise ValueError(f"{name}: {shown(value)} is not a whole number of at least 1; a right one is {example}")
     return value
 
 
@@ -124,7 +125,7 @@ def parse_concurrency(value: object) -> int:
     :param value: a whole number from 1 to 50, or digits as ``str``
     :raises ValueError: if the value is anything else
     """
-    count = parse_count("max_concurrency", value)
+    count = parse_count("max_concurrency", value, example=10)
     if count > _MAX_CONCURRENCY:
         raise ValueError(f"max_concurrency: {count} is more than {_MAX_CONCURRENCY}; a right one is 10")
     return count

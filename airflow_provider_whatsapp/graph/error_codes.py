@@ -42,8 +42,9 @@ _CLASS_BY_CODE = {code: kind for kind, codes in CODES for code in codes}
 
 _ADVICE_BY_SUBCODE = {
     (100, 33): (
-        "The id is unknown, or the token's system user may not see it. To list accounts, it must be the id of a "
-        "business portfolio (Business Settings, Business Info), not of a WABA, an app or a phone number."
+        "The id is unknown, or the token's system user may not see it: check the id, and what Business Settings assign "
+        "to the system user. Accounts are listed by the id of a business portfolio (see Business Info), not by that "
+        "of a WABA, an app or a phone number."
     ),
     (190, 458): "The app was removed from the business: install it again and create a new token.",
     (190, 460): "The password changed: create a new token.",

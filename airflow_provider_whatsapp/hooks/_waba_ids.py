@@ -147,7 +147,9 @@ def _parse_row(row: Any, *, where: str) -> str:
         if "waba_id" in row:
             # The id of such a row is that of a phone number or a template, which no account has.
             raise ValueError(f"{where}: this is a row of what hangs on an account, not an account; {_EXAMPLE}")
-        row = row.get("id")
+        if row.get("id") is None:
+            raise ValueError(f"{where}: the row has no `id`; {_EXAMPLE}")
+        row = row["id"]
     return parse_waba_id(row, where=where)
 
 

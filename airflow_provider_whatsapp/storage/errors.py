@@ -99,7 +99,9 @@ class Place:
             "credentials": "the store does not accept the credentials; correct them in the connection",
             "forbidden": "the credentials may not do that; allow it, or use another connection",
         }.get(problem.kind, "this may pass; Airflow tries again if the task has `retries`")
-        message = f"{self.argument}: {self.uri} cannot be {doing} over {self.connection} ({problem}); {advice}"
+        # The files of this machine have no connection.
+        over = "" if self.uri.startswith("file://") and not self.conn_id else f" over {self.connection}"
+        message = f"{self.argument}: {self.uri} cannot be {doing}{over} ({problem}); {advice}"
         return StoreRefusedError(message) if problem.kind else StoreError(message)
 
     @property

@@ -6,14 +6,17 @@ import csv
 import gzip
 import io
 import json
+import os
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
 from airflow_provider_whatsapp.storage.address import check_address, open_store, split_address
+from airflow_provider_whatsapp.storage.errors import Place
 from airflow_provider_whatsapp.storage.formats import Row, parse_format
 from airflow_provider_whatsapp.storage.parquet import read_parquet
+from airflow_provider_whatsapp.storage.publish import is_local
 from airflow_provider_whatsapp.storage.record import read_record
 
 _CHARACTERS_AT_ONCE = 64 * 1024
@@ -31,6 +34,8 @@ class Source:
     :param format: ``ndjson``, ``jsonl``, ``json``, ``csv`` or ``parquet``; the suffix of ``path`` decides by default
     :raises ValueError: if the path is no address of an object, has a password in it or names no known format, if no
         installed provider knows the store, or if pyarrow is missing for Parquet
+    :raises StoreRefusedError: if the store does not accept the credentials
+    :raises StoreError: if the store cannot be reached
     """
 
     def __init__(self, argument: str, path: str, *, conn_id: str | None = None, format: str | None = None) -> None:
@@ -40,24 +45,32 @@ class Source:
         self.format = parse_format(path, format, argument=argument)
         self._is_compressed = path.lower().endswith(".gz")
         address = split_address(path)
-        self._opened = open_store(argument, address, address.conn_id if conn_id is None else conn_id)
+        conn_id = address.conn_id if conn_id is None else conn_id
+        opened = open_store(argument, address, conn_id)
+        self._fs = opened.fs
+        self._path = os.path.abspath(opened.path) if is_local(opened.fs) else opened.path
         #: The store's own address of the object, without a connection in it.
-        self.uri = address.uri
+        self.uri = f"file://{self._path}" if is_local(opened.fs) else address.uri
+        self._place = Place(argument, self.uri, conn_id)
 
     def exists(self) -> bool:
         """Whether the object exists now.
 
-        :raises OSError: if the store failed
+        :raises StoreRefusedError: if the credentials may not read
+        :raises StoreError: if the store failed
         """
-        self._opened.fs.invalidate_cache()
-        return bool(self._opened.fs.exists(str(self._opened.path)))
+        with self._place.errors("looked for"):
+            self._fs.invalidate_cache()
+            return bool(self._fs.exists(self._path))
 
     def read_manifest(self) -> dict[str, Any] | None:
         """The manifest that the record beside the object holds, or None if there is none.
 
-        :raises OSError: if the store failed
+        :raises StoreRefusedError: if the credentials may not read
+        :raises StoreError: if the store failed
         """
-        record = read_record(self._opened.fs, str(self._opened.path))
+        with self._place.errors("read"):
+            record = read_record(self._fs, self._path)
         manifest = None if record is None else record.get("manifest")
         return manifest if isinstance(manifest, dict) else None
 
@@ -66,13 +79,13 @@ class Source:
 
         :param columns: columns to read of Parquet, where each costs time; other formats are read whole
         :raises ValueError: if there is no such object, or it does not hold rows in this format
-        :raises OSError: if the store failed
+        :raises StoreRefusedError: if the credentials may not read
+        :raises StoreError: if the store failed
         """
-        fs = self._opened.fs
-        fs.invalidate_cache()
         count = 0
         try:
-            with fs.open(str(self._opened.path), "rb") as file:
+            self._fs.invalidate_cache()
+            with self._fs.open(self._path, "rb") as file:
                 for row in self._read(file, columns):
                     if not isinstance(row, dict):
                         raise ValueError("it is not an object")
@@ -86,6 +99,9 @@ class Source:
             raise ValueError(
                 f"{self._argument}: {self.uri} cannot be read as {self.format} behind row {count} ({reason})"
             ) from None
+        except Exception as error:
+            # Without the error as the cause: the log would show its text, which can hold a secret.
+            raise self._place.explain(error, "read") from None
 
     def _read(self, file: Any, columns: Sequence[str]) -> Iterator[Any]:
         if self.format == "parquet":

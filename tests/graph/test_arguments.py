@@ -180,7 +180,9 @@ def test_too_many_accounts_at_once(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [0, -1, "0", "many", 1.5, True, None, []])
 def test_no_number_of_accounts_at_once(value: Any) -> None:
-    with pytest.raises(ValueError, match="^max_concurrency: .* is not a whole number of at least 1"):
+    with pytest.raises(
+        ValueError, match="^max_concurrency: .* is not a whole number of at least 1; a right one is 10$"
+    ):
         parse_concurrency(value)
 
 

@@ -150,7 +150,7 @@ def test_the_address_of_an_object(tmp_path: Path, name: str, as_url: bool) -> No
     address = path.as_uri() if as_url else str(path)
     ids = WabaIds(f" {address}\n")
     assert ids.count is None
-    assert ids.to_json() == [address]
+    assert ids.to_json() == [path.as_uri()]
     assert [list(ids), list(ids)] == [["1", "2", "3"]] * 2
     assert list(WabaIds([address, "9", [address]])) == ["1", "2", "3", "9"]
 
@@ -261,15 +261,18 @@ WRONG = [
 def test_a_wrong_id_is_named_with_its_place(value: Any) -> None:
     given: list[Any] = [str(number) for number in range(5000)]
     given[4711] = value
-    with pytest.raises(ValueError, match=r"^waba_ids\[4711\]: .* is not the id of an account, which is digits only"):
+    has_id = not isinstance(value, dict) or value.get("id") is not None
+    wrong = ".* is not the id of an account, which is digits only" if has_id else "the row has no `id`; give ids"
+    with pytest.raises(ValueError, match=rf"^waba_ids\[4711\]: {wrong}"):
         WabaIds(given)
-    with pytest.raises(ValueError, match=r"^waba_ids\[2\]\[4711\]: .* is not the id of an account"):
+    with pytest.raises(ValueError, match=rf"^waba_ids\[2\]\[4711\]: {wrong}"):
         WabaIds(["1", [], given])
     taken: list[str] = []
-    with pytest.raises(ValueError, match=r"^waba_ids\[4711\]: .* is not the id of an account"):
+    with pytest.raises(ValueError, match=rf"^waba_ids\[4711\]: {wrong}"):
         taken.extend(WabaIds(iter(given)))
     if not isinstance(value, dict):
-        with pytest.raises(ValueError, match=r"^waba_ids\[4711\]: .* is not the id of an account"):
+        wrong = "the row has no `id`" if value is None else wrong
+        with pytest.raises(ValueError, match=rf"^waba_ids\[4711\]: {wrong}"):
             WabaIds([{"id": one} for one in given])
 
 
@@ -310,8 +313,10 @@ def test_a_wrong_id_in_an_object(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_an_object_whose_rows_have_no_id(tmp_path: Path, name: str) -> None:
     Target(str(tmp_path / name)).write([{"name": "a"}], ["name"])
-    with pytest.raises(ValueError, match=r"^waba_ids: row 1 of .*: None is not the id of an account"):
+    with pytest.raises(ValueError, match=r"^waba_ids: row 1 of .*: the row has no `id`; give ids"):
         list(WabaIds(str(tmp_path / name)))
+    with pytest.raises(ValueError, match=r"^waba_ids\[1\]: the row has no `id`; give ids"):
+        WabaIds([{"id": "1"}, {"name": "a"}])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -227,7 +227,7 @@ class TestAccounts:
         ("content", "message"),
         [
             (None, "there is no object"),
-            ('{"name": "x"}\n', "row 1 of .* is not the id of an account"),
+            ('{"name": "x"}\n', "row 1 of .* the row has no `id`"),
             ('{"waba_id": "1", "id": "2"}\n', "row 1 of .* this is a row of what hangs on an account"),
             ("not JSON\n", "cannot be read as ndjson behind row 0"),
         ],
@@ -277,7 +277,10 @@ class TestManifest:
         assert list(manifest)[6:] == [
             "pages", "accounts", "skipped", "skipped_count", "edge", "fields", "truncated"
         ]  # fmt: skip
-        assert reasons[0].startswith("The id is unknown")
+        assert reasons[0] == (
+            "The id is unknown, or the token's system user may not see it: check the id, and what Business Settings "
+            "assign to the system user. …"
+        )
         # The id of the account stands beside the reason, so the reason has room for something else.
         assert all(0 < len(reason) <= 160 and "Account" not in reason for reason in reasons)
         assert json.loads(json.dumps(manifest)) == manifest
@@ -416,7 +419,7 @@ class TestBadInput:
             ({"waba_ids": ""}, "waba_ids: .*names no accounts"),
             ({"waba_ids": "None"}, "waba_ids: .*names no accounts"),
             ({"waba_ids": [*map(str, range(10, 3000)), "x"]}, r"waba_ids\[2990\]: 'x' is not the id of an account"),
-            ({"waba_ids": ["1", {"name": "x"}]}, r"waba_ids\[1\]: None is not the id"),
+            ({"waba_ids": ["1", {"name": "x"}]}, r"waba_ids\[1\]: the row has no `id`"),
             ({"waba_ids": ["1", {"waba_id": "1", "id": "2"}]}, r"waba_ids\[1\]: this is a row of what hangs"),
             ({"waba_ids": "1,two"}, "waba_ids: 'two' is not the id"),
             ({"waba_ids": "[1, 2"}, "waba_ids: .* is neither a list nor a manifest"),

@@ -7,15 +7,18 @@ import gzip
 import json
 import os
 import tempfile
+import traceback
 import tracemalloc
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_whatsapp.storage import source
+from airflow_provider_whatsapp.storage.errors import StoreError, StoreRefusedError
 from airflow_provider_whatsapp.storage.source import Source
 from airflow_provider_whatsapp.storage.target import Target
 
@@ -71,7 +74,7 @@ def test_an_array_that_is_cut_at_every_character(tmp_path: Path, at_once: int, m
 def test_half_an_array_is_an_error(tmp_path: Path, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "_CHARACTERS_AT_ONCE", 7)
     (tmp_path / "a.json").write_text(ARRAY[:length])
-    with pytest.raises(ValueError, match=r"^waba_ids: /.*a\.json cannot be read as json behind row \d \("):
+    with pytest.raises(ValueError, match=r"^waba_ids: file:///.*a\.json cannot be read as json behind row \d \("):
         read(tmp_path / "a.json")
 
 
@@ -107,7 +110,7 @@ def test_what_does_not_hold_rows(tmp_path: Path, name: str, text: str, count: in
     format = name.partition(".")[2]
     with pytest.raises(ValueError, match="^waba_ids: ") as caught:
         read(path)
-    assert str(caught.value) == f"waba_ids: {path} cannot be read as {format} behind row {count} ({reason})"
+    assert str(caught.value) == f"waba_ids: {path.as_uri()} cannot be read as {format} behind row {count} ({reason})"
     # What is in the object could be anything, so that neither the message nor the exceptions before it quote it.
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
@@ -197,7 +200,7 @@ def test_no_object(tmp_path: Path) -> None:
     path = tmp_path / "a.ndjson"
     with pytest.raises(ValueError, match="^waba_ids: there is no object ") as caught:
         read(path)
-    assert str(caught.value) == f"waba_ids: there is no object {path}"
+    assert str(caught.value) == f"waba_ids: there is no object {path.as_uri()}"
     path.mkdir()
     with pytest.raises(ValueError, match="^waba_ids: there is no object "):
         read(path)
@@ -207,8 +210,44 @@ def test_no_object(tmp_path: Path) -> None:
 def test_an_object_that_may_not_be_read(tmp_path: Path) -> None:
     (tmp_path / "a.ndjson").write_text("")
     (tmp_path / "a.ndjson").chmod(0)
-    with pytest.raises(PermissionError):
+    with pytest.raises(StoreRefusedError, match=r"^waba_ids: file:///.*/a.ndjson cannot be read \(PermissionError"):
         read(tmp_path / "a.ndjson")
+
+
+class FailingStore(MemoryFileSystem):
+    """A store in memory whose library fails with an error whose text nobody may see."""
+
+    protocol = "failing"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+    cachable = False
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def exists(self, path: str, **kwargs: Any) -> bool:
+        raise self.error
+
+    def _open(self, path: str, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [(OSError("5ecret"), StoreError), (PermissionError("5ecret"), StoreRefusedError)]
+)
+def test_a_store_that_fails(monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception]) -> None:
+    from airflow.sdk.io import attach, store
+
+    monkeypatch.setattr(store, "_STORE_CACHE", {})
+    attach("memory", conn_id="lake", fs=FailingStore(error))
+    source = Source("compare_with", "memory://lake@bucket/a.ndjson")
+    for action in (source.exists, source.read_manifest, lambda: list(source.rows())):
+        with pytest.raises(kind, match="^compare_with: memory://bucket/a.ndjson cannot be") as caught:
+            action()
+        shown = "".join(traceback.format_exception(caught.value))
+        assert "over the connection 'lake'" in shown
+        assert "5ecret" not in shown
 
 
 def test_it_is_read_anew_each_time(tmp_path: Path) -> None:
@@ -222,7 +261,7 @@ def test_the_address_as_it_was_given(tmp_path: Path) -> None:
     path = tmp_path / "a.ndjson"
     path.write_text('{"id":"1"}')
     assert Source("waba_ids", f" {path.as_uri()}\n").uri == path.as_uri()
-    assert Source("waba_ids", f" {path} ").uri == str(path)
+    assert Source("waba_ids", f" {path} ").uri == path.as_uri()
     assert read(path.as_uri()) == [{"id": "1"}]
 
 
