@@ -1,8 +1,7 @@
 """Turns the bytes of an answer into values, within bounds and without what would lose rows or break a database.
 
-Nearly all answers hold nothing that has to be changed or refused, so they are decoded by ``msgspec``, which takes a
-tenth of the time of :func:`_decode_any`. :func:`_decode_common` decides which answers those are. Both give the same
-values.
+Nearly all answers hold nothing that has to be changed or refused. :func:`_decode_common` finds out which those are and
+decodes them in less than half of the time that :func:`_decode_any` takes. Both give the same values.
 """
 
 from __future__ import annotations
