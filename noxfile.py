@@ -159,6 +159,7 @@ def bench(session: nox.Session) -> None:
     """Run the benchmarks."""
     session.install(*PINS, "-e", ".[parquet]")
     session.run("python", "benchmarks/many_waits.py", *session.posargs)
+    session.run("python", "benchmarks/listing.py")
     session.run("python", "benchmarks/hostile_answers.py")
     session.run("python", "benchmarks/waba_edges.py")
     session.run("python", "benchmarks/parquet.py")

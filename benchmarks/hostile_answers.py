@@ -58,6 +58,7 @@ ANSWERS: dict[str, Callable[[], bytes]] = {
     "many keys": lambda: repeat(b'{"data":[{"id":"1",', lambda n: b'"k%d":1' % n, b"}]}", most=249_000),
     "long numbers": lambda: repeat(b'{"data":[{"id":"1","name":[', lambda n: b"9" * 399, b"]}]}"),
     "one very long number": lambda: fill(b'{"data":[{"id":"1","n":', b"9", b"}]}"),
+    "blanks before a colon": lambda: fill(b'{"data":[],"id"', b" ", b":1}"),
     "brackets": lambda: fill(b'{"data":', b"[", b""),
     "percent signs in next": lambda: fill(b'{"data":[],"paging":{"next":"https://x/?after=', b"%41", b'"}}'),
     "parameters in next": lambda: fill(b'{"data":[],"paging":{"next":"https://x/?', b"a=b&", b'"}}'),

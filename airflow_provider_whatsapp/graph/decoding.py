@@ -1,4 +1,8 @@
-"""Turns the bytes of an answer into values, within bounds and without what would lose rows or break a database."""
+"""Turns the bytes of an answer into values, within bounds and without what would lose rows or break a database.
+
+Nearly all answers hold nothing that has to be changed or refused. :func:`_decode_common` finds out which those are and
+decodes them in less than half of the time that :func:`_decode_any` takes. Both give the same values.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import msgspec
+
 from airflow_provider_whatsapp.graph.errors import GraphProtocolError
 
 #: How many values one answer may hold, all nested ones included. A page of 100 accounts has some 3,000.
@@ -16,6 +22,7 @@ MAX_VALUES = 500_000
 _LONGEST_NUMBER = 400
 # Real answers are nested a few levels deep. Without a limit, an answer could exhaust the interpreter's stack.
 _MAX_DEPTH = 100
+_LARGEST_COMMON_NUMBER = 1 << 64
 
 
 def parse_json(body: bytes, *, mask: Callable[[str], str] | None = None) -> Any:
@@ -29,9 +36,55 @@ def parse_json(body: bytes, *, mask: Callable[[str], str] | None = None) -> Any:
         rows
     """
     # Counted before parsing, because a value takes up to fifty times its bytes in memory, and the parser holds the
-    # whole process while it works. Commas and brackets within texts count too, so the number is an upper bound.
-    if sum(map(body.count, (b",", b":", b"[", b"{"))) > MAX_VALUES:
+    # whole process while it works. Commas and brackets within texts count too, so the number is an upper bound, and so
+    # is the number of bytes.
+    if len(body) > MAX_VALUES and sum(map(body.count, (b",", b":", b"[", b"{"))) > MAX_VALUES:
         raise GraphProtocolError("the answer has too many values; ask for fewer fields or a smaller page_size")
+    value = _decode_common(body) if mask is None else None
+    return _decode_any(body, mask) if value is None else value
+
+
+# What an answer must not have to be decoded by msgspec: an ASCII character as an escape, which may be a NUL or a part
+# of a key; white space before a colon, which would make the count of the keys wrong; and an id that is no text.
+_UNCOMMON = tuple(map(re.compile, (rb"\\u00[0-7]", rb'"\s+:', rb'ids?"\s*:\s*[-0-9\[]')))
+_COMMON_TYPES = frozenset((str, bool, type(None)))
+
+
+def _decode_common(body: bytes) -> Any:
+    """The value of an answer in which nothing has to be changed or refused, or None for any other answer.
+
+    msgspec itself refuses half of a surrogate pair, NaN, and what is not UTF-8.
+    """
+    if any(pattern.search(body) for pattern in _UNCOMMON):
+        return None
+    try:
+        value = msgspec.json.decode(body)
+        # Of two equal keys, msgspec keeps the last. Texts can hold `":` too, and then this takes the longer way for
+        # nothing.
+        is_common = isinstance(value, dict) and _count_keys(value) == body.count(b'":')
+        return value if is_common else None
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+
+
+def _count_keys(value: dict[str, Any] | list[Any], depth: int = 0) -> int:
+    """The number of keys of all objects within a value.
+
+    :raises ValueError: if a number may have been written with more digits than are allowed
+    :raises RecursionError: if the value is nested too deeply
+    """
+    if depth >= _MAX_DEPTH:
+        raise RecursionError
+    keys, items = (len(value), value.values()) if isinstance(value, dict) else (0, value)
+    for item in [item for item in items if type(item) not in _COMMON_TYPES]:
+        if isinstance(item, (dict, list)):
+            keys += _count_keys(item, depth + 1)
+        elif not isinstance(item, int) or abs(item) >= _LARGEST_COMMON_NUMBER:
+            raise ValueError
+    return keys
+
+
+def _decode_any(body: bytes, mask: Callable[[str], str] | None) -> Any:
     try:
         value = json.loads(
             body,

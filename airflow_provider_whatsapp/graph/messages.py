@@ -26,7 +26,7 @@ _PERIODS_TO_MASK = 10
 _SHORTEST_SECRET = 8
 # JSON can spell an ASCII letter as an escape, and a body can be UTF-16: a search for the secret's own bytes then
 # finds nothing. Letters beyond ASCII do not count, because no secret has any.
-_OTHER_SPELLINGS = re.compile(rb"\\u00[2-7]|\x00")
+_ASCII_ESCAPE = re.compile(rb"\\u00[2-7]")
 _SECRET_PARAMETER = re.compile(
     r"(?i)(access_token|appsecret_proof|input_token|client_secret|app_secret)(=|%3D)[^&\s\"'<>]+"
 )
@@ -130,9 +130,10 @@ class Credentials:
         :param now: the time in unix seconds
         """
         secrets = [secret for secret in self.secrets_at(now) if len(secret) >= _SHORTEST_SECRET]
-        plain = body.replace(b"\\/", b"/")
+        plain = body.replace(b"\\/", b"/") if any("/" in secret for secret in secrets) else body
         spellings = (spelling for secret in secrets for spelling in (secret, json.dumps(secret)[1:-1]))
-        if not _OTHER_SPELLINGS.search(body) and not any(spelling.encode() in plain for spelling in spellings):
+        is_spelled_otherwise = b"\x00" in body or _ASCII_ESCAPE.search(body)
+        if not is_spelled_otherwise and not any(spelling.encode() in plain for spelling in spellings):
             return None
 
         def mask(text: str) -> str:

@@ -3,12 +3,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_whatsapp.graph import GraphError, GraphProtocolError
-from airflow_provider_whatsapp.graph.decoding import parse_json
+from airflow_provider_whatsapp.graph.decoding import _decode_any, _decode_common, parse_json
 from airflow_provider_whatsapp.graph.pages import parse_page
 
 
@@ -84,6 +85,7 @@ class TestParseJson:
 
         parse_json(b"[" + b",".join([value] * 50_000) + b"]")
         monkeypatch.setattr(json, "loads", fail)
+        monkeypatch.setattr(msgspec.json, "decode", fail)
         with pytest.raises(GraphProtocolError, match="too many values; ask for fewer fields") as caught:
             parse_json(b"[" + b",".join([value] * 500_001) + b"]")
         assert not caught.value.retryable
@@ -112,3 +114,95 @@ class TestParseJson:
             parse_page(parse_json(body))
         except GraphError:
             return
+
+
+def spell_objects(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """JSON objects and arrays, spelled in many ways, with keys that occur twice."""
+    pair = st.tuples(KEYS, st.sampled_from([":", ":", ":", " :", "\n: "]), values).map("".join)
+    return st.lists(pair, max_size=4).map(lambda pairs: "{" + ",".join(pairs) + "}") | st.lists(values, max_size=3).map(
+        lambda items: "[" + " ,".join(items) + "]"
+    )
+
+
+KEYS = st.sampled_from(
+    ['"id"', '"x_id"', '"y_ids"', '"data"', '"paging"', '"name"', '"\\u0069d"', '"a\\":"', '"\\u0000"', '"é"', '""']
+)
+TEXTS = st.text().map(json.dumps) | st.text().map(lambda text: json.dumps(text, ensure_ascii=False))
+ODD_VALUES = st.sampled_from(
+    [
+        '"\\u0000"',
+        '"\\ud83d"',
+        '"\\ude00\\ud83d"',
+        '"\\ud83d\\ude00"',
+        '"\\/\\u00e9"',
+        '"\ud83d"',
+        '"a\0"',
+        '"\\":1"',
+        "NaN",
+        "1e999",
+        "-0",
+        "-0.0",
+        "1e16",
+        "0.1",
+        "01",
+        "9" * 19,
+        "9" * 25,
+        "9" * 401,
+        "9" * 5000,
+        "1." + "0" * 400,
+        "[" * 101 + "]" * 101,
+    ]
+)
+NUMBERS = st.integers().map(str) | st.floats(allow_nan=False, allow_infinity=False).map(repr)
+DOCUMENTS = st.recursive(TEXTS | ODD_VALUES | NUMBERS | st.sampled_from(["null", "true"]), spell_objects, max_leaves=12)
+ROWS = st.lists(spell_objects(DOCUMENTS), max_size=4).map(lambda rows: f'{{"data":[{",".join(rows)}],"paging":{{}}}}')
+
+
+def outcome(decode: Any, *arguments: Any) -> str:
+    try:
+        # Not the value itself, because 1 equals True and 1.0.
+        return repr(decode(*arguments))
+    except GraphProtocolError as error:
+        return f"{error!r} {error.retryable}"
+
+
+class TestTheTwoWays:
+    @given(ROWS | DOCUMENTS, st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16"]))
+    @example("null", "utf-8")
+    @example('{"id":"1","id":"2","x" :1}', "utf-8")
+    @example('{"a":{"b":' * 50 + "{}" + "}}" * 50, "utf-8")
+    def test_both_give_the_same(self, text: str, encoding: str) -> None:
+        body = text.encode(encoding, "surrogatepass")
+        assert outcome(parse_json, body) == outcome(_decode_any, body, None)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            '{"data":[{"id":"1","name":"Müller & Söhne \\u00fc \\ud83d\\ude00","owner":{"id":"2"},"tasks":["A","B"]}]}',
+            '{"data":[{"id":"1","creation_time":1793491200,"is_enabled":true,"x_id":null}],"paging":{"next":"https:\\/\\/x"}}',
+            '{"error":{"code":190,"message":"no"}}',
+        ],
+    )
+    def test_the_common_answer_goes_the_short_way(self, body: str) -> None:
+        assert _decode_common(body.encode()) == json.loads(body)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "[]",
+            '{"id":1}',
+            '{"x_ids":[1]}',
+            '{"a":"\\u0000"}',
+            '{"a" :1}',
+            '{"a":1,"a":1}',
+            '{"a":"\\ud83d"}',
+            '{"a":1.5}',
+            '{"a":' + "9" * 20 + "}",
+            '{"a":' + "[" * 100 + "]" * 100 + "}",
+            '{"a":NaN}',
+            "{",
+            '{"a":"\\":"}',
+        ],
+    )
+    def test_any_other_goes_the_long_way(self, body: str) -> None:
+        assert _decode_common(body.encode()) is None
