@@ -177,12 +177,15 @@ def test_mapped_tasks_do_not_write_the_same_object(connected: GraphSandbox, tmp_
     finished = run_dag("mapped_onto_one", conf={"folder": str(tmp_path)})
     # Without a template, they can never have objects of their own. With one, the second is found out by the record.
     assert [finished.states["fixed", index] for index in (0, 1)] == ["failed", "failed"]
-    assert [finished.states["templated", index] for index in (0, 1)] == ["success", "failed"]
-    assert len((tmp_path / "a.ndjson").read_text().splitlines()) == len(connected.accounts)
+    # Either may be the first.
+    states = [finished.states["templated", index] for index in (0, 1)]
+    assert sorted(states) == ["failed", "success"]
+    written = [connected.accounts, connected.owned_accounts][states.index("success")]
+    assert len((tmp_path / "a.ndjson").read_text().splitlines()) == len(written)
     tomorrow = NOON.add(days=1)
     again = run_dag("mapped_onto_one", conf={"folder": str(tmp_path)}, logical_date=tomorrow, run_after=tomorrow)
     # The object of another DAG run is replaced.
-    assert [again.states["templated", index] for index in (0, 1)] == ["success", "failed"]
+    assert sorted(again.states["templated", index] for index in (0, 1)) == ["failed", "success"]
 
 
 def test_a_list_too_long_to_map_over_fails_at_once(connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,7 +123,7 @@ def test_an_unknown_business(tested: Tested) -> None:
     ok, message = tested(business_id="4242")
     assert not ok
     assert "PROBLEM: Business 4242: cannot be read." in message
-    assert message.count("it must be the id of a business portfolio") == 1
+    assert message.count("Accounts are listed by the id of a business portfolio") == 1
     assert message.startswith("PROBLEM: ")
 
 

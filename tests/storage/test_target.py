@@ -277,10 +277,11 @@ _STORE = Store()
 
 
 @pytest.fixture
-def store() -> Iterator[Store]:
-    from airflow.sdk.io import attach
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    from airflow.sdk.io import attach, store
 
-    # Airflow keeps the first file system that is attached to a name.
+    # Airflow keeps the first file system that is attached to a name, and another test may have named it before.
+    monkeypatch.setattr(store, "_STORE_CACHE", {})
     for protocol in ("memory", "abfs", "abfss"):
         attach(protocol, conn_id="lake", fs=_STORE)
         attach(protocol, fs=_STORE)
