@@ -108,7 +108,7 @@ class _Reading:
 class _Pause:
     """A wait of one account, or of all.
 
-    :param until: moment at which it ends, in unix seconds
+    :param until: moment at which it ends, in the seconds of the flow's clock
     :param named_until: the same without the random part of the wait; the API or this package named this moment
     :param error: what the listing ends in if it cannot wait so long; None for a wait that may be cut short
     """
@@ -131,7 +131,7 @@ class AccountsFlow:
 
     :param new_flow: makes the flow that reads one account, with its patience and the id of the account
     :param patience: how often to try again, and how long to wait when there is nothing else to do
-    :param now: gives the time in unix seconds
+    :param now: gives the seconds since a fixed moment, and never goes back
     :param max_concurrency: number of requests that may be on their way at the same time
     :param skips_accounts: whether an account that the API refuses is left out, instead of ending the listing
     """
@@ -357,5 +357,18 @@ class AccountsFlow:
                     # The wait began some time ago, while other accounts were read. In whole seconds, for the log.
                     pause.error.retry_after = timedelta(seconds=math.ceil(named))
                 raise pause.error
+        else:
+            # The API still accepts calls. Without a limit, accounts that have nearly used up theirs would hold the
+            # worker slot with a wait before each of their pages.
+            seconds = min(seconds, max(0.0, self._patience.budget - self._waited))
         self._waited += seconds
         yield Wait(seconds)
+        if pause.error is None:
+            self._cut_short(is_pause_of_all=is_paused)
+
+    def _cut_short(self, *, is_pause_of_all: bool) -> None:
+        """End a pause, which may have had some time left."""
+        if is_pause_of_all:
+            self._pause_of_all = _Pause()
+        else:
+            self._sleepers[0].until = min(self._sleepers[0].until, self._now())

@@ -74,7 +74,7 @@ class Patience:
         left = max(0.0, self.longest_named_wait - paused)
         if self.raises_when_used_up and needed > left:
             raise GraphRateLimitError(
-                f"{usage.percent:g} % of the app's rate limit are used; the listing goes on when calls are free again",
+                f"{usage.percent:g} % of the rate limit is used; the listing goes on when calls are free again",
                 retry_after=timedelta(seconds=needed),
             )
         return min(needed, left)

@@ -49,6 +49,14 @@ def now() -> float:
     return time.time() + sum(block.total for block in _open_blocks)
 
 
+def monotonic() -> float:
+    """Seconds since a fixed moment, moved on by the waits that were skipped.
+
+    Unlike :func:`now`, it does not go back when the clock of the machine is set.
+    """
+    return time.monotonic() + sum(block.total for block in _open_blocks)
+
+
 def wait(seconds: float) -> None:
     """Wait, or record the wait and return at once within a :func:`no_waits` block.
 

@@ -94,7 +94,7 @@ class GraphClient(BaseClient):
         flow = AccountsFlow(
             new_flow=lambda patience, waba_id: self._new_flow(patience=patience, waba_id=waba_id),
             patience=self._patience,
-            now=clock.now,
+            now=clock.monotonic,
             max_concurrency=max_concurrency,
             skips_accounts=skips_accounts,
         ).read(accounts)

@@ -112,12 +112,19 @@ class WatchedListing:
         return f"whatsapp_accounts/{self._query.path}"
 
     async def _load(self) -> None:
-        states = [state for store in self._stores() if isinstance(state := await store.aget(self._key), dict)]
-        # An asset that was given the watcher later has no state yet, or an older one.
-        state = max(states, key=lambda state: state["version"], default=None)
-        if state is not None:
-            self._seen = await asyncio.to_thread(Snapshot.from_json, state["snapshot"])
-            self._version = state["version"]
+        states = [state for store in self._stores() if (state := await store.aget(self._key)) is not None]
+        try:
+            # An asset that was given the watcher later has no state yet, or an older one.
+            state = max(states, key=lambda state: int(state["version"]), default=None)
+            if state is not None:
+                self._seen = await asyncio.to_thread(Snapshot.from_json, state["snapshot"])
+                self._version = int(state["version"])
+        except (KeyError, TypeError, ValueError) as error:
+            # To begin anew without being told to would lose the changes since the state was stored.
+            raise ValueError(
+                f"the state {self._key!r} of the asset was not stored by this trigger; delete it, and the next reading "
+                "is a new baseline"
+            ) from error
 
     def _stores(self) -> list[Any]:
         stores = _compat.stores_of_watched_assets(self._trigger.asset_state_store)

@@ -6,6 +6,7 @@ import heapq
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -724,3 +725,35 @@ class TestLead:
         assert accounts_flow.MAX_LEAD == 10_000
         assert len({one for moment, one in played.sent if moment < 60}) == accounts_flow.MAX_LEAD
         assert len(played.ended) == accounts_flow.MAX_LEAD + 5
+
+
+class TestBudgetOfPauses:
+    """Pauses that are made before a limit is reached are cut short when the listing has waited for long enough."""
+
+    PATIENCE = Patience(longest_named_wait=60, budget=100)
+
+    def test_pauses_of_one_account(self) -> None:
+        pages = [page(number, after=f"c{number}", **own_usage("1", 96, 1)) for number in range(10)]
+        played = Played(["1"], {"1": [*pages, page("last")]}, patience=self.PATIENCE)
+        assert played.error is None
+        assert played.rows == {"1": [*map(str, range(10)), "last"]}
+        assert sum(seconds for _, seconds in played.waits) == 100
+
+    def test_pauses_of_several_accounts(self) -> None:
+        ids = numbered(5)
+        replies: dict[str, list[Reply]] = {
+            id_: [*(page(f"{id_}{n}", after=f"c{n}", **own_usage(id_, 96, 1)) for n in range(9)), page(f"{id_}9")]
+            for id_ in ids
+        }
+        played = Played(ids, replies, concurrency=5, patience=self.PATIENCE)
+        assert played.error is None
+        assert {id_: len(rows) for id_, rows in played.rows.items()} == dict.fromkeys(ids, 10)
+        assert sum(seconds for _, seconds in played.waits) == 100
+
+    def test_pauses_of_the_app(self) -> None:
+        ids = numbered(10)
+        replies: dict[str, list[Reply]] = {id_: [page(id_, **app_usage(96, 1))] for id_ in ids}
+        played = Played(ids, replies, patience=replace(self.PATIENCE, longest_named_wait=1000, budget=100))
+        assert played.error is None
+        assert played.ended == ids
+        assert sum(seconds for _, seconds in played.waits) == 100

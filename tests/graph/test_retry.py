@@ -103,7 +103,7 @@ def test_a_long_pause_can_be_an_error() -> None:
     assert patience.pause(Usage(94), paused=0) == 0
     assert patience.pause(Usage(95, timedelta(seconds=60)), paused=0) == 60
     for named, wait in ((timedelta(seconds=61), 61), (None, UNNAMED_WAIT)):
-        with pytest.raises(GraphRateLimitError, match="^95 % of the app's rate limit are used") as caught:
+        with pytest.raises(GraphRateLimitError, match="^95 % of the rate limit is used") as caught:
             patience.pause(Usage(95, named), paused=0)
         assert caught.value.retry_after == timedelta(seconds=wait)
     # A wait is too long as well when the time for all waits is used.

@@ -301,6 +301,21 @@ class TestSandbox:
             assert max(map(len, read.values())) > 2
 
 
+    def test_a_clock_that_is_set_back_does_not_make_a_wait_longer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        is_set_back = False
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() - 86_400 * is_set_back)
+        with GraphSandbox(accounts=2) as sandbox:
+            ids = [account["id"] for account in sandbox.accounts]
+            sandbox.fail_next(Fault.throttle(minutes=1).on(ids[0]))
+            with no_waits() as skipped, GraphClient(self.config(sandbox), patience=PATIENT) as client:
+                steps = client.account_pages(queries(ids), max_concurrency=1, skips_accounts=False)
+                first = next(steps)
+                is_set_back = True
+                assert {step.waba_id for step in (first, *steps)} == set(ids)
+            assert skipped.total < 120
+
+
 class TestOrder:
     def test_as_many_at_once_as_allowed(self) -> None:
         everyone = threading.Barrier(10)

@@ -288,6 +288,30 @@ def test_it_needs_an_asset(connected: GraphSandbox, caplog: pytest.LogCaptureFix
 
 
 @needs_state
+@pytest.mark.parametrize(
+    "state", ["text", [], {}, {"version": "x", "snapshot": {}}, {"version": 1, "snapshot": {"ids": "AAAA"}}]
+)
+def test_a_state_that_is_not_its_own_is_told_and_kept(
+    connected: GraphSandbox, caplog: pytest.LogCaptureFixture, state: Any
+) -> None:
+    store = Store()
+
+    async def run() -> None:
+        await store_baseline(store)
+        (key,) = store.values
+        store.values[key] = json.dumps(state)
+        async with Watching(watcher(store)) as watching:
+            await asyncio.sleep(400)
+            assert watching.events == []
+            assert "was not stored by this trigger; delete it" in errors(caplog)[0]
+            assert json.loads(store.values[key]) == state
+            del store.values[key]
+            await until(lambda: key in store.values)
+
+    run_virtually(run())
+
+
+@needs_state
 def test_it_round_trips_through_json() -> None:
     trigger = watcher(business_id=5, edge="owned", watch_fields=["a", "b"], whatsapp_conn_id="other")
     path, arguments = trigger.serialize()
