@@ -300,7 +300,6 @@ class TestSandbox:
                     assert read[waba_id] == [row["id"] for page in pages for row in page.rows]
             assert max(map(len, read.values())) > 2
 
-
     def test_a_clock_that_is_set_back_does_not_make_a_wait_longer(self, monkeypatch: pytest.MonkeyPatch) -> None:
         is_set_back = False
         real = time.time
