@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, NoReturn
 
 import msgspec
@@ -18,10 +19,11 @@ from airflow_provider_whatsapp.graph.errors import GraphProtocolError
 
 #: How many values one answer may hold, all nested ones included. A page of 100 accounts has some 3,000.
 MAX_VALUES = 500_000
-# No number of the Graph API has more digits. Python takes quadratic time for the digits of an integer.
+# No whole number of the Graph API has more digits. Python takes quadratic time for them.
 _LONGEST_NUMBER = 400
 # Real answers are nested a few levels deep. Without a limit, an answer could exhaust the interpreter's stack.
 _MAX_DEPTH = 100
+_SCALARS = frozenset((str, bool, type(None), float))
 _LARGEST_COMMON_NUMBER = 1 << 64
 
 
@@ -47,7 +49,6 @@ def parse_json(body: bytes, *, mask: Callable[[str], str] | None = None) -> Any:
 # What an answer must not have to be decoded by msgspec: an ASCII character as an escape, which may be a NUL or a part
 # of a key; white space before a colon, which would make the count of the keys wrong; and an id that is no text.
 _UNCOMMON = tuple(map(re.compile, (rb"\\u00[0-7]", rb'"\s+:', rb'ids?"\s*:\s*[-0-9\[]')))
-_COMMON_TYPES = frozenset((str, bool, type(None)))
 
 
 def _decode_common(body: bytes) -> Any:
@@ -67,21 +68,24 @@ def _decode_common(body: bytes) -> Any:
         return None
 
 
-def _count_keys(value: dict[str, Any] | list[Any], depth: int = 0) -> int:
-    """The number of keys of all objects within a value.
+def _count_keys(answer: Any) -> int:
+    """The number of keys of all objects within an answer.
 
     :raises ValueError: if a number may have been written with more digits than are allowed
-    :raises RecursionError: if the value is nested too deeply
+    :raises RecursionError: if the answer is nested too deeply
     """
-    if depth >= _MAX_DEPTH:
-        raise RecursionError
-    keys, items = (len(value), value.values()) if isinstance(value, dict) else (0, value)
-    for item in [item for item in items if type(item) not in _COMMON_TYPES]:
-        if isinstance(item, (dict, list)):
-            keys += _count_keys(item, depth + 1)
-        elif not isinstance(item, int) or abs(item) >= _LARGEST_COMMON_NUMBER:
+    keys, level = 0, [answer]
+    # Level by level, because one step for thousands of values takes less time than a call for each object.
+    for _ in range(_MAX_DEPTH):
+        keys += sum(len(item) for item in level if isinstance(item, dict))
+        values = chain.from_iterable([item.values() if isinstance(item, dict) else item for item in level])
+        others = [value for value in values if type(value) not in _SCALARS]
+        if max((abs(value) for value in others if isinstance(value, int)), default=0) >= _LARGEST_COMMON_NUMBER:
             raise ValueError
-    return keys
+        level = [value for value in others if not isinstance(value, int)]
+        if not level:
+            return keys
+    raise RecursionError
 
 
 def _decode_any(body: bytes, mask: Callable[[str], str] | None) -> Any:
@@ -159,7 +163,7 @@ def _normalize_text(value: str, mask: Callable[[str], str] | None) -> str:
 
 
 def _parse_float(text: str) -> float:
-    number = float(text) if len(text) <= _LONGEST_NUMBER else math.inf
+    number = float(text)
     return number if math.isfinite(number) else _reject_number(text)
 
 

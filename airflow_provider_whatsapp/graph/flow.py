@@ -31,6 +31,7 @@ from airflow_provider_whatsapp.graph.pages import (
     ListingMovedError,
     Page,
     Position,
+    has_nested_edge,
     is_nested_edge,
     parse_page,
 )
@@ -153,8 +154,10 @@ class GraphFlow:
 
     def _next_complete_page(self, listing: Listing, query: EdgeQuery) -> Flow[_Result, Page]:
         page = yield from self._next_page(listing)
-        for row in page.rows:
-            yield from self._complete_nested_edges(row, query.fields)
+        # Most pages have no nested edge. To look at them as a whole takes a fifth of the time.
+        if has_nested_edge(page.rows):
+            for row in page.rows:
+                yield from self._complete_nested_edges(row, query.fields)
         return page
 
     def _next_page(self, listing: Listing) -> Flow[_Result, Page]:

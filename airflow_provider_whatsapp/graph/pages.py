@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
@@ -121,6 +122,20 @@ def is_nested_edge(value: Any) -> bool:
     if isinstance(paging, dict) and paging.get("next") is not None:
         return True
     return isinstance(data, list) and all(isinstance(row, dict) for row in data)
+
+
+def has_nested_edge(rows: list[dict[str, Any]]) -> bool:
+    """Whether an edge was expanded in place somewhere below these rows, or an item of a list looks like one.
+
+    :param rows: rows of a page
+    """
+    level: list[Any] = rows
+    while level:
+        values = chain.from_iterable([item.values() if isinstance(item, dict) else item for item in level])
+        level = [value for value in values if isinstance(value, (dict, list))]
+        if any(map(is_nested_edge, level)):
+            return True
+    return False
 
 
 def _find_cursor(paging: dict[str, Any], following: str) -> str:

@@ -41,12 +41,12 @@ class SeenIds:
 
     def add(self, id_: str) -> bool:
         """Remember the id; False when it came before."""
-        number = int(id_) if id_.isascii() and id_.isdigit() and len(id_) < 20 else -1
-        if not 0 <= number < 1 << 64 or str(number) != id_:
+        # Numbers of less than twenty digits are below 2^64. Another text with the same number is another id.
+        if len(id_) > 19 or not id_.isdigit() or not id_.isascii() or id_[0] == "0":
             new = id_ not in self._others
             self._others.add(id_)
             return new
-        ids = self._array_of(id_)
+        number, ids = int(id_), self._array_of(id_)
         if number in ids:
             return False
         ids.append(number)

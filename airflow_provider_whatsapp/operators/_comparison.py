@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_whatsapp._compat import AirflowFailException
 from airflow_provider_whatsapp.graph.changes import Changes, Snapshot
-from airflow_provider_whatsapp.storage.columns import UnfitValueError, encode_json, encode_text, encoder_of
+from airflow_provider_whatsapp.storage.columns import UnfitValueError, encode_text, encoder_of
+from airflow_provider_whatsapp.storage.json_text import encode_json
 
 if TYPE_CHECKING:
     from airflow_provider_whatsapp.storage.source import Source

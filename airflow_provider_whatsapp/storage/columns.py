@@ -12,6 +12,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
 
+from airflow_provider_whatsapp.storage.json_text import encode_json
+
 #: Formats whose columns must be known before the first row, with their names in a sentence.
 FORMATS_WITH_COLUMNS = {"csv": "a CSV", "parquet": "Parquet"}
 
@@ -87,9 +89,6 @@ TYPED_COLUMNS: dict[ColumnType, tuple[str, ...]] = {
     "time": ("creation_time", "update_time", "updated_at", "last_onboarded_time", "delivery_time", "timestamp"),
 }
 _TYPES = {name: type for type, names in TYPED_COLUMNS.items() for name in names}
-# JSON allows these characters within a text, but Python's and JavaScript's readers end a line at them, which would
-# break a row of NDJSON in two. They are written as escapes.
-_LINE_ENDS = {"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _DIGITS = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
@@ -108,18 +107,6 @@ def type_of(column: str) -> ColumnType:
     :param column: name of the column
     """
     return _TYPES.get(column, "json")
-
-
-def encode_json(value: Any) -> str:
-    """The JSON text of a value, in one line for every reader.
-
-    :raises ValueError: if the value has a number that JSON does not have
-    """
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    if not text.isascii():
-        for char, escape in _LINE_ENDS.items():
-            text = text.replace(char, escape)
-    return text
 
 
 def encode_text(value: Any) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, cast
 
-from airflow_provider_whatsapp.storage.columns import encode_json, encode_text
+from airflow_provider_whatsapp.storage.columns import encode_text
+from airflow_provider_whatsapp.storage.json_text import encode_rows
 from airflow_provider_whatsapp.storage.parquet import require_pyarrow, write_parquet
 
 Row = dict[str, Any]
@@ -88,50 +88,42 @@ def write_rows(rows: Iterable[Row], path: Path, columns: Sequence[str], *, forma
     if format == "parquet":
         write_parquet(rows, path, columns)
         return
-    with _open_text(path, compressed=compressed) as file:
-        _WRITERS[format](rows, file, columns)
-
-
-@contextmanager
-def _open_text(path: Path, *, compressed: bool) -> Iterator[TextIO]:
     with path.open("wb") as file:
-        if not compressed:
-            with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
-                yield text
-            return
-        # The gzip header has neither file name nor time, so that the same rows give the same bytes and sha256.
-        with (
-            gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as body,
-            io.TextIOWrapper(body, encoding="utf-8", newline="") as text,
-        ):
-            yield text
+        if compressed:
+            # The gzip header has neither file name nor time, so that the same rows give the same bytes and sha256.
+            with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as body:
+                _WRITERS[format](rows, cast("BinaryIO", body), columns)
+        else:
+            _WRITERS[format](rows, file, columns)
 
 
-def _write_ndjson(rows: Iterable[Row], file: TextIO, columns: Sequence[str]) -> None:
-    for row in rows:
-        file.write(encode_json(row) + "\n")
+def _write_ndjson(rows: Iterable[Row], file: BinaryIO, columns: Sequence[str]) -> None:
+    for lines in encode_rows(rows):
+        file.write(lines)
 
 
-def _write_json(rows: Iterable[Row], file: TextIO, columns: Sequence[str]) -> None:
-    separator = "\n"
-    file.write("[")
-    for row in rows:
-        file.write(separator + encode_json(row))
-        separator = ",\n"
-    file.write("\n]\n")
+def _write_json(rows: Iterable[Row], file: BinaryIO, columns: Sequence[str]) -> None:
+    separator = b"\n"
+    file.write(b"[")
+    for lines in encode_rows(rows):
+        # Within a row, a line feed is written as an escape.
+        file.write(separator + lines.rstrip(b"\n").replace(b"\n", b",\n"))
+        separator = b",\n"
+    file.write(b"\n]\n")
 
 
-def _write_csv(rows: Iterable[Row], file: TextIO, columns: Sequence[str]) -> None:
+def _write_csv(rows: Iterable[Row], file: BinaryIO, columns: Sequence[str]) -> None:
     # Only the columns that were asked for: with a column for each key that a row brings, a server that invents a key
     # for each row would make the file grow with the square of the rows.
-    writer = csv.writer(file)
-    writer.writerow(columns)
-    for row in rows:
-        values = map(row.get, columns)
-        writer.writerow(["" if value is None else encode_text(value) for value in values])
+    with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+        writer = csv.writer(text)
+        writer.writerow(columns)
+        for row in rows:
+            values = map(row.get, columns)
+            writer.writerow(["" if value is None else encode_text(value) for value in values])
 
 
-_WRITERS: dict[str, Callable[[Iterable[Row], TextIO, Sequence[str]], None]] = {
+_WRITERS: dict[str, Callable[[Iterable[Row], BinaryIO, Sequence[str]], None]] = {
     "ndjson": _write_ndjson,
     "json": _write_json,
     "csv": _write_csv,

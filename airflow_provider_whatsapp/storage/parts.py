@@ -11,7 +11,6 @@ those of its retry.
 from __future__ import annotations
 
 import gzip
-import json
 import logging
 import re
 import secrets
@@ -23,7 +22,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
+
 from airflow_provider_whatsapp.storage.formats import GZIP, Row
+from airflow_provider_whatsapp.storage.json_text import encode_rows
 from airflow_provider_whatsapp.storage.publish import hidden_path, publish
 from airflow_provider_whatsapp.storage.record import record_path, write_record
 from airflow_provider_whatsapp.storage.staging import StagingFolder
@@ -71,7 +73,7 @@ class Parts:
             return
         try:
             (last,) = deque(self._lines(len(numbers)), maxlen=1)
-            state = json.loads(last)
+            state = _parse_row(last)
             if time.time() - state["kept_at"] < _SECONDS_TO_LIVE:
                 self.state, self._kept, self._last = state, len(numbers), state["part"]
         except (PartsLostError, ValueError, KeyError, TypeError):
@@ -103,8 +105,8 @@ class Parts:
             self._staging = StagingFolder()
         if self._file is None:
             self._file = gzip.GzipFile(self._staged, "wb", compresslevel=1)
-        for row in rows:
-            self._file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
+        for lines in encode_rows(rows):
+            self._file.write(lines)
 
     def keep(self, state: dict[str, Any]) -> None:
         """Write the rows that were added into a part of their own.
@@ -187,8 +189,8 @@ class Parts:
 
 def _parse_row(line: bytes) -> Row:
     try:
-        row = json.loads(line)
-    except ValueError as error:
+        row = msgspec.json.decode(line)
+    except msgspec.DecodeError as error:
         raise PartsLostError("a kept row is not JSON") from error
     if not isinstance(row, dict):
         raise PartsLostError("a kept row is not an object")

@@ -11,7 +11,10 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
+
 from airflow_provider_whatsapp.storage.formats import Row
+from airflow_provider_whatsapp.storage.json_text import encode_json
 
 
 class Spool:
@@ -40,8 +43,7 @@ class Spool:
         :param waba_id: id of the account
         :param rows: rows as JSON
         """
-        chunk = json.dumps(rows, separators=(",", ":"))
-        self._database.execute("INSERT INTO chunks (waba_id, chunk) VALUES (?, ?)", (waba_id, chunk))
+        self._database.execute("INSERT INTO chunks (waba_id, chunk) VALUES (?, ?)", (waba_id, encode_json(rows)))
 
     def end(self, waba_id: str, summary: dict[str, Any]) -> None:
         """Note that no more rows of the account come.
@@ -67,7 +69,7 @@ class Spool:
         """
         chunks = "SELECT chunk FROM chunks WHERE waba_id = ? ORDER BY number"
         for (chunk,) in self._database.execute(chunks, (waba_id,)):
-            yield from json.loads(chunk)
+            yield from msgspec.json.decode(chunk)
 
     def remove(self, waba_id: str) -> None:
         """Forget an account and its rows.

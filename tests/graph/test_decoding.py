@@ -90,11 +90,11 @@ class TestParseJson:
             parse_json(b"[" + b",".join([value] * 500_001) + b"]")
         assert not caught.value.retryable
 
-    @pytest.mark.parametrize("number", [b"9" * 401, b"-" + b"9" * 400, b"1." + b"0" * 399, b"1e" + b"0" * 399])
-    def test_numbers_have_a_length_limit(self, number: bytes) -> None:
+    @pytest.mark.parametrize("number", [b"9" * 401, b"-" + b"9" * 400])
+    def test_whole_numbers_have_a_length_limit(self, number: bytes) -> None:
         with pytest.raises(GraphProtocolError, match="not JSON"):
             parse_json(number)
-        assert parse_json(number.replace(b"0", b"", 9).replace(b"9", b"", 9)) is not None
+        assert parse_json(number.replace(b"9", b"", 9)) is not None
 
     @given(
         st.recursive(
@@ -181,6 +181,7 @@ class TestTheTwoWays:
             '{"data":[{"id":"1","name":"Müller & Söhne \\u00fc \\ud83d\\ude00","owner":{"id":"2"},"tasks":["A","B"]}]}',
             '{"data":[{"id":"1","creation_time":1793491200,"is_enabled":true,"x_id":null}],"paging":{"next":"https:\\/\\/x"}}',
             '{"error":{"code":190,"message":"no"}}',
+            '{"cost":1.5,"other":[-0.25e3,0]}',
         ],
     )
     def test_the_common_answer_goes_the_short_way(self, body: str) -> None:
@@ -196,7 +197,7 @@ class TestTheTwoWays:
             '{"a" :1}',
             '{"a":1,"a":1}',
             '{"a":"\\ud83d"}',
-            '{"a":1.5}',
+            '{"a":-1e999}',
             '{"a":' + "9" * 20 + "}",
             '{"a":' + "[" * 100 + "]" * 100 + "}",
             '{"a":NaN}',
