@@ -6,8 +6,8 @@ at the clock between two reads of the body is not enough: the status line, the h
 trailers are read inside of ``http.client``, and in a test with twelve ways to send slowly, six got past such a loop.
 Nothing in Python can interrupt ``getaddrinfo``.
 
-So each attempt runs in a thread of its own. When its time is over, the caller stops waiting for it and shuts its
-socket down, which ends whatever the thread is reading.
+So an attempt runs in another thread than its caller. When its time is over, the caller stops waiting for it and shuts
+its socket down, which ends whatever the thread is reading.
 
 The thread has a second use. A traceback with local variables, which some log formats print, shows only the frames of
 the thread that was interrupted: those of the HTTP library, which hold the Authorization header, are not among them.
@@ -16,6 +16,7 @@ the thread that was interrupted: those of the HTTP library, which hold the Autho
 from __future__ import annotations
 
 import contextvars
+import queue
 import socket
 import threading
 import time
@@ -53,18 +54,6 @@ class Attempt:
     def seconds_left(self) -> float:
         """Seconds until the attempt's time is over, at least 0."""
         return max(0.0, self._deadline - time.monotonic())
-
-    def start(self, work: Callable[[], _Result], deliver: Callable[[_Result], object]) -> None:
-        """Begin the attempt in a new thread.
-
-        :param work: carries the attempt out; must not raise
-        :param deliver: is called in that thread with the result
-        """
-        # The thread gets the caller's context variables, because instrumentation of the HTTP library may read them.
-        run_in_context = contextvars.copy_context().run
-        threading.Thread(
-            target=run_in_context, args=(self._work, work, deliver), name="Attempt of GraphClient", daemon=True
-        ).start()
 
     def give_up(self) -> bool:
         """Stop waiting for the attempt. Returns false if it has ended already.
@@ -122,17 +111,54 @@ class Attempt:
             # closes it early when the connection is not kept alive. Shutting down the duplicate shuts down both.
             self._handle = socket.fromfd(sock.fileno(), socket.AF_INET, socket.SOCK_STREAM)
 
-    def _work(self, work: Callable[[], _Result], deliver: Callable[[_Result], object]) -> None:
+    def carry_out(self, work: Callable[[], _Result]) -> _Result:
+        """What the work returns. Within it, this is the current attempt of the thread.
+
+        :param work: sends the request and receives the answer
+        """
         self._of_thread.attempt = self
         try:
-            result = work()
+            return work()
         finally:
             with self._lock:
                 self._has_ended = True
                 self._forget_socket()
-        deliver(result)
 
     def _forget_socket(self) -> None:
         if self._handle is not None:
             self._handle.close()
             self._handle = None
+
+
+class AttemptThread:
+    """A thread that carries out attempts, one after the other."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        threading.Thread(target=_carry_out, args=(self._jobs,), name="Attempts of GraphClient", daemon=True).start()
+
+    def __del__(self) -> None:
+        # A client that is never closed must not leave a thread behind.
+        self.end()
+
+    def start(self, attempt: Attempt, work: Callable[[], _Result], deliver: Callable[[_Result], object]) -> None:
+        """Begin an attempt.
+
+        :param attempt: the attempt
+        :param work: carries the attempt out; must not raise
+        :param deliver: is called in the thread with the result
+        """
+        # The thread gets the caller's context variables, because instrumentation of the HTTP library may read them.
+        run_in_context = contextvars.copy_context().run
+        self._jobs.put(lambda: deliver(run_in_context(attempt.carry_out, work)))
+
+    def end(self) -> None:
+        """End the thread as soon as it has nothing more to do."""
+        self._jobs.put(None)
+
+
+def _carry_out(jobs: queue.SimpleQueue[Callable[[], object] | None]) -> None:
+    while job := jobs.get():
+        job()
+        # Otherwise the answer would be kept in memory until the next attempt.
+        del job

@@ -1,6 +1,6 @@
 """Sends single requests over ``requests``: one at a time, or several side by side.
 
-Each request has a thread of its own, see :mod:`~airflow_provider_whatsapp.transport.deadline`.
+No request is sent in the caller's thread, see :mod:`~airflow_provider_whatsapp.transport.deadline`.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ import queue
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import urlencode
 
 import requests
 import urllib3
+from requests.structures import CaseInsensitiveDict
 
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.errors import GraphError
 from airflow_provider_whatsapp.graph.messages import Request, Response
 from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.transport.connections import DeadlineAdapter
-from airflow_provider_whatsapp.transport.deadline import Attempt
+from airflow_provider_whatsapp.transport.deadline import Attempt, AttemptThread
 from airflow_provider_whatsapp.transport.errors import build_transport_error
 from airflow_provider_whatsapp.transport.proxies import find_proxy
 from airflow_provider_whatsapp.transport.shared import (
@@ -31,14 +33,19 @@ from airflow_provider_whatsapp.transport.shared import (
 
 
 class Session(requests.Session):
-    """A session that follows no redirect, keeps no cookie and uses connections that an :class:`Attempt` can end."""
+    """One connection to the API. It follows no redirect, keeps no cookie, and an :class:`Attempt` can end it.
 
-    def __init__(self) -> None:
+    :param config: where the API is and how to reach it
+    """
+
+    def __init__(self, config: GraphConfig) -> None:
         super().__init__()
-        self.headers.clear()
         # Otherwise an entry in `~/.netrc` would replace the Authorization header, and environment variables would
         # replace the CAs of the connection.
         self.trust_env = False
+        proxy = find_proxy(config)
+        self.proxies = {"https": proxy} if proxy else {}
+        self.verify = find_trusted_cas(config) or True
         self.cookies.set_policy(NO_COOKIES)
         for scheme in ("http://", "https://"):
             self.mount(scheme, DeadlineAdapter())
@@ -64,44 +71,35 @@ class Sender:
         while self._idle:
             self._idle.pop().close()
 
-    def send(self, request: Request) -> Response | GraphError:
-        """The answer to a request, or why there is none."""
-        results: queue.SimpleQueue[Response | GraphError] = queue.SimpleQueue()
-        call = self.start(request, results.put)
-        try:
-            return results.get(timeout=call.attempt.seconds_left)
-        except queue.Empty:
-            return self.timeout_error()
-        finally:
-            self.finish(call)
-
-    def start(self, request: Request, deliver: Callable[[Response | GraphError], object]) -> Call:
+    def start(
+        self, request: Request, thread: AttemptThread, deliver: Callable[[Response | GraphError], object]
+    ) -> Call:
         """Begin to send a request without waiting for its answer.
 
         :param request: what to send
-        :param deliver: is called in another thread with the answer, or with why there is none
+        :param thread: the thread in which it is sent
+        :param deliver: is called in that thread with the answer, or with why there is none
         """
-        session, attempt = self._take_session(), Attempt(self._config.timeout)
-        attempt.start(partial(self._attempt, session, request), deliver)
-        return Call(session, attempt)
+        session = self._idle.pop() if self._idle else Session(self._config)
+        attempt = Attempt(self._config.timeout)
+        thread.start(attempt, partial(self._attempt, session, request), deliver)
+        return Call(session, attempt, thread)
 
-    def finish(self, call: Call) -> None:
-        """End a request that was begun. If its answer has not come yet, it is given up.
+    def finish(self, call: Call) -> bool:
+        """End a request that was begun. Returns false if its answer had not come yet and is given up.
 
         :param call: the request
         """
         if call.attempt.give_up():
             # The attempt's thread may still be using the session.
             call.session.close()
-        else:
-            self._idle.append(call.session)
+            return False
+        self._idle.append(call.session)
+        return True
 
     def timeout_error(self) -> GraphError:
         """The error for a request that was not answered in time."""
         return self._build_error(TimeoutError())
-
-    def _take_session(self) -> Session:
-        return self._idle.pop() if self._idle else Session()
 
     def _attempt(self, session: Session, request: Request) -> Response | GraphError:
         try:
@@ -112,6 +110,30 @@ class Sender:
         except BaseException as error:
             return self._build_error(error)
 
+    def _exchange(self, session: Session, request: Request) -> Response:
+        with session.send(
+            self._prepare(request),
+            timeout=self._config.timeout,
+            verify=session.verify,
+            proxies=session.proxies,
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            body = Body()
+            while chunk := response.raw.read(CHUNK_BYTES, decode_content=False):
+                body.add(chunk)
+        return Response(response.status_code, lower_case_names(response.headers), body.joined())
+
+    def _prepare(self, request: Request) -> requests.PreparedRequest:
+        params, headers = self._config.credentials.sign(request, now=clock.now())
+        # The address and the path were checked when they were given, so that nothing but the parameters is left to
+        # encode. `Session.get` checks and encodes everything anew, which takes a fifth of the time of a request.
+        prepared = requests.PreparedRequest()
+        prepared.method = "GET"
+        prepared.url = f"{self._config.url(request)}?{urlencode(params)}"
+        prepared.headers = CaseInsensitiveDict({**self._config.headers, **headers})
+        return prepared
+
     def _build_error(self, error: BaseException) -> GraphError:
         return build_transport_error(
             error,
@@ -121,24 +143,6 @@ class Sender:
             failures=(requests.RequestException, urllib3.exceptions.HTTPError),
         )
 
-    def _exchange(self, session: Session, request: Request) -> Response:
-        params, headers = self._config.credentials.sign(request, now=clock.now())
-        proxy = find_proxy(self._config)
-        with session.get(
-            self._config.url(request),
-            params=params,
-            headers={**self._config.headers, **headers},
-            timeout=self._config.timeout,
-            verify=find_trusted_cas(self._config) or True,
-            proxies={"https": proxy} if proxy else None,
-            allow_redirects=False,
-            stream=True,
-        ) as response:
-            body = Body()
-            while chunk := response.raw.read(CHUNK_BYTES, decode_content=False):
-                body.add(chunk)
-        return Response(response.status_code, lower_case_names(response.headers), body.joined())
-
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -146,20 +150,23 @@ class Call:
 
     :param session: the session that it uses
     :param attempt: the attempt that carries it out
+    :param thread: the thread that the attempt runs in
     """
 
     session: Session
     attempt: Attempt
+    thread: AttemptThread
 
 
 class Calls:
-    """The requests of one listing that are on their way at the same time.
+    """The requests of one listing, one at a time or several side by side, and the threads that send them.
 
     :param sender: sends them
     """
 
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
+        self._idle: list[AttemptThread] = []
         # By a number that no other request has. The next attempt has the key of the one before, whose thread may still
         # tell how it ended.
         self._open: dict[int, tuple[int, Call]] = {}
@@ -171,9 +178,22 @@ class Calls:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """Give up the requests that have no answer yet."""
+        """Give up the requests that have no answer yet, and end the threads."""
         for _, call in self._open.values():
-            self._sender.finish(call)
+            self._finish(call)
+        for thread in self._idle:
+            thread.end()
+
+    def answer(self, request: Request) -> Response | GraphError:
+        """The answer to a request, or why there is none.
+
+        :param request: what to send while no other request is on its way
+        """
+        self.send(0, request)
+        while (received := self.receive(None)) is None:
+            # What came was the answer to a request that was given up.
+            pass
+        return received[1]
 
     def send(self, key: int, request: Request) -> None:
         """Begin to send a request.
@@ -182,7 +202,8 @@ class Calls:
         :param request: what to send
         """
         number, self._begun = self._begun, self._begun + 1
-        self._open[number] = key, self._sender.start(request, partial(self._deliver, number))
+        thread = self._idle.pop() if self._idle else AttemptThread()
+        self._open[number] = key, self._sender.start(request, thread, partial(self._deliver, number))
 
     def receive(self, seconds: float | None) -> tuple[int, Response | GraphError] | None:
         """The next answer with the key of its request, or None if there was none in time.
@@ -202,8 +223,14 @@ class Calls:
             # The answer to a request that was given up.
             return None
         key, call = self._open.pop(number)
-        self._sender.finish(call)
+        self._finish(call)
         return key, outcome
+
+    def _finish(self, call: Call) -> None:
+        if self._sender.finish(call):
+            self._idle.append(call.thread)
+        else:
+            call.thread.end()
 
     def _deliver(self, number: int, outcome: Response | GraphError) -> None:
         self._answers.put((number, outcome))

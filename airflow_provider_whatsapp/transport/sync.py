@@ -125,7 +125,7 @@ class GraphClient(BaseClient):
 
     def _carry_out(self, flow: Flow[_Result, None]) -> Generator[_Result, None, None]:
         outcome: Outcome = None
-        with closing(flow):
+        with closing(flow), Calls(self._sender) as calls:
             while True:
                 try:
                     step = flow.send(outcome)
@@ -133,7 +133,7 @@ class GraphClient(BaseClient):
                     return
                 outcome = None
                 if isinstance(step, Request):
-                    outcome = self._sender.send(step)
+                    outcome = calls.answer(step)
                 elif isinstance(step, Wait):
                     clock.wait(step.seconds)
                 else:

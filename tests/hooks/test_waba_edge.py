@@ -130,11 +130,12 @@ class TestRows:
         assert listed.listing.usage is not None
         assert listed.listing.usage.percent == 7
 
-    def test_the_first_account_is_the_last_to_answer(self) -> None:
+    def test_an_early_account_is_the_last_to_answer(self) -> None:
         others = threading.Event()
 
         def before(waba_id: str) -> None:
-            if waba_id == "1":
+            # Not the first account, because the others are read when it has been.
+            if waba_id == "2":
                 assert others.wait(30)
             if waba_id == "30":
                 others.set()

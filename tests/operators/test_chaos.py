@@ -21,7 +21,7 @@ from task_instance import TaskInstance
 from airflow_provider_whatsapp.operators import _checkpoint
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
-from airflow_provider_whatsapp.transport.sending import Sender
+from airflow_provider_whatsapp.transport.sending import Calls
 
 # More than the quick tests run: CHAOS_EXAMPLES=1000 python -m pytest tests/operators/test_chaos.py
 EXAMPLES = int(os.environ.get("CHAOS_EXAMPLES", "60"))
@@ -161,9 +161,9 @@ def test_the_list_is_whole_or_the_task_fails(
         every, always = set(), {account["id"] for account in sandbox.accounts}
         requests = 0
         kill_at: int | None = None
-        real_send = Sender.send
+        real_answer = Calls.answer
 
-        def send(sender: Sender, request: Any) -> Any:
+        def answer(calls: Calls, request: Any) -> Any:
             nonlocal requests, kill_at
             requests += 1
             if requests == kill_at:
@@ -171,12 +171,12 @@ def test_the_list_is_whole_or_the_task_fails(
                 Store.is_dead = True
                 raise KilledError
             every.update(account["id"] for account in sandbox.accounts)
-            outcome = real_send(sender, request)
+            outcome = real_answer(calls, request)
             every.update(account["id"] for account in sandbox.accounts)
             always.intersection_update(account["id"] for account in sandbox.accounts)
             return outcome
 
-        patch.setattr(Sender, "send", send)
+        patch.setattr(Calls, "answer", answer)
 
         def build() -> WhatsAppListWabasOperator:
             """Begin another process, in which the next things of the plan happen."""
@@ -353,9 +353,9 @@ def test_the_edges_of_all_accounts_are_whole_or_the_task_fails(
         refused: set[str] = set()
         requests = 0
         kill_at: int | None = None
-        real_start = Sender.start
+        real_send = Calls.send
 
-        def start(sender: Sender, request: Any, deliver: Any) -> Any:
+        def send(calls: Calls, key: int, request: Any) -> Any:
             nonlocal requests, kill_at
             requests += 1
             if requests == kill_at:
@@ -363,9 +363,9 @@ def test_the_edges_of_all_accounts_are_whole_or_the_task_fails(
                 Store.is_dead = True
             if Store.is_dead:
                 raise KilledError
-            return real_start(sender, request, deliver)
+            return real_send(calls, key, request)
 
-        patch.setattr(Sender, "start", start)
+        patch.setattr(Calls, "send", send)
 
         def build() -> WhatsAppListWabaEdgeOperator:
             """Begin another process, in which the next things of the plan happen."""

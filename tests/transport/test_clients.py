@@ -428,3 +428,14 @@ def test_a_listing_goes_on_from_a_position(sandbox: GraphSandbox) -> None:
         del sandbox.accounts[150]
         with pytest.raises(ListingMovedError):
             next(client.pages(query, position=whole[1].position))
+
+
+def test_a_listing_has_one_thread_which_ends_with_it(sandbox: GraphSandbox) -> None:
+    with GraphClient(config_of(sandbox)) as client:
+        before = set(threading.enumerate())
+        during = [set(threading.enumerate()) - before for _ in client.pages(clients_of(sandbox))]
+        threads = {thread for threads in during for thread in threads if "Attempt" in thread.name}
+        assert len(during) == 3
+        assert len(threads) == 1
+        for thread in threads:
+            thread.join()

@@ -18,6 +18,7 @@ from raw_server import EMPTY_LIST, HEAD, ONCE, READ, Act, Read, answer, config, 
 from airflow_provider_whatsapp.graph import GraphTransportError
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
+from airflow_provider_whatsapp.transport.deadline import AttemptThread
 from airflow_provider_whatsapp.transport.sync import GraphClient
 
 TIMEOUT = 1.0
@@ -49,7 +50,12 @@ def assert_ends_on_time(read: Read, config: GraphConfig) -> None:
         read(config)
     assert time.monotonic() - started < BOUND
     # A thread that goes on without anybody waiting for it would hold its connection, too.
-    while left := [thread for thread in set(threading.enumerate()) - before if "Attempt" in repr(thread)]:
+    wait_until_ended(before)
+
+
+def wait_until_ended(before: set[threading.Thread]) -> None:
+    started = time.monotonic()
+    while left := [thread for thread in set(threading.enumerate()) - before if "Attempt" in thread.name]:
         assert time.monotonic() - started < BOUND, left
         time.sleep(0.05)
 
@@ -170,3 +176,11 @@ def test_a_name_whose_addresses_all_refuse_says_so(read: Read, monkeypatch: pyte
         resolve_to(monkeypatch, port, "127.0.0.2", "127.0.0.3")
         with pytest.raises(GraphTransportError, match="refused"):
             read(replace(config(port, TIMEOUT), base_url=f"http://localhost:{port}"))
+
+
+def test_a_thread_that_nobody_ends_ends_with_its_owner() -> None:
+    before = set(threading.enumerate())
+    thread = AttemptThread()
+    assert len(set(threading.enumerate()) - before) == 1
+    del thread
+    wait_until_ended(before)
