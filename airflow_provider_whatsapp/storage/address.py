@@ -137,14 +137,20 @@ def open_store(argument: str, address: Address, conn_id: str | None) -> OpenedSt
     :raises StoreRefusedError: if the store does not accept the credentials
     :raises StoreError: if the store cannot be reached
     """
-    # Imported here, because it loads fsspec and the providers, which parsing a DAG file must not wait for.
+    # Imported here, because it loads fsspec, which parsing a DAG file must not wait for.
     from airflow.sdk import ObjectStoragePath
     from airflow.sdk.io import attach
+    from fsspec.implementations.local import LocalFileSystem
 
-    _quiet_libraries()
     scheme = urlsplit(address.url).scheme or "file"
     # A file system that somebody attached or opened under this name needs no connection.
-    if "fs" not in vars(attach(scheme, conn_id=conn_id)):
+    is_attached = "fs" in vars(attach(scheme, conn_id=conn_id))
+    if scheme in ("file", "local") and conn_id is None and not is_attached:
+        # The same file system as below. But Airflow would look for it among the stores of all providers, which loads
+        # their libraries and can take half a second.
+        return OpenedStore(LocalFileSystem(), LocalFileSystem._strip_protocol(address.url))
+    _quiet_libraries()
+    if not is_attached:
         _check_provider(argument, scheme)
         if conn_id:
             _check_connection(argument, address, conn_id)

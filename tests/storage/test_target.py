@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_whatsapp.storage import publish
+from airflow_provider_whatsapp.storage.address import open_store, split_address
 from airflow_provider_whatsapp.storage.errors import ObjectExistsError, StoreError
 from airflow_provider_whatsapp.storage.formats import content_type_of, parse_format
+from airflow_provider_whatsapp.storage.source import Source
 from airflow_provider_whatsapp.storage.target import StoredObject, Target
 
 ROWS: list[dict[str, Any]] = [
@@ -536,3 +539,30 @@ def test_an_unknown_format_is_refused(format: str) -> None:
         ValueError, match="^output_format: .* is not one of 'ndjson', 'jsonl', 'json', 'csv', 'parquet'"
     ):
         Target("/tmp/a.ndjson", format=format)
+
+
+def test_a_path_on_this_machine_loads_no_store_of_a_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.io import fs
+
+    def load() -> None:
+        raise AssertionError("the libraries of all stores are loaded")
+
+    monkeypatch.setattr(fs, "_register_filesystems", load)
+    for path in (str(tmp_path / "a.ndjson"), f"file://{tmp_path}/b.ndjson"):
+        target = Target(path)
+        target.write([{"id": "1"}], [])
+        assert list(Source("compare_with", path).rows()) == [{"id": "1"}]
+        assert target.uri == f"file://{path.removeprefix('file://')}"
+
+
+def test_a_file_system_that_was_attached_is_used_for_a_path_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk.io import attach, store
+
+    class Own(LocalFileSystem):  # type: ignore[misc]
+        cachable = False
+
+    monkeypatch.setattr(store, "_STORE_CACHE", {})
+    attach("file", fs=(own := Own()))
+    assert open_store("output_path", split_address(str(tmp_path / "a")), None).fs is own
