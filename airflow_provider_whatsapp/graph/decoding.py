@@ -48,7 +48,7 @@ def parse_json(body: bytes, *, mask: Callable[[str], str] | None = None) -> Any:
 
 # What an answer must not have to be decoded by msgspec: an ASCII character as an escape, which may be a NUL or a part
 # of a key; white space before a colon, which would make the count of the keys wrong; and an id that is no text.
-_UNCOMMON = tuple(map(re.compile, (rb"\\u00[0-7]", rb'"\s+:', rb'ids?"\s*:\s*[-0-9\[]')))
+_UNCOMMON = tuple(map(re.compile, (rb"\\u00[0-7]", rb'"\s+:', rb'ids?":\s*[-0-9\[]')))
 
 
 def _decode_common(body: bytes) -> Any:

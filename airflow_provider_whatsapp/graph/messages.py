@@ -131,9 +131,10 @@ class Credentials:
         """
         secrets = [secret for secret in self.secrets_at(now) if len(secret) >= _SHORTEST_SECRET]
         plain = body.replace(b"\\/", b"/") if any("/" in secret for secret in secrets) else body
-        spellings = (spelling for secret in secrets for spelling in (secret, json.dumps(secret)[1:-1]))
+        # In JSON, most secrets are spelled as they are.
+        spellings = {spelling.encode() for secret in secrets for spelling in (secret, json.dumps(secret)[1:-1])}
         is_spelled_otherwise = b"\x00" in body or _ASCII_ESCAPE.search(body)
-        if not is_spelled_otherwise and not any(spelling.encode() in plain for spelling in spellings):
+        if not is_spelled_otherwise and not any(spelling in plain for spelling in spellings):
             return None
 
         def mask(text: str) -> str:

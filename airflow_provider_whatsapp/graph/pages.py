@@ -26,6 +26,7 @@ _LONGEST_CURSOR = 8192
 _LONGEST_ADDRESS = 64 * 1024
 # After a page had to be made smaller, a larger one is tried again after this many pages.
 _PAGES_BEFORE_GROWTH = 10
+_CONTAINERS = frozenset((dict, list))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +133,8 @@ def has_nested_edge(rows: list[dict[str, Any]]) -> bool:
     level: list[Any] = rows
     while level:
         values = chain.from_iterable([item.values() if isinstance(item, dict) else item for item in level])
-        level = [value for value in values if isinstance(value, (dict, list))]
-        if any(map(is_nested_edge, level)):
+        level = [value for value in values if type(value) in _CONTAINERS]
+        if any(is_nested_edge(item) for item in level if "data" in item or "paging" in item):
             return True
     return False
 
@@ -194,7 +195,7 @@ class Listing:
         """
         limit = self._limit
         self._pages += 1
-        rows = [row for row in raw.rows if self._is_new(row)]
+        rows = self._without_known(raw.rows)
         kept = rows[: self._items_left]
         self._count += len(kept)
         position = Position(self._pages, self._after, limit, _digest(raw), self._count)
@@ -240,13 +241,13 @@ class Listing:
     def _end_at_max_items(self) -> None:
         self.more = self.more and self._items_left != 0
 
-    def _is_new(self, row: dict[str, Any]) -> bool:
-        id_ = row.get("id")
-        if isinstance(id_, str) and id_:
-            return self._ids.add(id_)
-        if id_ is not None or self._asks_for_ids:
+    def _without_known(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows without those whose ids came before. A row without an id is not told from others."""
+        ids = [id_ for row in rows if (id_ := row.get("id")) is not None]
+        if not all(isinstance(id_, str) and id_ for id_ in ids) or (self._asks_for_ids and len(ids) < len(rows)):
             raise GraphProtocolError("a row of the answer has no usable `id`, so it cannot be told from others")
-        return True
+        is_new = iter(self._ids.add_all(ids))
+        return [row for row in rows if row.get("id") is None or next(is_new)]
 
     def _move_on(self, after: str | None, *, barren: bool) -> None:
         self._barren_pages = self._barren_pages + 1 if barren else 0

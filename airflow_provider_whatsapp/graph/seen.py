@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable
 
 from airflow_provider_whatsapp.graph.errors import GraphProtocolError
+
+# A power of two.
+_FEWEST_PLACES = 16
 
 
 class SeenCursors:
@@ -26,43 +30,61 @@ class SeenCursors:
 
 
 class SeenIds:
-    """Remembers the ids of a listing exactly, in some twenty bytes an id.
+    """Remembers the ids of a listing exactly, in some forty bytes an id.
 
-    A set of texts takes five times as much, which would be most of a worker's memory after a million accounts. Meta's
-    ids are numbers below 2^64, which are kept as such in many small arrays; any other text is kept as it is.
+    A set of texts takes three times as much, which would be most of a worker's memory after a million accounts. Meta's
+    ids are numbers below 2^64, which are kept as such in a hash table; any other text is kept as it is.
     """
 
-    _IDS_PER_ARRAY = 32
-
     def __init__(self) -> None:
-        self._arrays: list[array[int]] = [array("Q")]
+        # A number is in the first place behind its hash that was free. 0 marks a free place.
+        self._places = array("Q", bytes(8 * _FEWEST_PLACES))
         self._count = 0
         self._others: set[str] = set()
 
     def add(self, id_: str) -> bool:
         """Remember the id; False when it came before."""
-        # Numbers of less than twenty digits are below 2^64. Another text with the same number is another id.
-        if len(id_) > 19 or not id_.isdigit() or not id_.isascii() or id_[0] == "0":
-            new = id_ not in self._others
-            self._others.add(id_)
+        return self.add_all([id_])[0]
+
+    def add_all(self, ids: list[str]) -> list[bool]:
+        """Remember the ids; False for each that came before."""
+        numbers = _parse_numbers(ids)
+        if numbers is not None:
+            while 2 * (self._count + len(ids)) > len(self._places):
+                self._grow()
+            new = self._put(numbers, map(hash, ids))
+            self._count += sum(new)
             return new
-        number, ids = int(id_), self._array_of(id_)
-        if number in ids:
-            return False
-        ids.append(number)
-        self._count += 1
-        if self._count > self._IDS_PER_ARRAY * len(self._arrays):
-            self._double()
-        return True
+        if len(ids) != 1:
+            return [self.add(id_) for id_ in ids]
+        is_new = ids[0] not in self._others
+        self._others.add(ids[0])
+        return [is_new]
 
-    def _array_of(self, id_: str) -> array[int]:
-        # By the hash of the text, which Python seeds anew in each process: a server could choose ids that all go to the
-        # same array if it knew to which array a number goes, and each search would then go through all of them.
-        return self._arrays[hash(id_) & (len(self._arrays) - 1)]
+    def _put(self, numbers: Iterable[int], hashes: Iterable[int]) -> list[bool]:
+        # The hashes are those of the texts, which Python seeds anew in each process: a server could choose ids that all
+        # have the same place if it knew the place of a number, and each search would then go through all of them.
+        places, last = self._places, len(self._places) - 1
+        new = []
+        for number, hash_ in zip(numbers, hashes, strict=True):
+            place = hash_ & last
+            while (found := places[place]) and found != number:
+                place = (place + 1) & last
+            places[place] = number
+            new.append(not found)
+        return new
 
-    def _double(self) -> None:
-        before = self._arrays
-        self._arrays = [array("Q") for _ in range(2 * len(before))]
-        for ids in before:
-            for number in ids:
-                self._array_of(str(number)).append(number)
+    def _grow(self) -> None:
+        before = self._places
+        self._places = array("Q", bytes(4 * 8 * len(before)))
+        self._put(filter(None, before), map(hash, map(str, filter(None, before))))
+
+
+def _parse_numbers(ids: list[str]) -> list[int] | None:
+    """The numbers that these texts are, or None if one is no number from 1 to 2^64 - 1 in its usual spelling."""
+    try:
+        numbers = list(map(int, ids))
+    except ValueError:
+        return None
+    is_usual = min(numbers, default=1) > 0 and max(numbers, default=1) < 1 << 64 and list(map(str, numbers)) == ids
+    return numbers if is_usual else None

@@ -66,9 +66,8 @@ def _kept_pages(checkpoint: Checkpoint, position: Position, ids: SeenIds) -> Ite
     rows = checkpoint.rows()
     count = 0
     while some := list(islice(rows, _ROWS_AT_ONCE)):
-        for row in some:
-            if "id" in row and not ids.add(row["id"]):
-                raise PartsLostError("an account is twice among the kept rows")
+        if not all(ids.add_all([row["id"] for row in some if isinstance(row.get("id"), str)])):
+            raise PartsLostError("an account is twice among the kept rows")
         count += len(some)
         yield Page(some, position, is_kept=True)
     if count != position.count:

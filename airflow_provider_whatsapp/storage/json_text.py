@@ -33,21 +33,22 @@ def encode_rows(rows: Iterable[Any]) -> Iterator[bytes]:
     :param rows: JSON; are read once, and some are read before their lines are handed out
     :raises ValueError: if a row has a number that JSON does not have
     """
-    # Not a number of rows, because rows of many MB each would then be in memory together.
-    lines, size = [], 0
+    some: list[Any] = []
+    lines = bytearray()
     for row in rows:
-        line = _encode(row)
-        lines.append(line)
-        size += len(line)
-        if size >= _PIECE_BYTES:
-            yield _join_lines(lines)
-            lines, size = [], 0
-    if lines:
-        yield _join_lines(lines)
+        some.append(row)
+        _ENCODER.encode_into(row, lines, -1)
+        lines += b"\n"
+        # Not a number of rows, because rows of many MB each would then be in memory together.
+        if len(lines) >= _PIECE_BYTES:
+            yield _checked_lines(some, lines)
+            some, lines = [], bytearray()
+    if some:
+        yield _checked_lines(some, lines)
 
 
-def _join_lines(lines: list[bytes]) -> bytes:
-    return _escape_line_ends(b"\n".join(lines) + b"\n")
+def _checked_lines(rows: list[Any], lines: bytearray) -> bytes:
+    return _escape_line_ends(lines if b"null" not in lines else b"".join(_encode(row) + b"\n" for row in rows))
 
 
 def _encode(value: Any) -> bytes:
@@ -57,9 +58,9 @@ def _encode(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _escape_line_ends(text: bytes) -> bytes:
+def _escape_line_ends(text: bytes | bytearray) -> bytes:
     for char, escape in _LINE_ENDS.items():
-        # Most texts do not have the first byte either, and looking for a single byte takes next to no time.
-        if char[:1] in text:
+        # Most texts lack one of the bytes, and looking for a single byte takes next to no time.
+        if all(byte in text for byte in char):
             text = text.replace(char, escape)
-    return text
+    return bytes(text)

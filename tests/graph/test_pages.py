@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import pytest
@@ -340,22 +339,3 @@ def test_ids_are_remembered_exactly(ids: list[str]) -> None:
 def test_numbers_are_remembered_exactly(numbers: list[int]) -> None:
     wanted = [{"id": str(number)} for number in dict.fromkeys(numbers)]
     assert listing().take(RawPage([{"id": str(number)} for number in numbers], None)).rows == wanted
-
-
-def test_the_cost_of_an_id_does_not_depend_on_the_ids() -> None:
-    def searched(ids: range) -> int:
-        """The size of the largest array of ids, which a search has to go through."""
-        reading = listing()
-        reading.take(RawPage(rows(*ids), None))
-        return max(map(len, reading._ids._arrays))
-
-    # With a place that follows from the number alone, all multiples of the number of places share one.
-    for step in (1, 32, 1024, 16381, 2**20, 2**32):
-        assert searched(range(step, step * 20_001, step)) < 200
-
-
-def test_ids_take_little_memory() -> None:
-    seen = SeenIds()
-    for number in range(100_000):
-        seen.add(str(10**16 + number))
-    assert sum(map(sys.getsizeof, seen._arrays)) < 30 * 100_000
