@@ -14,13 +14,14 @@ import gzip
 import logging
 import re
 import secrets
+import shutil
 import time
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import msgspec
 
@@ -57,7 +58,7 @@ class Parts:
         self._folder = hidden_path(key, "airflow-parts")
         self._owner = owner
         self._staging: StagingFolder | None = None
-        self._file: gzip.GzipFile | None = None
+        self._file: BinaryIO | None = None
         self._kept = 0
         self._last = ""
         #: State of the listing behind the last row that :meth:`find` has found, or None when it has found none.
@@ -104,7 +105,8 @@ class Parts:
         if self._staging is None:
             self._staging = StagingFolder()
         if self._file is None:
-            self._file = gzip.GzipFile(self._staged, "wb", compresslevel=1)
+            # Not compressed yet: most listings end before a part is due, and nothing of theirs is kept.
+            self._file = self._added.open("wb")
         for lines in encode_rows(rows):
             self._file.write(lines)
 
@@ -117,11 +119,14 @@ class Parts:
         part = secrets.token_hex(8)
         self.add([{**state, "kept_at": time.time(), "part": part, "follows": self._last}])
         self._finish_file()
+        compressed = self._added.with_suffix(".gz")
+        with self._added.open("rb") as lines, gzip.GzipFile(compressed, "wb", compresslevel=1) as file:
+            shutil.copyfileobj(lines, file)
         if not self._kept:
             self._remove_all()
             self._check_removal()
         name = f"{self._folder}/_{self._owner}-{self._kept + 1:05}"
-        publish(self._staged, self._fs, name, uri=name, owner=self._owner, content_type=GZIP)
+        publish(compressed, self._fs, name, uri=name, owner=self._owner, content_type=GZIP)
         self._kept += 1
         self._last = part
 
@@ -146,7 +151,7 @@ class Parts:
             self._staging = None
 
     @property
-    def _staged(self) -> Path:
+    def _added(self) -> Path:
         return cast("StagingFolder", self._staging).path / "part"
 
     def _names(self) -> list[str]:
