@@ -19,6 +19,7 @@ from airflow_provider_whatsapp.graph.query import EdgeQuery
 from airflow_provider_whatsapp.graph.retry import Patience
 from airflow_provider_whatsapp.operators._failures import failing_fast
 from airflow_provider_whatsapp.operators._listing import WabaTask
+from airflow_provider_whatsapp.storage.errors import StoreError
 from airflow_provider_whatsapp.triggers._pace import pause_after
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
 
@@ -122,7 +123,7 @@ class WhatsAppWabasSensor(WabaTask, BaseSensorOperator):
         if time.time() < self._not_before:
             return PokeReturnValue(False)
         connection, query, condition = self._prepare()
-        with failing_fast(ValueError):
+        with failing_fast((ValueError, StoreError)):
             target = self._open_target()
         tally = Tally(condition)
 
@@ -133,7 +134,7 @@ class WhatsAppWabasSensor(WabaTask, BaseSensorOperator):
             if not tally.is_met:
                 raise _NotMetError
 
-        with failing_fast((GraphError, ValueError)):
+        with failing_fast((GraphError, ValueError, StoreError)):
             try:
                 with self._open_client(connection, _PATIENCE_OF_A_LOOK) as client:
                     listing = self._start_listing(query, client.pages(query))
