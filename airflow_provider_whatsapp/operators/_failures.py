@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from airflow_provider_whatsapp._compat import AirflowFailException
 from airflow_provider_whatsapp.graph import GraphError
 from airflow_provider_whatsapp.graph.errors import shorten
-from airflow_provider_whatsapp.storage.errors import StoreError
+from airflow_provider_whatsapp.storage.errors import StoreError, StoreRefusedError
 
 log = logging.getLogger(__name__)
 
+#: What is raised when a store fails.
+STORE_ERRORS = (StoreError, StoreRefusedError)
 # A log viewer shows about so many characters without scrolling.
 _LONGEST_LINE = 160
 

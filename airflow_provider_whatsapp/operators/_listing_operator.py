@@ -14,7 +14,7 @@ from airflow_provider_whatsapp.graph.pages import ListingMovedError
 from airflow_provider_whatsapp.graph.retry import UNNAMED_WAIT, Patience
 from airflow_provider_whatsapp.hooks._waba_ids import StoredIdsError
 from airflow_provider_whatsapp.operators._checkpoint import Checkpoint
-from airflow_provider_whatsapp.operators._failures import failing_fast
+from airflow_provider_whatsapp.operators._failures import STORE_ERRORS, failing_fast
 from airflow_provider_whatsapp.operators._lineage import Lineage, Sources
 from airflow_provider_whatsapp.operators._listing import ListingTask
 from airflow_provider_whatsapp.operators._published import (
@@ -24,7 +24,7 @@ from airflow_provider_whatsapp.operators._published import (
     record_published,
 )
 from airflow_provider_whatsapp.storage.columns import FORMATS_WITH_COLUMNS
-from airflow_provider_whatsapp.storage.errors import ObjectExistsError, StoreError, StoreRefusedError
+from airflow_provider_whatsapp.storage.errors import ObjectExistsError
 from airflow_provider_whatsapp.storage.parts import PartsLostError
 from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.triggers._rate_limit import RateLimitTrigger
@@ -153,7 +153,7 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
     def _list(
         self, context: Context, *, is_resumed: bool = False, restarts: int = 0, is_kept: bool = False
     ) -> list[dict[str, Any]] | dict[str, Any]:
-        with failing_fast((ValueError, StoreError)):
+        with failing_fast((ValueError, *STORE_ERRORS)):
             self._check_choices()
             connection = self._load_connection()
             query = self._build_query(connection)
@@ -179,7 +179,7 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
         # What is kept is also removed when the object turns out to be there already.
         with (
             Checkpoint(target, tries, self.log) as checkpoint,
-            failing_fast((GraphError, StoredIdsError, StoreError, StoreRefusedError)),
+            failing_fast((GraphError, StoredIdsError, *STORE_ERRORS)),
         ):
             if target is not None:
                 manifest = checkpoint.attempt(lambda: find_published(target, tries))

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, cast
 
 import msgspec
 
+from airflow_provider_whatsapp.storage.errors import Place
 from airflow_provider_whatsapp.storage.formats import GZIP, Row
 from airflow_provider_whatsapp.storage.json_text import encode_rows
 from airflow_provider_whatsapp.storage.publish import hidden_path, publish
@@ -50,13 +51,15 @@ class Parts:
     :param fs: fsspec file system of the target
     :param key: path of the target within the store
     :param owner: tells this listing from others of the same target; letters and digits
+    :param place: the target, for error messages
     """
 
-    def __init__(self, fs: Any, key: str, *, owner: str) -> None:
+    def __init__(self, fs: Any, key: str, *, owner: str, place: Place) -> None:
         self._fs = fs
         self._key = key
         self._folder = hidden_path(key, "airflow-parts")
         self._owner = owner
+        self._place = place
         self._staging: StagingFolder | None = None
         self._file: BinaryIO | None = None
         self._kept = 0
@@ -84,7 +87,8 @@ class Parts:
         """The kept rows, in order.
 
         :raises PartsLostError: if a part is missing, broken or of another process
-        :raises OSError: if the store cannot be read
+        :raises StoreRefusedError: if the credentials may not read
+        :raises StoreError: if the store failed
         """
         before = ""
         for number in range(1, self._kept + 1):
@@ -171,6 +175,9 @@ class Parts:
                 yield from lines
         except (FileNotFoundError, EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise PartsLostError(f"part {number} in {self._folder} is missing or broken") from error
+        except Exception as error:
+            # Without the error as the cause: the log would show its text, which can hold a secret.
+            raise self._place.explain(error, "continued from its kept rows") from None
 
     def _remove_all(self) -> None:
         self._fs.invalidate_cache()

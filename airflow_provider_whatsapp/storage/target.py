@@ -203,7 +203,7 @@ class Target:
 
         :param owner: tells the listing from others of the same object; letters and digits
         """
-        return Parts(self._fs, self._key, owner=owner)
+        return Parts(self._fs, self._key, owner=owner, place=self._place)
 
     def read_record(self) -> dict[str, Any] | None:
         """The record of who published the object, or None when there is none.
