@@ -120,7 +120,7 @@ def stores(session: nox.Session) -> None:
     Azurite needs Node.js with npm. OpenSSH's server is taken from Debian when it is not installed. What is missing is
     skipped.
     """
-    session.install(*PINS, "-e", ".", "--group", "stores")
+    session.install(*PINS, "-e", ".[s3,gcs,azure,sftp]", "--group", "stores")
     servers = Path(session.create_tmp(), "servers").resolve()
     if shutil.which("npm"):
         session.run(

@@ -192,18 +192,6 @@ def test_everything_declared_can_be_imported() -> None:
     run_python("import " + ", ".join(modules))
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib came with Python 3.11")
-def test_runtime_dependencies_come_with_airflow() -> None:
-    import tomllib
-
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    assert [re.split("[>=]", dependency)[0] for dependency in project["dependencies"]] == [
-        "apache-airflow",
-        "msgspec",
-        "requests",
-    ]
-
-
 def test_the_form_of_airflow_3_1_is_that_of_the_declaration() -> None:
     declared = get_provider_info()["connection-types"][0]
     from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
