@@ -14,6 +14,8 @@ nox.options.sessions = ["lint", "types", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 
 PINS = ("-c", "constraints.txt")
+# An older Airflow does not limit the versions of its dependencies, and today's versions break it.
+OF_THEIR_TIME = ("--exclude-newer", "2026-07-10")
 AZURITE = "azurite@3.35.0"
 SSHD_PACKAGES = ("openssh-server", "openssh-sftp-server", "libwrap0")
 
@@ -54,9 +56,7 @@ def types(session: nox.Session) -> None:
 @nox.parametrize("airflow", ["3.1", "3.2", "3.3"])
 def matrix(session: nox.Session, airflow: str) -> None:
     """Run the tests on each supported version of Airflow with the oldest and the newest Python."""
-    # An older Airflow does not limit the versions of its dependencies, and today's versions break it. Install the
-    # versions of its time.
-    as_of = () if airflow == "3.3" else ("--exclude-newer", "2026-07-10")
+    as_of = () if airflow == "3.3" else OF_THEIR_TIME
     session.install(*as_of, f"apache-airflow=={airflow}.*")
     session.install("-e", ".", "--group", "tests")
     session.run("pytest", *session.posargs)
@@ -65,7 +65,8 @@ def matrix(session: nox.Session, airflow: str) -> None:
 @nox.session
 def lowest(session: nox.Session) -> None:
     """Run the tests with the oldest direct dependencies that the package allows."""
-    session.install("--resolution=lowest-direct", "-e", ".", "--group", "tests")
+    # Also with the indirect dependencies of that time, because Airflow 3.1.0 cannot be imported with later ones.
+    session.install("--exclude-newer", "2025-10-15", "--resolution=lowest-direct", "-e", ".", "--group", "tests")
     session.run("pytest", *session.posargs)
 
 
