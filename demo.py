@@ -36,7 +36,7 @@ def main() -> None:
         dags = Path(home, "dags")
         dags.mkdir()
         shutil.copy(HERE / "example_dags" / "export_wabas.py", dags)
-        # Airflow 3.1 knows no levels of single loggers, and would leave out the progress of the listing with its own lines.
+        # Airflow 3.1 knows no levels of single loggers. Above INFO it would also leave out the progress of the listing.
         airflow = tuple(int(part) for part in version("apache-airflow").split(".")[:2])
         # Set these before Airflow is imported, because it reads its settings then.
         os.environ.update(
@@ -73,6 +73,7 @@ def run_export() -> dict[str, Any]:
     # Airflow's dependencies warn about each other's deprecated functions, which would hide the output of the demo.
     warnings.simplefilter("ignore")
     from example_dags.export_wabas import export_wabas
+
     run = export_wabas().test(run_conf={"lake": f"file://{OUTPUT}"})
     export = run.get_task_instance("export")
     if run.state != "success" or export is None:

@@ -244,7 +244,7 @@ def main() -> None:
 
 def median(costs: list[Cost], name: str) -> float:
     """The median of one of the costs."""
-    return statistics.median(getattr(cost, name) for cost in costs)
+    return float(statistics.median(getattr(cost, name) for cost in costs))
 
 
 if __name__ == "__main__":

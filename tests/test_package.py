@@ -172,7 +172,7 @@ def test_the_declaration_fits_the_schemas_that_airflow_ships() -> None:
 def test_airflow_finds_the_provider() -> None:
     from airflow.providers_manager import ProvidersManager
 
-    manager = ProvidersManager()
+    manager = ProvidersManager()  # type: ignore[no-untyped-call]  # of Airflow
     assert manager.providers["airflow-provider-whatsapp"].version == airflow_provider_whatsapp.__version__
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated in 3.2, but the only way in 3.1

@@ -72,7 +72,8 @@ def test_edge(connected: GraphSandbox, tmp_path: Path) -> None:
     operator = value_of("edge", WhatsAppListWabaEdgeOperator=WhatsAppListWabaEdgeOperator)
     # The store of the snippet is not reachable from a test.
     accounts = WhatsAppListWabasOperator(task_id="accounts", output_path=str(tmp_path / "accounts.ndjson"))
-    operator.waba_ids = accounts.execute({})["uri"]
+    manifest: Any = accounts.execute({})
+    operator.waba_ids = manifest["uri"]
     operator.output_path, operator.output_conn_id = str(tmp_path / "phone_numbers.ndjson"), None
     assert operator.execute({})["accounts"] == len(connected.accounts)
 
