@@ -30,6 +30,7 @@ DISTRIBUTIONS = {
     "azure.storage.blob": "azure-storage-blob",
     "openlineage": "openlineage-python",
     "urllib3.contrib.socks": "pysocks",
+    "yaml": "pyyaml",
 }
 
 #: Modules of ``airflow_provider_whatsapp`` that only a user of an extra reaches, and that extra.
