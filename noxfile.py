@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+import zipfile
 from pathlib import Path
 
 import nox
@@ -13,9 +15,23 @@ nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 
+ORIGIN = "import airflow_provider_whatsapp as package; print(package.__file__)"
 PINS = ("-c", "constraints.txt")
+# An older Airflow does not limit the versions of its dependencies, and today's versions break it.
+OF_THEIR_TIME = ("--exclude-newer", "2026-07-10")
+# More than eight processes gain nothing: each of them loads Airflow first and creates a database for its DAGs.
+QUICK = ("tests/graph", "tests/docs")
+PARALLEL = ("-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")
 AZURITE = "azurite@3.35.0"
 SSHD_PACKAGES = ("openssh-server", "openssh-sftp-server", "libwrap0")
+
+
+def package() -> tuple[str, ...]:
+    """What to install: this folder, or with ``FROM_WHEEL=1`` the wheel that ``nox -s build`` left in ``dist/``."""
+    if not os.environ.get("FROM_WHEEL"):
+        return "-e", "."
+    (wheel,) = Path("dist").glob("*.whl")
+    return (str(wheel),)
 
 
 @nox.session
@@ -27,12 +43,21 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests. ``graph/`` and ``webhooks.py`` must have full branch coverage."""
+    """Run the tests on several processors. ``graph/`` and ``webhooks.py`` must have full branch coverage."""
     session.install(*PINS, "-e", ".", "--group", "tests")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
-    if not session.posargs:
-        session.run("coverage", "report")
-        session.run("coverage", "report", "--include=*/graph/*,*/webhooks.py", "--fail-under=100")
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+        return
+    session.run("pytest", *PARALLEL, "--cov", "--cov-report=")
+    session.run("coverage", "report")
+    session.run("coverage", "report", "--include=*/graph/*,*/webhooks.py", "--fail-under=100")
+
+
+@nox.session
+def quick(session: nox.Session) -> None:
+    """Run the tests that need no whole Airflow, in less than three minutes."""
+    session.install(*PINS, "-e", ".", "--group", "tests")
+    session.run("pytest", *PARALLEL, "-m", "not slow", *(session.posargs or QUICK))
 
 
 @nox.session
@@ -45,28 +70,27 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types with ``mypy --strict``."""
-    session.install(*PINS, "-e", ".", "--group", "types")
+    """Check the types of the package, the tests and the scripts with ``mypy --strict``."""
+    session.install(*PINS, "-e", ".", "--group", "types", "--group", "tests", "--group", "browser")
     session.run("mypy")
 
 
 @nox.session(python=["3.10", "3.13"])
 @nox.parametrize("airflow", ["3.1", "3.2", "3.3"])
 def matrix(session: nox.Session, airflow: str) -> None:
-    """Run the tests on each supported version of Airflow with the oldest and the newest Python."""
-    # An older Airflow does not limit the versions of its dependencies, and today's versions break it. Install the
-    # versions of its time.
-    as_of = () if airflow == "3.3" else ("--exclude-newer", "2026-07-10")
+    """Run the tests on each supported version of Airflow, with ``FROM_WHEEL=1`` against the wheel in ``dist/``."""
+    as_of = () if airflow == "3.3" else OF_THEIR_TIME
     session.install(*as_of, f"apache-airflow=={airflow}.*")
-    session.install("-e", ".", "--group", "tests")
-    session.run("pytest", *session.posargs)
+    session.install(*package(), "--group", "tests")
+    session.run("pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session
 def lowest(session: nox.Session) -> None:
-    """Run the tests with the oldest direct dependencies that the package allows."""
-    session.install("--resolution=lowest-direct", "-e", ".", "--group", "tests")
-    session.run("pytest", *session.posargs)
+    """Run the tests with the oldest direct dependencies, with ``FROM_WHEEL=1`` against the wheel in ``dist/``."""
+    # Also with the indirect dependencies of that time, because Airflow 3.1.0 cannot be imported with later ones.
+    session.install("--exclude-newer", "2025-10-15", "--resolution=lowest-direct", *package(), "--group", "tests")
+    session.run("pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session
@@ -120,7 +144,7 @@ def stores(session: nox.Session) -> None:
     Azurite needs Node.js with npm. OpenSSH's server is taken from Debian when it is not installed. What is missing is
     skipped.
     """
-    session.install(*PINS, "-e", ".", "--group", "stores")
+    session.install(*PINS, "-e", ".[s3,gcs,azure,sftp]", "--group", "stores")
     servers = Path(session.create_tmp(), "servers").resolve()
     if shutil.which("npm"):
         session.run(
@@ -174,5 +198,46 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build the wheel and the source distribution."""
+    """Build the distributions, check what is in them, and run the demo with the wheel alone in a new environment."""
+    session.install(*PINS, "--group", "release")
+    shutil.rmtree("dist", ignore_errors=True)
     session.run("uv", "build", external=True)
+    session.run("twine", "check", "--strict", *map(str, Path("dist").glob("airflow_provider_whatsapp-*")))
+    (wheel,) = Path("dist").glob("*.whl")
+    check_wheel(session, wheel)
+
+    folder = Path(session.create_tmp(), "elsewhere").resolve()
+    shutil.rmtree(folder, ignore_errors=True)
+    python = folder / "venv" / "bin" / "python"
+    session.run("uv", "venv", "--quiet", "--python", sys.executable, str(folder / "venv"), external=True)
+    session.run("uv", "pip", "install", "--quiet", "--python", str(python), *PINS, str(wheel), external=True)
+    # The demo lists from a copy, because it would import the package of this folder, which lies beside it.
+    shutil.copy("demo.py", folder)
+    shutil.copytree("example_dags", folder / "example_dags")
+    with session.chdir(folder):
+        origin = session.run(str(python), "-c", ORIGIN, silent=True, external=True)
+        if not str(origin).startswith(str(folder / "venv")):
+            session.error(f"The package was imported from {origin} and not from the wheel.")
+        session.run(str(python), "demo.py", external=True)
+
+
+def check_wheel(session: nox.Session, wheel: Path) -> None:
+    """Print what is in the wheel, and fail if something is missing or does not belong there."""
+    with zipfile.ZipFile(wheel) as archive:
+        sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+    for name, size in sorted(sizes.items()):
+        print(f"{size:>9,}  {name}")
+    metadata = next(name.partition("/")[0] for name in sizes if ".dist-info/" in name)
+    needed = {
+        *(str(path) for path in Path("airflow_provider_whatsapp").rglob("*.py")),
+        "airflow_provider_whatsapp/py.typed",
+        f"{metadata}/METADATA",
+        f"{metadata}/RECORD",
+        f"{metadata}/WHEEL",
+        f"{metadata}/entry_points.txt",
+        f"{metadata}/licenses/LICENSE",
+    }
+    if needed != set(sizes):
+        session.error(
+            f"The wheel lacks {sorted(needed - set(sizes))} and should not have {sorted(set(sizes) - needed)}."
+        )

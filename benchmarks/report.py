@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -37,10 +36,11 @@ def write_docs(results: dict[str, Any], folder: Path) -> None:
         "versions": _versions(results),
     }
     for name, table in tables.items():
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
-        text, count = re.subn(pattern, lambda match, table=table: f"{match[1]}\n{table}\n{match[2]}", text, flags=re.S)
-        if count != 1:
+        before, found, rest = text.partition(f"<!-- {name} -->\n")
+        _, found_end, after = rest.partition("<!-- end -->")
+        if not found or not found_end:
             raise ValueError(f"{page} has no place for the table {name!r}")
+        text = f"{before}{found}\n{table}\n{found_end}{after}"
     page.write_text(text)
     (folder / "benchmarks.svg").write_text(_chart(results))
 

@@ -537,7 +537,7 @@ def test_example_audit_subscribed_apps(
     our_app = connected.token_info["app_id"] = "4242"
     other = {"whatsapp_business_api_data": {"id": "17", "name": "Chat Inbox"}}
     ours = {"whatsapp_business_api_data": {"id": our_app, "name": "Our App"}, "override_callback_uri": "https://x"}
-    apps = ([], [other], [ours], [other, ours])
+    apps: tuple[list[Any], ...] = ([], [other], [ours], [other, ours])
     for number, account in enumerate(connected.accounts):
         account["subscribed_apps"] = apps[number % 4]
     locked = connected.accounts[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from datetime import timedelta
@@ -71,7 +72,8 @@ def test_edge(connected: GraphSandbox, tmp_path: Path) -> None:
     operator = value_of("edge", WhatsAppListWabaEdgeOperator=WhatsAppListWabaEdgeOperator)
     # The store of the snippet is not reachable from a test.
     accounts = WhatsAppListWabasOperator(task_id="accounts", output_path=str(tmp_path / "accounts.ndjson"))
-    operator.waba_ids = accounts.execute({})["uri"]
+    manifest: Any = accounts.execute({})
+    operator.waba_ids = manifest["uri"]
     operator.output_path, operator.output_conn_id = str(tmp_path / "phone_numbers.ndjson"), None
     assert operator.execute({})["accounts"] == len(connected.accounts)
 
@@ -91,11 +93,14 @@ def test_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     run("sandbox")["test_every_account_arrives"](monkeypatch)
 
 
-def output_of_the_demo(**environment: str) -> str:
+def output_of_the_demo(folder: Path, **environment: str) -> str:
+    # The demo writes beside itself. A copy keeps two tests from writing the same object.
+    shutil.copy(PROJECT / "demo.py", folder)
+    shutil.copytree(PROJECT / "example_dags", folder / "example_dags")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
     return subprocess.run(
         [sys.executable, "demo.py"],
-        cwd=PROJECT,
+        cwd=folder,
         env={**inherited, **environment},
         check=True,
         capture_output=True,
@@ -103,8 +108,8 @@ def output_of_the_demo(**environment: str) -> str:
     ).stdout
 
 
-def test_demo() -> None:
-    shown = output_of_the_demo()
+def test_demo(tmp_path: Path) -> None:
+    shown = output_of_the_demo(tmp_path)
     assert "Listed 2500 accounts on 25 pages" in shown
     assert re.search(r"^id +name +country +ownership_type +account_review_status$", shown, re.MULTILINE)
     assert "2,500 accounts in all; these are the first 10." in shown
@@ -112,8 +117,8 @@ def test_demo() -> None:
     assert Path(shown.strip().splitlines()[-1].strip()).is_file()
 
 
-def test_demo_lists_the_business_of_the_connection(sandbox: GraphSandbox) -> None:
-    shown = output_of_the_demo(AIRFLOW_CONN_WHATSAPP_DEFAULT=sandbox.connection)
+def test_demo_lists_the_business_of_the_connection(sandbox: GraphSandbox, tmp_path: Path) -> None:
+    shown = output_of_the_demo(tmp_path, AIRFLOW_CONN_WHATSAPP_DEFAULT=sandbox.connection)
     assert "Listing the business of the connection whatsapp_default." in shown
     assert "250 accounts in all" in shown
     assert sandbox.token not in shown

@@ -24,7 +24,7 @@ from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
 try:
     from airflow.sdk.exceptions import TaskDeferred
 except ImportError:  # Airflow 3.1
-    from airflow.exceptions import TaskDeferred  # type: ignore[attr-defined,no-redef]
+    from airflow.exceptions import TaskDeferred  # type: ignore[no-redef]
 
 SECRET = "5ecre7" * 5
 # A little larger than the limit, because the default sizes would only take longer.
@@ -90,7 +90,7 @@ def test_no_secret_shows(
 
         path, of_edge = tmp_path / "a.ndjson", tmp_path / "numbers.ndjson"
         accounts = [account["id"] for account in sandbox.accounts[:20]]
-        edge = {"waba_ids": accounts, "edge": "phone_numbers", "max_concurrency": 4}
+        edge: dict[str, Any] = {"waba_ids": accounts, "edge": "phone_numbers", "max_concurrency": 4}
         with DAG("d", schedule=None, start_date=pendulum.datetime(2026, 1, 1)) as dag:
             operators: list[Any] = [
                 WhatsAppListWabasOperator(task_id="rows"),
@@ -149,7 +149,9 @@ def _serialized(dag: DAG) -> str:
     try:
         from airflow.serialization.serialized_objects import DagSerialization as Serialization
     except ImportError:  # Airflow 3.1
-        from airflow.serialization.serialized_objects import SerializedDAG as Serialization  # type: ignore[no-redef]
+        from airflow.serialization.serialized_objects import (  # type: ignore[assignment, attr-defined]
+            SerializedDAG as Serialization,
+        )
     return json.dumps(Serialization.to_dict(dag), default=str)
 
 

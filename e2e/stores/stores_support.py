@@ -69,6 +69,6 @@ class Worker:
         self._process.communicate()
 
 
-def on(*names: str) -> Any:
+def on(*names: str) -> pytest.MarkDecorator:
     """Run a test on these stores."""
     return pytest.mark.parametrize("store", names or list(STORES), indirect=True)

@@ -127,9 +127,7 @@ def test_a_disk_fails(store: Store, name: str, result: Note, monkeypatch: pytest
         target.write(
             LARGE,
             COLUMNS,
-            before_publish=lambda stored: monkeypatch.setattr(
-                *((Path, "open") if name == "open" else (os, name)), full
-            ),
+            before_publish=lambda stored: monkeypatch.setattr(Path if name == "open" else os, name, full),
         )
     monkeypatch.undo()
     assert store.read("fail/a.ndjson") == encoded(SMALL)

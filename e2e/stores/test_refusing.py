@@ -34,7 +34,7 @@ def run(store: Store, monkeypatch: pytest.MonkeyPatch) -> Any:
             task = WhatsAppListWabasOperator(
                 task_id="export", output_path=path, output_conn_id=conn_id, fields="id,name", **arguments
             )
-            return task.execute({})  # type: ignore[typeddict-item]
+            return task.execute({})
 
         run.sandbox = sandbox  # type: ignore[attr-defined]
         yield run

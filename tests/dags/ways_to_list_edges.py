@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pendulum
 from airflow.sdk import DAG, Asset, task
 
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 
-COMMON = {"start_date": pendulum.datetime(2026, 1, 1, tz="UTC"), "params": {"folder": "/nowhere"}}
+COMMON: dict[str, Any] = {"start_date": pendulum.datetime(2026, 1, 1, tz="UTC"), "params": {"folder": "/nowhere"}}
 AT_ONCE = pendulum.duration(seconds=0)
 
 with DAG("edges_templated", schedule=None, **COMMON) as edges_templated:

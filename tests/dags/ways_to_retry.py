@@ -15,8 +15,8 @@ try:
 except ImportError:  # before Airflow 3.3
     pass
 else:
-    COMMON = {"start_date": pendulum.datetime(2026, 1, 1, tz="UTC")}
-    DEFAULTS = {"retries": 1, "retry_policy": GraphRetryPolicy()}
+    COMMON: dict[str, Any] = {"start_date": pendulum.datetime(2026, 1, 1, tz="UTC")}
+    DEFAULTS: dict[str, Any] = {"retries": 1, "retry_policy": GraphRetryPolicy()}
 
     with DAG("policy_on_operator", schedule=None, default_args=DEFAULTS, **COMMON) as policy_on_operator:
         WhatsAppListWabasOperator(task_id="accounts", fields="id")

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pendulum
 from airflow.sdk import DAG
 
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 
-COMMON = {
+COMMON: dict[str, Any] = {
     "start_date": pendulum.datetime(2026, 1, 1, tz="UTC"),
     "params": {"ids": "", "folder": "/nowhere", "count": 3},
 }
-WAIT = {"task_id": "wait", "min_count": "{{ params.count }}", "poke_interval": 0.2, "timeout": 20, "fields": "id,name"}
+WAIT: dict[str, Any] = {
+    "task_id": "wait",
+    "min_count": "{{ params.count }}",
+    "poke_interval": 0.2,
+    "timeout": 20,
+    "fields": "id,name",
+}
 
 with DAG("wait_poke", schedule=None, **COMMON) as wait_poke:
     WhatsAppWabasSensor(**WAIT, mode="poke")

@@ -212,7 +212,7 @@ def test_the_quota_of_an_account_counts_only_further_calls(monkeypatch: pytest.M
 
 def test_window() -> None:
     window = run("window", "analytics.md")["window"].function
-    day = {"start": 1795564800, "end": 1795651200, "day": "2026-11-25"}
+    day: dict[str, Any] = {"start": 1795564800, "end": 1795651200, "day": "2026-11-25"}
     midnight = datetime(2026, 11, 26, tzinfo=timezone.utc)
     run_at_noon = SimpleNamespace(run_after=midnight + timedelta(hours=12))
     assert window(dag_run=run_at_noon) == day

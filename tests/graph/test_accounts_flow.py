@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -86,7 +86,7 @@ class Played:
     def __init__(
         self,
         accounts: Iterable[tuple[str, EdgeQuery | None]] | Iterable[str],
-        replies: dict[str, list[Reply]] | None = None,
+        replies: Mapping[str, Sequence[Reply]] | None = None,
         *,
         concurrency: int = 1,
         skips: bool = False,

@@ -142,7 +142,7 @@ def test_blank_arguments_count_as_not_given(blank_arguments: dict[str, Any], bla
 @for_all(st.sampled_from(["business_id", "waba_ids", "where"]), BLANKS)
 def test_an_argument_that_narrows_what_is_wanted_must_not_be_blank(argument: str, blank: str) -> None:
     with pytest.raises(ValueError, match=f"^{argument}: "):
-        build_waba_query(blank, "client") if argument == "business_id" else build_condition(**{argument: blank})  # type: ignore[arg-type]
+        build_waba_query(blank, "client") if argument == "business_id" else build_condition(**{argument: blank})
 
 
 @for_all(st.text() | st.integers() | st.floats(allow_nan=False) | st.booleans() | st.lists(st.text()))

@@ -100,7 +100,8 @@ def test_what_is_no_snapshot_is_refused(change: dict[str, Any]) -> None:
     stored = snapshot_of({"1": "a"}).to_json()
     with pytest.raises(ValueError, match="is not the snapshot of a listing"):
         Snapshot.from_json({**stored, **change})
-    for value in (None, [], "text", {}):
+    values: tuple[Any, ...] = (None, [], "text", {})
+    for value in values:
         with pytest.raises(ValueError, match="is not the snapshot of a listing"):
             Snapshot.from_json(value)
 

@@ -32,9 +32,7 @@ def met(**condition: Any) -> bool:
 def test_with_nothing_given_one_account_is_enough() -> None:
     tally = build_condition().new_tally()
     assert not tally.is_met
-    assert tally.add(ROWS[0])
-    assert tally.is_met
-    assert not tally.is_complete
+    assert (tally.add(ROWS[0]), tally.is_met, tally.is_complete) == (True, True, False)
 
 
 def test_all_of_the_ids_must_be_there() -> None:

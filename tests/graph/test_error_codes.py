@@ -188,7 +188,7 @@ def test_a_rate_limit_tells_the_wait_that_the_api_named() -> None:
     assert "asks to wait 0:05:00." in str(error)
     assert "asks to wait 0:00:09." in str(judged(429, None, retry_after=timedelta(seconds=9)))
     assert "wait" not in str(judged(503, None, retry_after=timedelta(seconds=9)))
-    assert judged(503, None, retry_after=timedelta(seconds=9)).retry_after == timedelta(seconds=9)  # type: ignore[union-attr]
+    assert judged(503, None, retry_after=timedelta(seconds=9)).retry_after == timedelta(seconds=9)
 
 
 def test_too_much_data_is_told_apart_and_not_worth_the_same_request_again() -> None:
@@ -197,7 +197,7 @@ def test_too_much_data_is_told_apart_and_not_worth_the_same_request_again() -> N
     assert isinstance(error, GraphServerError)
     assert error.too_much_data
     assert not error.retryable
-    assert judged(500, envelope(1, message="REDUCE the amount of DATA")).too_much_data  # type: ignore[union-attr]
+    assert judged(500, envelope(1, message="REDUCE the amount of DATA")).too_much_data
     other = judged(500, envelope(1))
     assert isinstance(other, GraphServerError)
     assert not other.too_much_data

@@ -71,7 +71,7 @@ class Played:
         return [row for page in self.read for row in page.rows]
 
 
-def ok(payload: Any, status: int = 200, **headers: str) -> Response:
+def ok(payload: Any, status: Any = 200, **headers: str) -> Response:
     return Response(
         status, {name.replace("_", "-"): value for name, value in headers.items()}, json.dumps(payload).encode()
     )
@@ -464,7 +464,9 @@ class TestNestedEdges:
 class TestNode:
     def test_a_node(self) -> None:
         query = build_node_query("1", fields="id,phone_numbers{id}")
-        answers = iter([ok({"id": 1, "phone_numbers": page([1], "A")}), GraphTransportError("reset"), ok(page([2]))])
+        answers: Iterator[Answer] = iter(
+            [ok({"id": 1, "phone_numbers": page([1], "A")}), GraphTransportError("reset"), ok(page([2]))]
+        )
         played = Played(flow().node(query), lambda request: next(answers))
         assert played.read == [{"id": "1", "phone_numbers": {"data": [{"id": "1"}, {"id": "2"}]}}]
         assert played.waits == [1]

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_whatsapp.graph.arguments import parse_business_id, parse_time
+from airflow_provider_whatsapp.graph.edges import WABA_EDGES
 from airflow_provider_whatsapp.graph.fields import join_fields
 from airflow_provider_whatsapp.graph.messages import Request
 from airflow_provider_whatsapp.graph.query import (
-    WABA_EDGES,
     EdgeQuery,
     build_edge_query,
     build_node_query,
@@ -347,7 +347,8 @@ class TestParams:
     def test_a_json_text(self) -> None:
         text = '{"start": 5, "ids_wanted": ["a"], "left_out": null}'
         assert build_edge_query("1/x", params=text).params == {"start": "5", "ids_wanted": '["a"]'}
-        for blank in ("", " ", "None", None, {}):
+        blanks: tuple[Any, ...] = ("", " ", "None", None, {})
+        for blank in blanks:
             assert build_edge_query("1/x", params=blank).params == {}
 
     @pytest.mark.parametrize("text", ["{", "start=5", "{'start': 5}"])

@@ -333,7 +333,7 @@ class TestAccountsThatCannotBeRead:
 
 
 class TestKeptAccounts:
-    KEPT = (
+    KEPT: tuple[Any, ...] = (
         (ReadAccount("2", pages=3, count=2), [{"id": "2-0"}, {"id": "2-1"}]),
         (ReadAccount("3", pages=1, count=0), []),
         (ReadAccount("8", pages=1, count=1), [{"id": "gone"}]),

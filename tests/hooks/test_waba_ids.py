@@ -368,9 +368,9 @@ def test_an_address_is_checked_at_once() -> None:
 
 def test_the_connection_of_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from airflow_provider_whatsapp.storage import source
+    from airflow_provider_whatsapp.storage.address import open_store as opened
 
     asked: list[tuple[str, str | None]] = []
-    opened = source.open_store
 
     def open_store(argument: str, address: Any, conn_id: str | None) -> Any:
         asked.append((argument, conn_id))

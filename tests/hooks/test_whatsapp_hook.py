@@ -216,7 +216,7 @@ def test_the_async_methods_mask_the_same_secrets(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
         for call in (collect(WhatsAppHook().aiter_wabas()), WhatsAppHook().aget("me"), WhatsAppHook().adebug_token()):
             masked.clear()
-            asyncio.run(call)  # type: ignore[arg-type]  # coroutines of several types
+            asyncio.run(call)
             assert masked[:2] == [sandbox.token, sandbox.app_secret]
             assert len(masked) == 3
 

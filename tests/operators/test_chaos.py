@@ -158,7 +158,8 @@ def test_the_list_is_whole_or_the_task_fails(
         patch.setattr(WhatsAppListWabasOperator, "log", logging.getLogger("task"))
         patch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
         left = iter(plan)
-        every, always = set(), {account["id"] for account in sandbox.accounts}
+        every: set[str] = set()
+        always = {account["id"] for account in sandbox.accounts}
         requests = 0
         kill_at: int | None = None
         real_answer = Calls.answer

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.exceptions import AirflowException
 from task_instance import TaskInstance
 
-from airflow_provider_whatsapp._compat import AirflowFailException
+from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 
@@ -25,7 +24,7 @@ def export(path: Path, **arguments: Any) -> dict[str, Any]:
 def told(manifest: dict[str, Any]) -> tuple[list[str], list[str], list[str]]:
     for kind in KINDS:
         assert manifest[kind]["count"] == len(manifest[kind]["ids"])
-    return tuple(manifest[kind]["ids"] for kind in KINDS)  # type: ignore[return-value]
+    return tuple(manifest[kind]["ids"] for kind in KINDS)
 
 
 def change(sandbox: GraphSandbox) -> tuple[list[str], list[str], list[str]]:

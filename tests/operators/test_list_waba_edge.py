@@ -61,7 +61,8 @@ def operator(waba_ids: Any, edge: str = "phone_numbers", **arguments: Any) -> Wh
 
 
 def run(waba_ids: Any, edge: str = "phone_numbers", *, context: Any = None, **arguments: Any) -> Any:
-    return operator(waba_ids, edge, **arguments).execute(context or {})
+    given: Any = context or {}
+    return operator(waba_ids, edge, **arguments).execute(given)
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -490,8 +491,9 @@ class TestBadInput:
 
     @pytest.mark.parametrize("argument", ["waba_ids", "edge", "on_account_error", "max_concurrency", "edge_params"])
     def test_a_token_in_the_wrong_argument_is_not_shown(self, connected: GraphSandbox, argument: str) -> None:
+        arguments: dict[str, Any] = {"waba_ids": ["1"], argument: f"{connected.token}!"}
         with pytest.raises(AirflowFailException, match=f"^{argument}: ") as caught:
-            run(**{"waba_ids": ["1"], argument: f"{connected.token}!"})
+            run(**arguments)
         assert connected.token not in str(caught.value)
 
     def test_a_csv_of_rows_without_default_fields(self, connected: GraphSandbox, tmp_path: Path) -> None:
@@ -503,7 +505,7 @@ class TestBadInput:
 class TestAirflow:
     def test_every_argument_that_can_vary_by_run_is_templated(self) -> None:
         kinds = (WhatsAppListWabaEdgeOperator, ListingOperator, ListingTask)
-        arguments = {name for kind in kinds for name in inspect.signature(kind.__init__).parameters}  # type: ignore[misc]
+        arguments = {name for kind in kinds for name in inspect.signature(kind.__init__).parameters}
         # Airflow decides by it whether a task may be deferred, so it cannot depend on the run.
         arguments -= {"self", "kwargs", "deferrable"}
         assert set(WhatsAppListWabaEdgeOperator.template_fields) == arguments
@@ -537,7 +539,7 @@ class TestAirflow:
     def test_default_args(self) -> None:
         defaults = {"fields": "id", "max_concurrency": 3, "if_empty": "skip", "created_after": "2026-01-01"}
         with DAG("d", schedule=None, default_args=defaults):
-            made = operator(["1"])
+            made: Any = operator(["1"])
         assert (made.fields, made.max_concurrency, made.if_empty) == ("id", 3, "skip")
         assert not hasattr(made, "created_after")
 
@@ -551,7 +553,7 @@ class TestAirflow:
             mapped_over = operator(ids_of(connected), max_concurrency=1)
             EmptyOperator.partial(task_id="later").expand(doc=mapped_over.output)
         with pytest.raises(AirflowFailException, match="mapped over at most 4 rows"):
-            mapped_over.execute({"ti": TaskInstance(lambda: mapped_over).ti})  # type: ignore[typeddict-item]
+            mapped_over.execute({"ti": TaskInstance(lambda: mapped_over).ti})
         assert len(connected.requests) < 8
 
 

@@ -32,7 +32,7 @@ from airflow_provider_whatsapp.operators._listing_operator import ListingOperato
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
-from airflow_provider_whatsapp.storage import target
+from airflow_provider_whatsapp.storage import publish, target
 from airflow_provider_whatsapp.storage.errors import StoreError
 from airflow_provider_whatsapp.transport.sync import GraphClient
 
@@ -44,7 +44,8 @@ def _no_real_waits() -> Iterator[None]:
 
 
 def run(context: Any = None, **arguments: Any) -> Any:
-    return WhatsAppListWabasOperator(task_id="accounts", **arguments).execute(context or {})
+    given: Any = context or {}
+    return WhatsAppListWabasOperator(task_id="accounts", **arguments).execute(given)
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -168,7 +169,7 @@ class TestIfExists:
         error: type[Exception],
     ) -> None:
         path = tmp_path / "a.ndjson"
-        publish_ = target.publish
+        publish_ = publish.publish
 
         def publish_late(*args: Any, **kwargs: Any) -> None:
             path.write_text("theirs")
@@ -279,8 +280,8 @@ def test_a_template_without_a_value_counts_as_not_given(connected: GraphSandbox,
 
 def test_a_value_that_airflow_looks_up_late_counts_as_not_given_when_it_is_none(connected: GraphSandbox) -> None:
     with DAG("native", schedule=None, render_template_as_native_obj=True):
-        operator = WhatsAppListWabasOperator(task_id="accounts", created_after="{{ prev_start_date_success }}")
-    operator.render_template_fields({"prev_start_date_success": lazy_object_proxy.Proxy(lambda: None)})  # type: ignore[typeddict-item]
+        operator: Any = WhatsAppListWabasOperator(task_id="accounts", created_after="{{ prev_start_date_success }}")
+    operator.render_template_fields({"prev_start_date_success": lazy_object_proxy.Proxy(lambda: None)})
     assert operator.created_after is not None
     assert len(operator.execute({})) == 250
 
@@ -397,7 +398,7 @@ class TestTooLongToMapOver:
         mapped_over.do_xcom_push = False
         assert len(self.execute(mapped_over)) == 250
         mapped_over.do_xcom_push = True
-        mapped_over.output_path = str(tmp_path / "a.ndjson")  # type: ignore[attr-defined]
+        mapped_over.output_path = str(tmp_path / "a.ndjson")
         assert self.execute(mapped_over)["count"] == 250
         with DAG("not_mapping", schedule=None):
             assert len(self.execute(WhatsAppListWabasOperator(task_id="accounts"))) == 250
@@ -423,7 +424,7 @@ def test_an_asset_learns_what_was_written(connected: GraphSandbox, tmp_path: Pat
 def test_every_argument_that_can_vary_by_run_is_templated() -> None:
     import inspect
 
-    signatures = [inspect.signature(kind.__init__) for kind in (WabaTask, ListingOperator, ListingTask)]  # type: ignore[misc]
+    signatures = [inspect.signature(kind.__init__) for kind in (WabaTask, ListingOperator, ListingTask)]
     arguments = {name for signature in signatures for name in signature.parameters}
     # Airflow decides by it whether a task may be deferred, so it cannot depend on the run.
     arguments -= {"self", "kwargs", "deferrable"}

@@ -618,7 +618,7 @@ class TestWhenToBeginAnew:
     def test_other_accounts(self, connected: GraphSandbox, target: Path, change: str) -> None:
         instance = interrupted(connected, target)
         ids = ids_of(connected)
-        others = {"another order": ids[::-1], "fewer": ids[:5], "a part of them as rows": [{"id": ids[0]}]}[change]
+        others: Any = {"another order": ids[::-1], "fewer": ids[:5], "a part of them as rows": [{"id": ids[0]}]}[change]
         other = task(others, target, retries=2)
         other.ti = instance.ti
         other.run()

@@ -285,7 +285,7 @@ class TestOneTable:
     def paths(self, tmp_path: Path) -> list[str]:
         monday = [{"id": "1", "name": "a", "creation_time": 1793491200, "owner_business_info": {"id": "9"}}]
         # The next version gives an object where there was a text, and the user asks for other fields in another order.
-        tuesday = [
+        tuesday: list[dict[str, Any]] = [
             {
                 "id": "1",
                 "service_pricing_policy": {"new": 1},

@@ -32,7 +32,8 @@ def of_gcs(status: int) -> Exception:
 
 
 def named(name: str, **attributes: object) -> Exception:
-    return type(name, (Exception,), attributes)("5ecret")
+    error: Exception = type(name, (Exception,), attributes)("5ecret")
+    return error
 
 
 def caused_by(error: BaseException) -> Exception:

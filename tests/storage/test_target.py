@@ -559,7 +559,7 @@ def test_a_file_system_that_was_attached_is_used_for_a_path_on_this_machine(
 ) -> None:
     from airflow.sdk.io import attach, store
 
-    class Own(LocalFileSystem):  # type: ignore[misc]
+    class Own(LocalFileSystem):
         cachable = False
 
     monkeypatch.setattr(store, "_STORE_CACHE", {})

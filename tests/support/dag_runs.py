@@ -31,7 +31,8 @@ class Finished:
     def rendered(self, task_id: str, map_index: int = -1) -> dict[str, Any]:
         from airflow.models.renderedtifields import RenderedTaskInstanceFields
 
-        fields: dict[str, Any] = RenderedTaskInstanceFields.get_templated_fields(self._instances[task_id, map_index])
+        fields = RenderedTaskInstanceFields.get_templated_fields(self._instances[task_id, map_index])
+        assert fields is not None
         return fields
 
 

@@ -14,7 +14,7 @@ from airflow_provider_whatsapp._compat import AirflowFailException, AirflowSkipE
 try:
     from airflow.sdk.exceptions import TaskDeferred
 except ImportError:  # Airflow 3.1
-    from airflow.exceptions import TaskDeferred  # type: ignore[attr-defined,no-redef]
+    from airflow.exceptions import TaskDeferred  # type: ignore[no-redef]
 
 
 class TaskInstance:
@@ -42,7 +42,8 @@ class TaskInstance:
 
     def run(self) -> Any:
         """The result of the task, or the error that its last try ended with."""
-        method, kwargs = "execute", {}
+        first: tuple[str, dict[str, Any]] = ("execute", {})
+        method, kwargs = first
         while True:
             try:
                 operator: Any = self.build()
@@ -58,4 +59,4 @@ class TaskInstance:
                     raise
                 self.failures.append(error)
                 self.ti.try_number += 1
-                method, kwargs = "execute", {}
+                method, kwargs = first

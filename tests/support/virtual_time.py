@@ -45,7 +45,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return time.monotonic() + self._jumping.jumped
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]  # without its type variables
         work = super().run_in_executor(executor, func, *args)
         self._working.add(work)
         work.add_done_callback(self._working.discard)

@@ -384,7 +384,7 @@ class TestEnd:
     """However the listing ends, no request goes on."""
 
     @staticmethod
-    def hanging(*answered: str, asked: int, then: Callable[[], object] = lambda: None) -> Server:
+    def hanging(*answered: str, asked: int, then: Callable[[], None] = lambda: None) -> Server:
         """A server that answers these accounts only, the first of them once so many requests have come."""
         everyone = threading.Barrier(asked, then)
 
@@ -590,7 +590,7 @@ def test_no_exception_shows_a_secret(name: str) -> None:
         if SAID[name] is None:
             connection.recv(1)
         else:
-            connection.sendall(SAID[name])
+            connection.sendall(SAID[name] or b"")
 
     with listening(serve) as port, GraphClient(config(port, 0.5), patience=Patience(attempts=1)) as client:
         with pytest.raises(GraphError) as caught:

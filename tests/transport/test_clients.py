@@ -26,9 +26,10 @@ from airflow_provider_whatsapp.graph import (
 )
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.decoding import parse_json
+from airflow_provider_whatsapp.graph.edges import WABA_EDGES
 from airflow_provider_whatsapp.graph.messages import Credentials
 from airflow_provider_whatsapp.graph.pages import ListingMovedError, Page
-from airflow_provider_whatsapp.graph.query import WABA_EDGES, EdgeQuery, NodeQuery, build_edge_query, build_node_query
+from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery, build_edge_query, build_node_query
 from airflow_provider_whatsapp.graph.seen import SeenIds
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
@@ -400,7 +401,8 @@ def test_a_large_answer_does_not_hold_the_event_loop(sandbox: GraphSandbox, monk
 def test_small_requests_are_sent_without_delay(sandbox: GraphSandbox) -> None:
     with GraphClient(config_of(sandbox)) as client:
         list(client.pages(clients_of(sandbox, max_items=1)))
-        pools = client._sender._idle[0].get_adapter(sandbox.url).poolmanager.pools
+        adapter: Any = client._sender._idle[0].get_adapter(sandbox.url)
+        pools = adapter.poolmanager.pools
         connection = pools[next(iter(pools.keys()))].pool.get()
         assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         connection.close()

@@ -81,7 +81,7 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 def ids(event: TriggerEvent) -> tuple[list[str], list[str], list[str]]:
     payload = event.payload
-    return tuple(payload[kind]["ids"] for kind in ("added", "removed", "changed"))  # type: ignore[return-value]
+    return tuple(payload[kind]["ids"] for kind in ("added", "removed", "changed"))
 
 
 def account(sandbox: GraphSandbox, id_: str) -> dict[str, Any]:

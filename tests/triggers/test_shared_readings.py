@@ -24,7 +24,7 @@ from airflow_provider_whatsapp.graph import (
 from airflow_provider_whatsapp.graph.condition import Condition, Tally, build_condition
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.messages import Credentials
-from airflow_provider_whatsapp.graph.pages import Page
+from airflow_provider_whatsapp.graph.pages import Page, Position
 from airflow_provider_whatsapp.graph.query import EdgeQuery, build_edge_query
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
@@ -41,6 +41,8 @@ QUERIES: list[Any] = [
     {"page_size": 50},
     {"sort": "creation_time_ascending"},
 ]
+
+FIRST_PAGE = Position(page=1, after=None, limit=100, digest="", count=0)
 
 
 def config_of(sandbox: GraphSandbox, timeout: float = 30) -> GraphConfig:
@@ -365,7 +367,7 @@ class FailingClient:
         self.looks.append(asyncio.get_running_loop().time())
         if len(self.looks) <= self._times:
             raise self._error
-        yield Page([{"id": "1"}], 1)
+        yield Page([{"id": "1"}], FIRST_PAGE)
 
     async def aclose(self) -> None:
         pass
@@ -571,7 +573,7 @@ def test_many_conditions_do_not_hold_the_loop() -> None:
             waiter.tally = Tally(condition)
             waiters.append(waiter)
         telling = asyncio.create_task(
-            _shared_readings._show_page(Page([{"id": str(number)} for number in range(100)], 1), waiters)
+            _shared_readings._show_page(Page([{"id": str(number)} for number in range(100)], FIRST_PAGE), waiters)
         )
         turns = 0
         while not telling.done():

@@ -248,7 +248,7 @@ def test_a_token_that_was_rotated_is_picked_up(connected: GraphSandbox, monkeypa
     monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", connection.replace(connected.token, "EAAold"))
 
     async def run() -> Any:
-        waiting = asyncio.create_task(trigger_for(connected).run().__anext__())  # type: ignore[arg-type]
+        waiting: asyncio.Task[Any] = asyncio.create_task(trigger_for(connected).run().__anext__())  # type: ignore[arg-type]
         await asyncio.sleep(1)
         monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", connection)
         return await waiting
@@ -323,7 +323,9 @@ def test_a_time_out_of_the_secrets_backend_is_not_that_of_the_sensor(
 
 def test_a_cancelled_trigger_leaves_nothing(connected: GraphSandbox) -> None:
     async def run() -> None:
-        waiting = asyncio.create_task(trigger_for(connected, condition={"waba_ids": ["4242"]}).run().__anext__())  # type: ignore[arg-type]
+        waiting: asyncio.Task[Any] = asyncio.create_task(
+            trigger_for(connected, condition={"waba_ids": ["4242"]}).run().__anext__()  # type: ignore[arg-type]
+        )
         await asyncio.sleep(100)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
