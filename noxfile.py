@@ -23,6 +23,7 @@ OF_THEIR_TIME = ("--exclude-newer", "2026-07-10")
 QUICK = ("tests/graph", "tests/docs")
 PARALLEL = ("-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")
 AZURITE = "azurite@3.35.0"
+PRISM = "@stoplight/prism-cli@5.14.2"
 SSHD_PACKAGES = ("openssh-server", "openssh-sftp-server", "libwrap0")
 
 
@@ -159,6 +160,22 @@ def stores(session: nox.Session) -> None:
         for package in packages.glob("*.deb"):
             session.run("dpkg", "-x", str(package), str(servers / "ssh"), external=True)
     session.run("pytest", "e2e/stores", "-rs", *session.posargs, env={"STORE_SERVERS": str(servers)})
+
+
+@nox.session
+def openapi(session: nox.Session) -> None:
+    """Hold the client and the sandbox against the OpenAPI file that Meta publishes, with Prism from npm.
+
+    ``nox -s openapi -- FILE`` takes the path of ``business-messaging-api_v23.0.yaml``, which is in Meta's repository
+    https://github.com/facebook/openapi.
+    """
+    if not session.posargs:
+        session.skip("give the path of Meta's OpenAPI file, see the session's description")
+    session.install(*PINS, "-e", ".", "pyyaml")
+    folder = Path(session.create_tmp(), "prism").resolve()
+    session.run("npm", "install", "--silent", "--prefix", str(folder), PRISM, external=True)
+    command = str(folder / "node_modules" / ".bin" / "prism")
+    session.run("python", "e2e/openapi.py", *session.posargs, env={"PRISM": command})
 
 
 @nox.session
