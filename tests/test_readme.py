@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,11 @@ def output_of_the_demo(folder: Path, **environment: str) -> str:
     ).stdout
 
 
+# The first release of Airflow 3.1 tests only DAGs that are in the database. `nox -s demo` installs a later one.
+needs_later_airflow = pytest.mark.skipif(version("apache-airflow") == "3.1.0", reason="not with Airflow 3.1.0")
+
+
+@needs_later_airflow
 def test_demo(tmp_path: Path) -> None:
     shown = output_of_the_demo(tmp_path)
     assert "Listed 2500 accounts on 25 pages" in shown
@@ -117,6 +123,7 @@ def test_demo(tmp_path: Path) -> None:
     assert Path(shown.strip().splitlines()[-1].strip()).is_file()
 
 
+@needs_later_airflow
 def test_demo_lists_the_business_of_the_connection(sandbox: GraphSandbox, tmp_path: Path) -> None:
     shown = output_of_the_demo(tmp_path, AIRFLOW_CONN_WHATSAPP_DEFAULT=sandbox.connection)
     assert "Listing the business of the connection whatsapp_default." in shown
