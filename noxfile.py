@@ -155,6 +155,18 @@ def form(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation site in ``docs/_build``. A warning is an error. This needs Python 3.11 or later."""
+    session.install(*PINS, "-e", ".", "--group", "docs")
+    home = session.create_tmp()
+    session.run(
+        "sphinx-build", "-W", "--keep-going", "-n", "-E", "-q", "-b", "html", "docs", "docs/_build",
+        env={"AIRFLOW_HOME": home, "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING"},
+    )  # fmt: skip
+    session.log("The site begins at docs/_build/index.html")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks."""
     session.install(*PINS, "-e", ".[parquet]")

@@ -15,6 +15,7 @@ project_copyright = "The authors of airflow-provider-whatsapp. Apache License 2.
 release = version = version_of(project)
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"{project} {release}"
 html_show_sphinx = False
@@ -26,9 +27,10 @@ suppress_warnings = [
     "misc.highlighting_failure",
 ]
 
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
 # Every other name that the reference mentions must have an entry on the site. These are the types of Airflow, of the
 # standard library and of private modules; some are written without their module.
 nitpick_ignore_regex = [
