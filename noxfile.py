@@ -167,6 +167,13 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def screenshots(session: nox.Session) -> None:
+    """Take the pictures of the documentation from a real Airflow. Chromium must be installed."""
+    session.install(*PINS, "-e", ".", "--group", "browser")
+    session.run("python", "e2e/screenshots.py")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks."""
     session.install(*PINS, "-e", ".[parquet]")
