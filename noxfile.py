@@ -176,13 +176,20 @@ def screenshots(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks."""
-    session.install(*PINS, "-e", ".[parquet]")
-    session.run("python", "benchmarks/many_waits.py", *session.posargs)
-    session.run("python", "benchmarks/listing.py")
-    session.run("python", "benchmarks/hostile_answers.py")
-    session.run("python", "benchmarks/waba_edges.py")
-    session.run("python", "benchmarks/parquet.py")
+    """Compare with other libraries, and measure what waits, edges, hostile answers and Parquet cost.
+
+    This takes about half an hour on a machine that does nothing else. ``nox -s bench -- --quick`` takes two minutes and
+    shows that everything runs. ``--docs docs`` replaces the tables and the chart of the documentation.
+    """
+    session.install("--compile-bytecode", *PINS, "-e", ".[parquet]", "--group", "bench")
+    # Otherwise each of the processes would compile this package anew.
+    session.run("python", "-m", "compileall", "-q", "airflow_provider_whatsapp", "benchmarks")
+    session.run("python", "benchmarks/compare.py", *session.posargs, env={"PYTHONDONTWRITEBYTECODE": ""})
+    if not session.posargs:
+        session.run("python", "benchmarks/many_waits.py")
+        session.run("python", "benchmarks/hostile_answers.py")
+        session.run("python", "benchmarks/waba_edges.py")
+        session.run("python", "benchmarks/parquet.py")
 
 
 @nox.session

@@ -46,9 +46,9 @@ def parse_json(body: bytes, *, mask: Callable[[str], str] | None = None) -> Any:
     return _decode_any(body, mask) if value is None else value
 
 
-# What an answer must not have to be decoded by msgspec: an ASCII character as an escape, which may be a NUL or a part
-# of a key; white space before a colon, which would make the count of the keys wrong; and an id that is no text.
-_UNCOMMON = tuple(map(re.compile, (rb"\\u00[0-7]", rb'"\s+:', rb'ids?":\s*[-0-9\[]')))
+# What an answer must not have to be decoded by msgspec: an ASCII character as an escape, which may be a NUL or a
+# quotation mark, and an id that is no text.
+_UNCOMMON = tuple(map(re.compile, (rb"\\u00[0-7]", rb'ids?"\s*:\s*[-0-9\[]')))
 
 
 def _decode_common(body: bytes) -> Any:
@@ -60,31 +60,32 @@ def _decode_common(body: bytes) -> Any:
         return None
     try:
         value = msgspec.json.decode(body)
-        # Of two equal keys, msgspec keeps the last. Texts can hold `":` too, and then this takes the longer way for
-        # nothing.
-        is_common = isinstance(value, dict) and _count_keys(value) == body.count(b'":')
-        return value if is_common else None
+        # Of two equal keys, msgspec keeps the last. What it leaves out is found by the quotation marks that are missing
+        # when the value is written again.
+        if not isinstance(value, dict) or msgspec.json.encode(value).count(b'"') != body.count(b'"'):
+            return None
+        _check_bounds(value)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
+    return value
 
 
-def _count_keys(answer: Any) -> int:
-    """The number of keys of all objects within an answer.
+def _check_bounds(answer: Any) -> None:
+    """Check how deeply an answer is nested, and that no whole number in it has more than some twenty digits.
 
     :raises ValueError: if a number may have been written with more digits than are allowed
     :raises RecursionError: if the answer is nested too deeply
     """
-    keys, level = 0, [answer]
+    level = [answer]
     # Level by level, because one step for thousands of values takes less time than a call for each object.
     for _ in range(_MAX_DEPTH):
-        keys += sum(len(item) for item in level if isinstance(item, dict))
         values = chain.from_iterable([item.values() if isinstance(item, dict) else item for item in level])
         others = [value for value in values if type(value) not in _SCALARS]
         if max((abs(value) for value in others if isinstance(value, int)), default=0) >= _LARGEST_COMMON_NUMBER:
             raise ValueError
         level = [value for value in others if not isinstance(value, int)]
         if not level:
-            return keys
+            return
     raise RecursionError
 
 

@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from airflow_provider_whatsapp._compat import AirflowFailException
 from airflow_provider_whatsapp.graph import GraphError
 from airflow_provider_whatsapp.graph.errors import shorten
+from airflow_provider_whatsapp.storage.errors import StoreError, StoreRefusedError
 
 log = logging.getLogger(__name__)
 
+#: What is raised when a store fails.
+STORE_ERRORS = (StoreError, StoreRefusedError)
 # A log viewer shows about so many characters without scrolling.
 _LONGEST_LINE = 160
 
@@ -22,17 +25,21 @@ def failing_fast(errors: type[Exception] | tuple[type[Exception], ...] = GraphEr
 
     Other errors are left to the task's ``retries``.
 
-    :param errors: which errors to look at; a retryable ``GraphError`` passes unchanged
+    :param errors: which errors to look at; a retryable ``GraphError`` and a ``StoreError`` pass unchanged
     :raises AirflowFailException: instead of an error that a retry cannot mend, which becomes its ``__cause__``
     """
     try:
         yield
     except errors as error:
         log.error("%s", _describe(error))
-        if isinstance(error, GraphError) and error.retryable:
+        if _may_pass(error):
             raise
         # Without the frames of the error itself: with them, the log would end in two long tracebacks.
         raise AirflowFailException(str(error)) from error.with_traceback(None)
+
+
+def _may_pass(error: Exception) -> bool:
+    return error.retryable if isinstance(error, GraphError) else isinstance(error, StoreError)
 
 
 def _describe(error: Exception) -> str:

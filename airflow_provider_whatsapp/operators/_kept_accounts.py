@@ -7,9 +7,12 @@ the rows of each account lies a line with what is known of the account.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from airflow_provider_whatsapp.graph.seen import SeenIds
 from airflow_provider_whatsapp.hooks._waba_edge import ReadAccount
@@ -30,10 +33,7 @@ def find_accounts(checkpoint: Checkpoint) -> Iterator[tuple[ReadAccount, Iterato
     lines = checkpoint.rows()
     seen = SeenIds()
     for line in lines:
-        try:
-            account = ReadAccount(**line)
-        except TypeError:
-            raise PartsLostError("a line of the kept rows does not describe an account") from None
+        account = _parse_account(line)
         if not seen.add(account.waba_id):
             raise PartsLostError("an account is twice among the kept rows")
         yield account, _take(lines, account.count)
@@ -48,6 +48,15 @@ def keep_account(checkpoint: Checkpoint, account: ReadAccount, rows: Iterator[di
     """
     # The accounts are counted here, because those of an earlier try can come behind this one in the listing.
     checkpoint.add(chain([asdict(account)], rows), position=None, progress=checkpoint.progress + 1)
+
+
+def _parse_account(line: dict[str, Any]) -> ReadAccount:
+    with suppress(msgspec.ValidationError):
+        account = msgspec.convert(line, ReadAccount)
+        # Another version of the package may have kept more.
+        if asdict(account) == line and account.waba_id and account.count >= 0:
+            return account
+    raise PartsLostError("a line of the kept rows does not describe an account")
 
 
 def _take(lines: Iterator[dict[str, Any]], count: int) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import msgspec
+
 from airflow_provider_whatsapp.graph.pages import ListingMovedError, Page, Position
 from airflow_provider_whatsapp.graph.seen import SeenIds
 from airflow_provider_whatsapp.storage.parts import PartsLostError
@@ -30,12 +32,13 @@ def read_pages(checkpoint: Checkpoint, open_pages: OpenPages, log: Any) -> Itera
     :raises GraphError: if the listing cannot be completed
     """
     ids = SeenIds()
-    try:
-        position = None if checkpoint.position is None else Position(**checkpoint.position)
-    except TypeError:
-        # The package was updated in the meantime, and its last version kept something else.
-        checkpoint.forget()
-        position = None
+    position = None
+    if checkpoint.position is not None:
+        try:
+            position = msgspec.convert(checkpoint.position, Position)
+        except msgspec.ValidationError:
+            # The package was updated in the meantime, and its last version kept something else.
+            checkpoint.forget()
     pages = open_pages(position, ids)
     if position is not None:
         try:

@@ -160,6 +160,7 @@ class ListingTask(BaseOperator):
         check: Callable[[int], object],
         before_publish: Callable[[Target, dict[str, Any]], object] = lambda target, manifest: None,
         owner: str = "",
+        replace: bool = True,
     ) -> list[dict[str, Any]] | dict[str, Any]:
         """Read the listing to its end and give its rows, or the manifest of the object that they were written to.
 
@@ -172,6 +173,7 @@ class ListingTask(BaseOperator):
         :param check: called with the number of rows before they are delivered; may raise to prevent that
         :param before_publish: called with the manifest before the object appears; may raise to prevent that
         :param owner: tells the task instance that writes the object from others
+        :param replace: whether an object that is there may be replaced
         :raises AirflowFailException: if a value does not fit its column of Parquet, which no retry can mend
         """
         if target is None:
@@ -187,7 +189,7 @@ class ListingTask(BaseOperator):
             before_publish(target, manifest)
 
         with failing_fast(UnfitValueError):
-            stored = target.write(rows, columns, owner=owner, before_publish=prepare)
+            stored = target.write(rows, columns, owner=owner, replace=replace, before_publish=prepare)
         self.log.info("Wrote %d %s, %d bytes, to %s", stored.count, self.noun, stored.bytes, stored.uri)
         return self._announce(context, manifest, lineage=Lineage(sources, manifest, columns))
 

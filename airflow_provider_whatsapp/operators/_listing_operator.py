@@ -14,7 +14,7 @@ from airflow_provider_whatsapp.graph.pages import ListingMovedError
 from airflow_provider_whatsapp.graph.retry import UNNAMED_WAIT, Patience
 from airflow_provider_whatsapp.hooks._waba_ids import StoredIdsError
 from airflow_provider_whatsapp.operators._checkpoint import Checkpoint
-from airflow_provider_whatsapp.operators._failures import failing_fast
+from airflow_provider_whatsapp.operators._failures import STORE_ERRORS, failing_fast
 from airflow_provider_whatsapp.operators._lineage import Lineage, Sources
 from airflow_provider_whatsapp.operators._listing import ListingTask
 from airflow_provider_whatsapp.operators._published import (
@@ -24,6 +24,7 @@ from airflow_provider_whatsapp.operators._published import (
     record_published,
 )
 from airflow_provider_whatsapp.storage.columns import FORMATS_WITH_COLUMNS
+from airflow_provider_whatsapp.storage.errors import ObjectExistsError
 from airflow_provider_whatsapp.storage.parts import PartsLostError
 from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.triggers._rate_limit import RateLimitTrigger
@@ -152,7 +153,7 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
     def _list(
         self, context: Context, *, is_resumed: bool = False, restarts: int = 0, is_kept: bool = False
     ) -> list[dict[str, Any]] | dict[str, Any]:
-        with failing_fast(ValueError):
+        with failing_fast((ValueError, *STORE_ERRORS)):
             self._check_choices()
             connection = self._load_connection()
             query = self._build_query(connection)
@@ -176,7 +177,10 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
             is_deferrable=self.deferrable,
         )
         # What is kept is also removed when the object turns out to be there already.
-        with Checkpoint(target, tries, self.log) as checkpoint:
+        with (
+            Checkpoint(target, tries, self.log) as checkpoint,
+            failing_fast((GraphError, StoredIdsError, *STORE_ERRORS)),
+        ):
             if target is not None:
                 manifest = checkpoint.attempt(lambda: find_published(target, tries))
                 if manifest is not None:
@@ -186,7 +190,7 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
                 self._check_is_own(target, tries, checkpoint)
             if not checkpoint.find_rows(counts_waits=is_resumed) and is_kept:
                 restarts += 1
-            with failing_fast((GraphError, StoredIdsError)), self._open_client(connection, patience) as client:
+            with self._open_client(connection, patience) as client:
                 return self._read(context, query, target, client, checkpoint, tries, comparison, restarts=restarts)
 
     def _read(
@@ -225,7 +229,10 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
                     check=self._check_empty,
                     before_publish=before_publish,
                     owner=tries.owner,
+                    replace=self.if_exists == "overwrite",
                 )
+            except ObjectExistsError as error:
+                self._refuse_to_replace(str(error))
             except (ListingMovedError, PartsLostError) as problem:
                 checkpoint.forget()
                 self.log.warning("%s; the listing begins anew", problem)
@@ -295,7 +302,10 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
     def _check_exists(self, target: Target) -> None:
         if self.if_exists == "overwrite" or not target.exists():
             return
-        message = f"{target.uri} exists already, and if_exists is {self.if_exists!r}"
+        self._refuse_to_replace(f"{target.uri} exists already")
+
+    def _refuse_to_replace(self, reason: str) -> NoReturn:
+        message = f"{reason}, and if_exists is {self.if_exists!r}"
         raise AirflowSkipException(message) if self.if_exists == "skip" else AirflowFailException(message)
 
     def _check_is_own(self, target: Target, tries: Tries, checkpoint: Checkpoint) -> None:

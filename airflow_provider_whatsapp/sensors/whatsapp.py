@@ -17,7 +17,7 @@ from airflow_provider_whatsapp.graph.arguments import parse_moment, shown
 from airflow_provider_whatsapp.graph.condition import Tally, build_condition
 from airflow_provider_whatsapp.graph.query import EdgeQuery
 from airflow_provider_whatsapp.graph.retry import Patience
-from airflow_provider_whatsapp.operators._failures import failing_fast
+from airflow_provider_whatsapp.operators._failures import STORE_ERRORS, failing_fast
 from airflow_provider_whatsapp.operators._listing import WabaTask
 from airflow_provider_whatsapp.triggers._pace import pause_after
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
@@ -122,7 +122,7 @@ class WhatsAppWabasSensor(WabaTask, BaseSensorOperator):
         if time.time() < self._not_before:
             return PokeReturnValue(False)
         connection, query, condition = self._prepare()
-        with failing_fast(ValueError):
+        with failing_fast((ValueError, *STORE_ERRORS)):
             target = self._open_target()
         tally = Tally(condition)
 
@@ -133,7 +133,7 @@ class WhatsAppWabasSensor(WabaTask, BaseSensorOperator):
             if not tally.is_met:
                 raise _NotMetError
 
-        with failing_fast((GraphError, ValueError)):
+        with failing_fast((GraphError, ValueError, *STORE_ERRORS)):
             try:
                 with self._open_client(connection, _PATIENCE_OF_A_LOOK) as client:
                     listing = self._start_listing(query, client.pages(query))

@@ -51,7 +51,7 @@ class StoreRefusedError(AirflowFailException, ValueError):
 
 
 class ObjectExistsError(StoreError):
-    """An object appeared at the address after it had been found free."""
+    """An object that may not be replaced has appeared at the address."""
 
 
 class MissingBucketError(Exception):

@@ -14,16 +14,18 @@ import gzip
 import logging
 import re
 import secrets
+import shutil
 import time
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import msgspec
 
+from airflow_provider_whatsapp.storage.errors import Place
 from airflow_provider_whatsapp.storage.formats import GZIP, Row
 from airflow_provider_whatsapp.storage.json_text import encode_rows
 from airflow_provider_whatsapp.storage.publish import hidden_path, publish
@@ -49,15 +51,17 @@ class Parts:
     :param fs: fsspec file system of the target
     :param key: path of the target within the store
     :param owner: tells this listing from others of the same target; letters and digits
+    :param place: the target, for error messages
     """
 
-    def __init__(self, fs: Any, key: str, *, owner: str) -> None:
+    def __init__(self, fs: Any, key: str, *, owner: str, place: Place) -> None:
         self._fs = fs
         self._key = key
         self._folder = hidden_path(key, "airflow-parts")
         self._owner = owner
+        self._place = place
         self._staging: StagingFolder | None = None
-        self._file: gzip.GzipFile | None = None
+        self._file: BinaryIO | None = None
         self._kept = 0
         self._last = ""
         #: State of the listing behind the last row that :meth:`find` has found, or None when it has found none.
@@ -83,7 +87,8 @@ class Parts:
         """The kept rows, in order.
 
         :raises PartsLostError: if a part is missing, broken or of another process
-        :raises OSError: if the store cannot be read
+        :raises StoreRefusedError: if the credentials may not read
+        :raises StoreError: if the store failed
         """
         before = ""
         for number in range(1, self._kept + 1):
@@ -104,7 +109,8 @@ class Parts:
         if self._staging is None:
             self._staging = StagingFolder()
         if self._file is None:
-            self._file = gzip.GzipFile(self._staged, "wb", compresslevel=1)
+            # Not compressed yet: most listings end before a part is due, and nothing of theirs is kept.
+            self._file = self._added.open("wb")
         for lines in encode_rows(rows):
             self._file.write(lines)
 
@@ -117,11 +123,14 @@ class Parts:
         part = secrets.token_hex(8)
         self.add([{**state, "kept_at": time.time(), "part": part, "follows": self._last}])
         self._finish_file()
+        compressed = self._added.with_suffix(".gz")
+        with self._added.open("rb") as lines, gzip.GzipFile(compressed, "wb", compresslevel=1) as file:
+            shutil.copyfileobj(lines, file)
         if not self._kept:
             self._remove_all()
             self._check_removal()
         name = f"{self._folder}/_{self._owner}-{self._kept + 1:05}"
-        publish(self._staged, self._fs, name, uri=name, owner=self._owner, content_type=GZIP)
+        publish(compressed, self._fs, name, uri=name, owner=self._owner, content_type=GZIP)
         self._kept += 1
         self._last = part
 
@@ -146,7 +155,7 @@ class Parts:
             self._staging = None
 
     @property
-    def _staged(self) -> Path:
+    def _added(self) -> Path:
         return cast("StagingFolder", self._staging).path / "part"
 
     def _names(self) -> list[str]:
@@ -166,6 +175,9 @@ class Parts:
                 yield from lines
         except (FileNotFoundError, EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise PartsLostError(f"part {number} in {self._folder} is missing or broken") from error
+        except Exception as error:
+            # Without the error as the cause: the log would show its text, which can hold a secret.
+            raise self._place.explain(error, "continued from its kept rows") from None
 
     def _remove_all(self) -> None:
         self._fs.invalidate_cache()

@@ -161,11 +161,24 @@ def _skip(file: TextIO, text: str, expected: str) -> str:
 
 
 def _read_csv(file: TextIO) -> Iterator[Any]:
+    # csv limits the size of a field, but neither that of a line, which is read whole, nor the number of fields.
     csv.field_size_limit(min(_LONGEST_ROW, sys.maxsize))
-    reader = csv.DictReader(file)
+    length = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal length
+        while line := file.readline(_LONGEST_ROW):
+            length += len(line)
+            if length >= _LONGEST_ROW:
+                raise ValueError("a row is too long")
+            yield line
+
+    reader = csv.DictReader(lines())
     if reader.fieldnames is None:
         raise ValueError("it has no line with the names of the columns")
-    yield from reader
+    for row in reader:
+        length = 0
+        yield row
 
 
 _READERS: dict[str, Callable[[TextIO], Iterator[Any]]] = {

@@ -74,7 +74,6 @@ class Target:
         #: The store's own address of the object, without a connection in it.
         self.uri = f"file://{self._key}" if self._local else address.uri
         self._place = Place("output_path", self.uri, self.conn_id)
-        self._must_be_new = False
         if self._local:
             _check_writable(self._key)
         with self._place.errors("written"):
@@ -116,17 +115,12 @@ class Target:
     def exists(self) -> bool:
         """Whether an object with this address exists now.
 
-        If there is none, :meth:`write` does not replace one that appears in the meantime, where the store can see to
-        it.
-
         :raises StoreRefusedError: if the credentials may not read
         :raises StoreError: if the store failed
         """
         with self._place.errors("looked for"):
             self._fs.invalidate_cache()
-            exists = bool(self._fs.exists(self._key))
-        self._must_be_new = not exists
-        return exists
+            return bool(self._fs.exists(self._key))
 
     def write(
         self,
@@ -134,6 +128,7 @@ class Target:
         columns: Sequence[str],
         *,
         owner: str = "",
+        replace: bool = True,
         before_publish: Callable[[StoredObject], object] = lambda stored: None,
     ) -> StoredObject:
         """Write the rows to the object; on any failure, what was there before stays.
@@ -141,9 +136,10 @@ class Target:
         :param rows: are read once, one at a time
         :param columns: columns of a CSV or of Parquet; other keys of a row are left out of them
         :param owner: tells the task instance that writes from others; letters and digits
+        :param replace: whether an object that is there may be replaced. Stores that cannot see to it replace it.
         :param before_publish: called when the object is complete, before it appears; may raise to prevent that
         :raises UnfitValueError: if a value does not fit its column of Parquet
-        :raises ObjectExistsError: if an object has appeared since :meth:`exists` found none
+        :raises ObjectExistsError: if an object is there and may not be replaced
         :raises StoreRefusedError: if the store refused and a retry cannot help
         :raises OSError: if the disk or the store failed
         """
@@ -162,10 +158,10 @@ class Target:
                 )
             before_publish(stored)
             with self._place.errors("written"):
-                self._publish(staged, owner)
+                self._publish(staged, owner, replace=replace)
         return stored
 
-    def _publish(self, staged: Path, owner: str) -> None:
+    def _publish(self, staged: Path, owner: str, *, replace: bool) -> None:
         if s3.is_s3(self._fs):
             s3.abort_abandoned_uploads(self._fs, self._key)
         elif sftp.is_sftp(self._fs):
@@ -179,14 +175,12 @@ class Target:
                 uri=self.uri,
                 owner=owner,
                 content_type=content_type_of(self.format, compressed=self._compressed),
-                replace=not self._must_be_new,
+                replace=replace,
             )
         except FileExistsError:
-            if not self._must_be_new:
+            if replace:
                 raise
-            raise ObjectExistsError(
-                f"output_path: {self.uri} appeared while the rows were read, and if_exists does not allow to replace it"
-            ) from None
+            raise ObjectExistsError(f"{self.uri} appeared while the rows were read") from None
 
     def holds(self, size: object, sha256: object) -> bool:
         """Whether the object that is there now has this size and this SHA-256.
@@ -209,7 +203,7 @@ class Target:
 
         :param owner: tells the listing from others of the same object; letters and digits
         """
-        return Parts(self._fs, self._key, owner=owner)
+        return Parts(self._fs, self._key, owner=owner, place=self._place)
 
     def read_record(self) -> dict[str, Any] | None:
         """The record of who published the object, or None when there is none.

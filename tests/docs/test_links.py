@@ -33,7 +33,7 @@ def test_navigation() -> None:
 
 def test_pictures() -> None:
     shown = {(page, name) for page, text in PAGES.items() for name in re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)}
-    pictures = {path.name: path for path in (PROJECT / "docs").glob("*.png")}
+    pictures = {path.name: path for kind in ("png", "svg") for path in (PROJECT / "docs").glob(f"*.{kind}")}
     assert {name for _, name in shown} == set(pictures)
     assert all(path.stat().st_size < 150_000 for path in pictures.values())
 

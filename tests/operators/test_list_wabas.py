@@ -32,6 +32,8 @@ from airflow_provider_whatsapp.operators._listing_operator import ListingOperato
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
+from airflow_provider_whatsapp.storage import target
+from airflow_provider_whatsapp.storage.errors import StoreError
 from airflow_provider_whatsapp.transport.sync import GraphClient
 
 
@@ -155,6 +157,57 @@ class TestIfExists:
         with pytest.raises(AirflowFailException, match="exists already"):
             run(output_path=str(path), if_exists="fail")
         assert path.read_text() == "theirs"
+
+    @pytest.mark.parametrize(("if_exists", "error"), [("fail", AirflowFailException), ("skip", AirflowSkipException)])
+    def test_an_object_that_appears_in_the_last_moment_is_not_overwritten(
+        self,
+        connected: GraphSandbox,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        if_exists: str,
+        error: type[Exception],
+    ) -> None:
+        path = tmp_path / "a.ndjson"
+        publish_ = target.publish
+
+        def publish_late(*args: Any, **kwargs: Any) -> None:
+            path.write_text("theirs")
+            publish_(*args, **kwargs)
+
+        monkeypatch.setattr(target, "publish", publish_late)
+        with pytest.raises(error, match="appeared while the rows were read, and if_exists is"):
+            run(output_path=str(path), if_exists=if_exists)
+        assert path.read_text() == "theirs"
+
+
+class TestStoreThatFails:
+    @pytest.mark.parametrize(
+        ("failure", "error", "advice"),
+        [
+            (PermissionError(13, "not shown"), AirflowFailException, "the credentials may not do that; allow it"),
+            (OSError(5, "not shown"), StoreError, "Airflow tries again if the task has `retries`"),
+        ],
+    )
+    def test_the_log_says_in_one_line_what_to_do(
+        self,
+        connected: GraphSandbox,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        failure: OSError,
+        error: type[Exception],
+        advice: str,
+    ) -> None:
+        def fail(*args: Any, **kwargs: Any) -> None:
+            raise failure
+
+        monkeypatch.setattr(target, "publish", fail)
+        with pytest.raises(error, match="^output_path: file://.* cannot be written") as caught:
+            run(output_path=str(tmp_path / "a.ndjson"))
+        assert advice in str(caught.value)
+        (line,) = (record.getMessage() for record in caplog.records if record.levelno == logging.ERROR)
+        assert line.startswith("output_path: file://")
+        assert "not shown" not in caplog.text + str(caught.value)
 
 
 class TestIfEmpty:

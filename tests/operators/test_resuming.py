@@ -376,7 +376,9 @@ class TestWhenToBeginAnew:
         assert rows_of(target) == all_of(connected)
         assert manifest["pages"] == 3
 
-    @pytest.mark.parametrize("changed", [{"position": {"page": 2}}, {"fruitless_waits": None}, {"part": None}])
+    @pytest.mark.parametrize(
+        "changed", [{"position": {"page": 2}}, {"position": ["2"]}, {"fruitless_waits": None}, {"part": None}]
+    )
     def test_another_version_of_the_package_kept_the_rows(
         self, connected: GraphSandbox, target: Path, changed: dict[str, Any]
     ) -> None:

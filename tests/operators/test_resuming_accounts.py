@@ -563,6 +563,9 @@ class TestWhenToBeginAnew:
             pytest.param(lambda lines: [{**lines[0], "count": 1}, *lines[1:]], id="another count"),
             pytest.param(lambda lines: [{**lines[0], "more": 1}, *lines[1:]], id="of another version"),
             pytest.param(lambda lines: [{}, *lines], id="an empty line"),
+            pytest.param(lambda lines: [{**lines[0], "count": -1}, *lines[1:]], id="a negative count"),
+            pytest.param(lambda lines: [{**lines[0], "count": "1"}, *lines[1:]], id="a count that is no number"),
+            pytest.param(lambda lines: [{**lines[0], "waba_id": ["1"]}, *lines[1:]], id="an id that is no text"),
         ],
     )
     def test_a_part_holds_something_else(

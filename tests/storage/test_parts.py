@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
+from airflow_provider_whatsapp.storage.errors import Place, StoreError, StoreRefusedError
 from airflow_provider_whatsapp.storage.parts import Parts, PartsLostError
 
 Open = Callable[[], Parts]
+PLACE = Place("output_path", "s3://lake/wabas.ndjson", "lake")
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def open_parts(tmp_path: Path) -> Iterator[Open]:
     opened = []
 
     def open_parts() -> Parts:
-        opened.append(Parts(LocalFileSystem(), str(tmp_path / "wabas.ndjson"), owner="a"))
+        opened.append(Parts(LocalFileSystem(), str(tmp_path / "wabas.ndjson"), owner="a", place=PLACE))
         opened[-1].find()
         return opened[-1]
 
@@ -107,7 +109,7 @@ def test_all_parts_can_be_removed(open_parts: Open, tmp_path: Path) -> None:
 
 
 def test_parts_of_other_listings_are_removed_with_the_first_one(open_parts: Open, tmp_path: Path) -> None:
-    other = Parts(LocalFileSystem(), str(tmp_path / "wabas.ndjson"), owner="b")
+    other = Parts(LocalFileSystem(), str(tmp_path / "wabas.ndjson"), owner="b", place=PLACE)
     keep(other, "9")
     other.close()
     assert open_parts().state is None
@@ -152,3 +154,24 @@ def test_nothing_is_kept_where_nothing_can_be_removed(
     with pytest.raises(PermissionError):
         keep(open_parts(), "1")
     assert not (tmp_path / "_wabas.ndjson.airflow-parts").exists()
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"), [(PermissionError(13, "a secret"), StoreRefusedError), (OSError(5, "a secret"), StoreError)]
+)
+def test_a_store_that_fails_while_kept_rows_are_read(
+    open_parts: Open, monkeypatch: pytest.MonkeyPatch, failure: OSError, error: type[Exception]
+) -> None:
+    parts = open_parts()
+    parts.add([{"id": "1"}])
+    parts.keep({})
+    again = open_parts()
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(again._fs, "open", fail, raising=False)
+    with pytest.raises(error, match="^output_path: s3://lake/wabas.ndjson cannot be continued from its kept rows") as e:
+        list(again.rows())
+    assert "a secret" not in str(e.value)
+    assert e.value.__cause__ is None

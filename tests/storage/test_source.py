@@ -190,6 +190,21 @@ def test_a_row_that_is_too_long(tmp_path: Path, name: str, monkeypatch: pytest.M
         csv.field_size_limit(before)
 
 
+@pytest.mark.parametrize("row", ["1" * 300, '1,"2\n' + "3\n" * 300 + '"', ",".join(["1"] * 300)])
+def test_a_row_of_csv_is_too_long_although_its_fields_are_not(
+    tmp_path: Path, row: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = csv.field_size_limit()
+    try:
+        monkeypatch.setattr(source, "_LONGEST_ROW", 250)
+        path = tmp_path / "a.csv"
+        path.write_text("id,name\n1,a\n" + row)
+        with pytest.raises(ValueError, match=r"behind row 1 \(a row is too long\)"):
+            read(path)
+    finally:
+        csv.field_size_limit(before)
+
+
 def test_a_long_row_of_csv_is_read(tmp_path: Path) -> None:
     # The limit of Python's reader is 128 KiB.
     Target(str(tmp_path / "a.csv")).write([{"id": "1", "name": "x" * 200_000}], ["id", "name"])
