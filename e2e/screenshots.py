@@ -66,11 +66,16 @@ def take_pictures(airflow: Airflow, sandbox: GraphSandbox) -> None:
         for run_id in RUNS:
             if run_id == RUNS[-1]:
                 sandbox.fail_next(Fault.throttle(minutes=1).after(2))
-            airflow.trigger(DAG_ID, run_id, {"lake": f"file://{airflow.home}/lake"})
-            wait_until(f"{run_id} has succeeded", lambda run=run_id: airflow.run_state(DAG_ID, run) == "success", 300)
+            run_to_its_end(airflow, run_id)
         take_log(page, airflow)
         take_asset(page, airflow)
         take_grid(page, airflow)
+
+
+def run_to_its_end(airflow: Airflow, run_id: str) -> None:
+    """Start a run of the DAG, and return when it has succeeded."""
+    airflow.trigger(DAG_ID, run_id, {"lake": f"file://{airflow.home}/lake"})
+    wait_until(f"{run_id} has succeeded", lambda: airflow.run_state(DAG_ID, run_id) == "success", limit=300)
 
 
 def take_connection(page: Page, airflow: Airflow, sandbox: GraphSandbox) -> None:
