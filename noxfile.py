@@ -171,7 +171,7 @@ def openapi(session: nox.Session) -> None:
     """
     if not session.posargs:
         session.skip("give the path of Meta's OpenAPI file, see the session's description")
-    session.install(*PINS, "-e", ".", "pyyaml")
+    session.install(*PINS, "-e", ".", "--group", "openapi")
     folder = Path(session.create_tmp(), "prism").resolve()
     session.run("npm", "install", "--silent", "--prefix", str(folder), PRISM, external=True)
     command = str(folder / "node_modules" / ".bin" / "prism")
@@ -193,6 +193,26 @@ def form(session: nox.Session) -> None:
     """Fill in and test the connection form with Chromium, which must be installed."""
     session.install(*PINS, "-e", ".", "--group", "browser")
     session.run("python", "e2e/connection_form.py", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation site in ``docs/_build``. A warning is an error. This needs Python 3.11 or later."""
+    session.install(*PINS, "-e", ".", "--group", "docs")
+    # The reference imports the package, and Airflow then writes its settings into its home.
+    home = Path(session.create_tmp()).resolve()
+    session.run(
+        "sphinx-build", "-W", "--keep-going", "-n", "-E", "-q", "-b", "html", "docs", "docs/_build",
+        env={"AIRFLOW_HOME": str(home)},
+    )  # fmt: skip
+    session.log("The site begins at docs/_build/index.html")
+
+
+@nox.session
+def screenshots(session: nox.Session) -> None:
+    """Take the pictures of the documentation from a real Airflow. Chromium must be installed."""
+    session.install(*PINS, "-e", ".", "--group", "browser")
+    session.run("python", "e2e/screenshots.py")
 
 
 @nox.session

@@ -16,6 +16,7 @@ import airflow_provider_whatsapp
 from airflow_provider_whatsapp.get_provider_info import get_provider_info
 
 PROJECT = Path(__file__).parent.parent
+DOCUMENTATION = "https://airflow-provider-whatsapp.readthedocs.io/"
 
 
 def run_python(code: str) -> str:
@@ -173,7 +174,10 @@ def test_airflow_finds_the_provider() -> None:
     from airflow.providers_manager import ProvidersManager
 
     manager = ProvidersManager()  # type: ignore[no-untyped-call]  # of Airflow
-    assert manager.providers["airflow-provider-whatsapp"].version == airflow_provider_whatsapp.__version__
+    provider = manager.providers["airflow-provider-whatsapp"]
+    assert provider.version == airflow_provider_whatsapp.__version__
+    # Airflow 3.1 does not read the address.
+    assert provider.data.get("documentation-url", DOCUMENTATION) == DOCUMENTATION
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated in 3.2, but the only way in 3.1
         hook: Any = manager.hooks["whatsapp"]

@@ -23,6 +23,40 @@ def test_links(page: str) -> None:
             assert anchor in anchors((folder / (target or page)).name), anchor
 
 
+def test_navigation() -> None:
+    """The index of the site has every page once, so that no page is out of reach there."""
+    blocks = re.findall(r"```\{toctree\}\n(.*?)```", PAGES["index.md"], re.DOTALL)
+    entries = [line for block in blocks for line in block.splitlines() if line and not line.startswith(":")]
+    pages = {path.stem for path in (PROJECT / "docs").glob("*.md")} - {"index"}
+    assert sorted(entries) == sorted(pages)
+
+
+def test_pictures() -> None:
+    shown = {(page, name) for page, text in PAGES.items() for name in re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)}
+    pictures = {path.name: path for kind in ("png", "svg") for path in (PROJECT / "docs").glob(f"*.{kind}")}
+    assert {name for _, name in shown} == set(pictures)
+    assert all(path.stat().st_size < 150_000 for path in pictures.values())
+
+
+def test_examples() -> None:
+    headings = re.findall(r"^## (\w+)$", PAGES["examples.md"], re.MULTILINE)
+    files = re.findall(r"```\{literalinclude\} \.\./example_dags/(\w+)\.py\n", PAGES["examples.md"])
+    assert headings == files == sorted(path.stem for path in (PROJECT / "example_dags").glob("*.py"))
+
+
+def test_api_reference() -> None:
+    """The reference has every public module, and takes the names from its ``__all__``."""
+    modules = re.findall(r"^([\w.]+):$", (PROJECT / "tests" / "public_api.txt").read_text(), re.MULTILINE)
+    documented = re.findall(r"automodule:: airflow_provider_whatsapp\.([\w.]+)\n", PAGES["api.md"])
+    assert sorted(documented) == sorted(modules)
+
+
+def test_user_pages_have_no_syntax_of_sphinx() -> None:
+    for page, text in PAGES.items():
+        if page not in {"index.md", "api.md", "examples.md"}:
+            assert not re.search(r"```\{|^:::", text, re.MULTILINE), page
+
+
 def test_every_page_is_linked_from_the_readme() -> None:
     linked = set(re.findall(r"\]\((?:docs/)?([\w-]+\.md)\)", PAGES["README.md"]))
     assert linked | {"README.md"} == set(PAGES)

@@ -8,18 +8,22 @@ import re
 from typing import Any
 
 import pytest
-from documentation import PAGES, code_in, names_in_first_column, section, tables
+from documentation import PAGES, PROJECT, code_in, names_in_first_column, section, tables
 
 from airflow_provider_whatsapp import graph
 from airflow_provider_whatsapp.get_provider_info import get_provider_info
 from airflow_provider_whatsapp.graph import GraphApiError, GraphError
-from airflow_provider_whatsapp.graph.accounts_flow import _ACCOUNTS_OF_A_WIDER_LIMIT
+from airflow_provider_whatsapp.graph.accounts_flow import _ACCOUNTS_OF_A_WIDER_LIMIT, _SLOWING_DOWN
 from airflow_provider_whatsapp.graph.arguments import parse_concurrency
 from airflow_provider_whatsapp.graph.edges import _EDGES, WABA_EDGES, find_edge
 from airflow_provider_whatsapp.graph.error_codes import CODES, concerns_one_account, find_error
 from airflow_provider_whatsapp.graph.query import WABA_ONLY_ARGUMENTS, build_edge_query
+from airflow_provider_whatsapp.graph.retry import UNNAMED_WAIT, Patience
+from airflow_provider_whatsapp.graph.versions import DEFAULT_VERSION
 from airflow_provider_whatsapp.hooks._waba_edge import _MOST_SKIPPED
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
+from airflow_provider_whatsapp.operators._checkpoint import MAX_FRUITLESS_WAITS
+from airflow_provider_whatsapp.operators._listing_operator import _SHORTEST_SPREAD
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, main, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
@@ -309,6 +313,32 @@ class TestSandbox:
             main(["--help"])
         documented = names_in_first_column(tables(section("## The command", "testing.md"))[0])
         assert set(documented) == set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
+
+
+def test_numbers_of_the_page_on_rate_limits() -> None:
+    text, patience = " ".join(PAGES["rate-limits.md"].split()), Patience()
+    for fact in (
+        f"({patience.max_usage:g} by default)" if patience.longest_named_wait == 60 else "another wait",
+        {300: "or else for five minutes"}[UNNAMED_WAIT],
+        f"From {_SLOWING_DOWN:g} percent below `max_usage`",
+        {10: "spread over at least ten seconds"}[_SHORTEST_SPREAD],
+        {5: "If five waits in a row bring no further page"}[MAX_FRUITLESS_WAITS],
+    ):
+        assert fact in text
+
+
+class TestCompatibility:
+    def test_versions(self) -> None:
+        (table, _) = tables(section("## Versions of Airflow and Python", "compatibility.md"))
+        project = (PROJECT / "pyproject.toml").read_text()
+        pythons = re.findall(r"Python :: (3\.\d+)", project)
+        matrix = re.search(r'parametrize\("airflow", \[(.*?)\]', (PROJECT / "noxfile.py").read_text())
+        assert matrix is not None
+        assert table == [[airflow, ", ".join(pythons)] for airflow in re.findall(r"[\d.]+", matrix[1])]
+        assert f'"apache-airflow>={table[0][0]}"' in project
+
+    def test_version_of_the_api(self) -> None:
+        assert f"The default is `{DEFAULT_VERSION}`" in PAGES["compatibility.md"]
 
 
 def test_connection_has_every_field() -> None:

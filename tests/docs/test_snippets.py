@@ -28,6 +28,11 @@ from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasChangeTrigger, WhatsAppWabasTrigger
 
+try:
+    from airflow.sdk.exceptions import TaskDeferred
+except ImportError:  # Airflow 3.1
+    from airflow.exceptions import TaskDeferred  # type: ignore[no-redef]
+
 NAMES = {
     "WhatsAppHook": WhatsAppHook,
     "WhatsAppListWabaEdgeOperator": WhatsAppListWabaEdgeOperator,
@@ -59,6 +64,12 @@ def test_every_python_snippet_is_run() -> None:
         if page not in {"README.md", "webhooks.md"}:
             for name in named:
                 assert f'"{name}", "{page}"' in here, (name, page)
+
+
+def test_quick_start() -> None:
+    # The README has a test that runs it.
+    assert snippet("first DAG", "index.md") == snippet("first DAG", "README.md")
+    assert snippet("first DAG", "index.md")
 
 
 @pytest.mark.parametrize(("name", "page"), [("json", "connection.md"), ("uri", "connection.md")])
@@ -343,6 +354,15 @@ def test_retry_policy(connected: GraphSandbox) -> None:
     count = run("retry policy", "errors.md")["count_phone_numbers"]
     assert count.kwargs["retry_policy"].evaluate(GraphTokenError("no"), 1, 3).action.value == "fail"
     assert isinstance(count.function(connected.accounts[0]["id"]), int)
+
+
+def test_waiting_for_a_rate_limit(connected: GraphSandbox, tmp_path: Path) -> None:
+    operator = value_of("patient", "rate-limits.md")
+    operator.output_path, operator.output_conn_id = str(tmp_path / "accounts.ndjson"), None
+    connected.fail_next(Fault.high_usage(percent=80))
+    with pytest.raises(TaskDeferred):
+        operator.execute({})
+    assert operator.execute_complete({}, is_kept=False)["count"] == len(connected.accounts)
 
 
 def test_throttle(monkeypatch: pytest.MonkeyPatch) -> None:
