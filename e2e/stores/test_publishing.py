@@ -53,6 +53,20 @@ def test_overwriting(store: Store, result: Note) -> None:
     result("overwriting", "new bytes, nothing beside")
 
 
+# Not on GCS, where gcsfs asks for the type of the bucket over gRPC for some minutes. See "Traps of the libraries".
+@on("local", "sftp", "s3", "azure")
+def test_a_file_that_a_task_opens_itself_is_published_half(store: Store) -> None:
+    """Why docs/hook.md says to use the operator."""
+    from airflow.sdk import ObjectStoragePath
+
+    store.write("own/a.ndjson", encoded(SMALL))
+    path = ObjectStoragePath(store.url("own/a.ndjson"), conn_id=store.conn_id)
+    with pytest.raises(RuntimeError, match="no more pages"), path.open("w") as file:
+        file.write("half")
+        raise RuntimeError("no more pages")
+    assert store.read("own/a.ndjson") == b"half"
+
+
 @on("s3", "gcs", "azure")
 @pytest.mark.parametrize("rows", [SMALL, LARGE], ids=["small", "large"])
 def test_a_request_fails(store: Store, rows: list[dict[str, Any]], result: Note) -> None:
