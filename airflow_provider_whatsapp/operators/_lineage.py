@@ -60,12 +60,9 @@ class Lineage:
 
         https://openlineage.io/docs/spec/naming
         """
-        from airflow.providers.openlineage.extractors import OperatorLineage  # type: ignore[import-not-found]
-        from openlineage.client.event_v2 import InputDataset, OutputDataset  # type: ignore[import-not-found]
-        from openlineage.client.facet_v2 import (  # type: ignore[import-not-found]
-            output_statistics_output_dataset,
-            schema_dataset,
-        )
+        from airflow.providers.openlineage.extractors import OperatorLineage
+        from openlineage.client.event_v2 import InputDataset, OutputDataset
+        from openlineage.client.facet_v2 import output_statistics_output_dataset, schema_dataset
 
         fields = [schema_dataset.SchemaDatasetFacetFields(name=name) for name in self.columns]
         statistics = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
