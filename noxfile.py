@@ -132,6 +132,16 @@ def changes(session: nox.Session) -> None:
 
 
 @nox.session
+def lineage(session: nox.Session) -> None:
+    """Export to assets in ``airflow standalone``, and look at what Airflow and OpenLineage record.
+
+    This takes some two minutes.
+    """
+    session.install(*PINS, "-e", ".", "apache-airflow-providers-openlineage")
+    session.run("python", "e2e/lineage.py")
+
+
+@nox.session
 def webhooks(session: nox.Session) -> None:
     """Deliver webhooks to the receiver of ``docs/webhooks.md`` in front of ``airflow standalone``."""
     session.install(*PINS, "-e", ".")
@@ -142,8 +152,8 @@ def webhooks(session: nox.Session) -> None:
 def stores(session: nox.Session) -> None:
     """Write to real S3, GCS, Azure and SFTP servers on loopback, and print a table. This takes about ten minutes.
 
-    Azurite needs Node.js with npm. OpenSSH's server is taken from Debian when it is not installed. What is missing is
-    skipped.
+    ``nox -s stores -- -m quick`` runs what takes seconds, in two minutes. Azurite needs Node.js with npm. The server of
+    OpenSSH is taken from Debian when it is not installed. What is missing is skipped.
     """
     session.install(*PINS, "-e", ".[s3,gcs,azure,sftp]", "--group", "stores")
     servers = Path(session.create_tmp(), "servers").resolve()

@@ -62,10 +62,7 @@ class Lineage:
         """
         from airflow.providers.openlineage.extractors import OperatorLineage
         from openlineage.client.event_v2 import InputDataset, OutputDataset
-        from openlineage.client.facet_v2 import (
-            output_statistics_output_dataset,
-            schema_dataset,
-        )
+        from openlineage.client.facet_v2 import output_statistics_output_dataset, schema_dataset
 
         fields = [schema_dataset.SchemaDatasetFacetFields(name=name) for name in self.columns]
         statistics = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(

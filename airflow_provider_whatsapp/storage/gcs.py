@@ -13,6 +13,9 @@ from airflow_provider_whatsapp.storage.errors import MissingBucketError
 # gcsfs holds several copies of a chunk while it sends it. A chunk must be a multiple of 256 KiB.
 # https://cloud.google.com/storage/docs/performing-resumable-uploads#chunked-upload
 _CHUNK_BYTES = 8 * 1024 * 1024
+# gcsfs waits for an answer without an end by default. A chunk needs 70 KB/s to be sent in this time, and gcsfs sends a
+# request six times.
+_SECONDS_FOR_A_REQUEST = 120
 # Tells whether an object was published by this very call, after its answer was lost.
 _PUBLISHER = "whatsapp-publisher"
 
@@ -27,7 +30,7 @@ def is_gcs(fs: Any) -> bool:
 
 
 def without_grpc(fs: Any) -> Any:
-    """The same store, reached over the JSON API only.
+    """The same store, reached over the JSON API only and with a bound for the time of each request.
 
     By default, gcsfs asks for the type of the bucket over gRPC before each upload. That takes three minutes where gRPC
     does not get through, and the uploads to zonal buckets that it then makes can be seen before they are complete.
@@ -35,7 +38,9 @@ def without_grpc(fs: Any) -> Any:
     :param fs: file system of gcsfs
     """
     core = sys.modules["gcsfs.core"].GCSFileSystem
-    return fs if type(fs) is core else core(*fs.storage_args, **fs.storage_options)
+    if type(fs) is core and fs.requests_timeout is not None:
+        return fs
+    return core(*fs.storage_args, **{"requests_timeout": _SECONDS_FOR_A_REQUEST, **fs.storage_options})
 
 
 def check_writable(fs: Any, key: str) -> None:

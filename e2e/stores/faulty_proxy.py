@@ -39,6 +39,7 @@ class FaultyHttpProxy:
     - ``"500"``, ``"401"`` or ``"403"``: it is answered so, and not forwarded
     - ``"cut"``: the connection is reset, and it is not forwarded
     - ``"lost"``: it is forwarded, and the connection is reset instead of an answer
+    - ``"hang"``: it is not forwarded, and there is no answer until the proxy is healed
 
     :param port: port of the server
     """
@@ -48,6 +49,7 @@ class FaultyHttpProxy:
         #: Called when a request was forwarded, before its answer is.
         self.forwarded: Callable[[Request], object] = lambda request: None
         self.requests: list[Request] = []
+        self._healed = threading.Event()
         self._lock = threading.Lock()
         proxy = self
 
@@ -59,8 +61,10 @@ class FaultyHttpProxy:
                 with proxy._lock:
                     request = Request(len(proxy.requests), self.command, self.path)
                     proxy.requests.append(request)
-                fault = proxy.fault(request)
-                if fault == "cut":
+                fault, healed = proxy.fault(request), proxy._healed
+                if fault == "hang":
+                    healed.wait()
+                if fault in ("cut", "hang"):
                     self._reset()
                     return
                 if fault is not None and fault != "lost":
@@ -134,9 +138,12 @@ class FaultyHttpProxy:
         self.forwarded = lambda request: None
         with self._lock:
             self.requests = []
+        self._healed.set()
+        self._healed = threading.Event()
 
     def stop(self) -> None:
         """End the proxy."""
+        self.heal()
         self._server.shutdown()
         self._server.server_close()
 
@@ -144,12 +151,17 @@ class FaultyHttpProxy:
 class FaultyTcpProxy:
     """Forwards connections to a server, and cuts all of them when ``cut_after`` bytes were sent to the server.
 
+    With ``hang_after``, nothing goes in either direction after that many bytes until the proxy is healed.
+
     :param port: port of the server
     """
 
     def __init__(self, port: int) -> None:
         #: Number of bytes after which the connections are cut; None for never.
         self.cut_after: int | None = None
+        #: Number of bytes after which nothing is forwarded any more; None for never.
+        self.hang_after: int | None = None
+        self._healed = threading.Event()
         #: Number of bytes that were sent to the server.
         self.sent = 0
         #: Called when the connections are cut.
@@ -161,6 +173,7 @@ class FaultyTcpProxy:
                 with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as server:
                     threading.Thread(target=self._copy_back, args=(server,), daemon=True).start()
                     while data := self.request.recv(_COPY_BYTES):
+                        proxy._wait_if_hanging(len(data))
                         if proxy.cut_after is not None and proxy.sent + len(data) > proxy.cut_after:
                             # The server gets the bytes up to there, and then the connection is gone.
                             server.sendall(data[: max(proxy.cut_after - proxy.sent, 0)])
@@ -173,6 +186,7 @@ class FaultyTcpProxy:
             def _copy_back(self, server: socket.socket) -> None:
                 with suppress(OSError):
                     while data := server.recv(_COPY_BYTES):
+                        proxy._wait_if_hanging(0)
                         self.request.sendall(data)
                 with suppress(OSError):
                     self.request.shutdown(socket.SHUT_RDWR)
@@ -184,9 +198,19 @@ class FaultyTcpProxy:
 
     def heal(self) -> None:
         """Forward everything from now on, and count it from 0."""
-        self.cut_after, self.sent, self.on_cut = None, 0, lambda: None
+        self.cut_after, self.hang_after, self.sent, self.on_cut = None, None, 0, lambda: None
+        self._healed.set()
+        self._healed = threading.Event()
+
+    def _wait_if_hanging(self, more: int) -> None:
+        healed = self._healed
+        if self.hang_after is not None and self.sent + more > self.hang_after:
+            healed.wait()
+            # What was held back is lost, as it is when a firewall has forgotten the connection.
+            raise ConnectionAbortedError
 
     def stop(self) -> None:
         """End the proxy."""
+        self.heal()
         self._server.shutdown()
         self._server.server_close()

@@ -23,6 +23,8 @@ SMALL = [{"id": "1", "name": "small"}]
 LARGE = [{"id": str(number), "name": os.urandom(4096).hex()} for number in range(2_200)]
 COLUMNS = ["id", "name"]
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def run(store: Store, monkeypatch: pytest.MonkeyPatch) -> Any:

@@ -68,10 +68,6 @@ def test_rows_in_xcom_are_no_dataset(connected: GraphSandbox, collector: Any) ->
 
 
 class TestOpenLineage:
-    @pytest.fixture(autouse=True)
-    def _installed(self) -> None:
-        pytest.importorskip("airflow.providers.openlineage")
-
     def test_an_object(self, connected: GraphSandbox, tmp_path: Path) -> None:
         operator = WhatsAppListWabasOperator(
             task_id="accounts",

@@ -1,0 +1,144 @@
+"""Checks in a real scheduler what Airflow and OpenLineage record of an export, and the run that its asset starts.
+
+It starts ``airflow standalone`` on SQLite in a temporary folder, against its own sandbox, and takes some two minutes. A
+DAG exports the accounts to an object that is an asset, and to one that belongs to an alias. A second DAG, which the
+asset starts, exports to a path of its day; such a run has no logical date. Its task is then cleared. It needs the
+provider of OpenLineage and no network beyond loopback, and it runs on Linux only.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from running_airflow import Airflow, expect, run_check, say, wait_until
+
+from airflow_provider_whatsapp.sandbox import GraphSandbox
+
+EXPORT, FOLLOW = "export_accounts", "follow_the_asset"
+ACCOUNTS = 250
+
+
+def dag_files(lake: Path) -> dict[str, str]:
+    """The texts of the DAG files, which write below a folder."""
+    head = (
+        "from airflow.sdk import Asset, AssetAlias, dag\n"
+        "from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator\n"
+    )
+    export = f"""{head}
+@dag(schedule=None)
+def {EXPORT}():
+    WhatsAppListWabasOperator(
+        task_id="to_asset", fields="id,name", output_path="{lake}/accounts.ndjson", outlets=[Asset("accounts")]
+    ) >> WhatsAppListWabasOperator(
+        task_id="to_alias", fields="id,name", output_path="{lake}/alias/{{{{ run_id }}}}.ndjson",
+        outlets=[AssetAlias("all_accounts")],
+    )
+
+{EXPORT}()
+"""
+    follow = f"""{head}
+@dag(schedule=[Asset("accounts")])
+def {FOLLOW}():
+    WhatsAppListWabasOperator(
+        task_id="export", fields="id", output_path="{lake}/by_day/ds={{{{ dag_run.run_after | ds }}}}/wabas.ndjson"
+    )
+
+{FOLLOW}()
+"""
+    return {EXPORT: export, FOLLOW: follow}
+
+
+def main() -> None:
+    """Run the check, and exit with a message if it fails."""
+    with tempfile.TemporaryDirectory(prefix="airflow-whatsapp-lake-") as folder:
+        lake = Path(folder)
+        transport = {"type": "file", "log_file_path": str(lake / "lineage.jsonl"), "append": True}
+        settings = {"AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport), "AIRFLOW__OPENLINEAGE__NAMESPACE": "e2e"}
+
+        def check(airflow: Airflow, sandbox: GraphSandbox) -> None:
+            check_records(airflow, sandbox, lake)
+
+        run_check(check, GraphSandbox(accounts=ACCOUNTS), dag_files(lake), settings)
+
+
+def check_records(airflow: Airflow, sandbox: GraphSandbox, lake: Path) -> None:
+    """Export the accounts, and compare what was recorded with the manifests."""
+    airflow.start_standalone()
+    for dag_id in (EXPORT, FOLLOW):
+        airflow.unpause(dag_id)
+    airflow.trigger(EXPORT, "first")
+    wait_until("the accounts are exported", lambda: airflow.run_state(EXPORT, "first") == "success")
+
+    events = airflow.call("GET", "/api/v2/assets/events")["asset_events"]
+    recorded = {event["source_task_id"]: event for event in events}
+    expect(len(events) == len(recorded) == 2, f"the asset events are {events}")
+    for task_id, event in recorded.items():
+        manifest = airflow.xcom(EXPORT, "first", task_id)
+        extra = {key: value for key, value in event["extra"].items() if key in manifest}
+        expect(extra == manifest and manifest["count"] == ACCOUNTS, f"the extra of {task_id} is {event['extra']}")
+    say(f"the extra of the asset event is the manifest: {json.dumps(recorded['to_asset']['extra'])}")
+    uri = airflow.call("GET", f"/api/v2/assets/{recorded['to_alias']['asset_id']}")["uri"]
+    expect(uri == airflow.xcom(EXPORT, "first", "to_alias")["uri"], f"the asset of the alias is {uri}")
+    say(f"the asset of the alias is {uri}")
+
+    for task_id in recorded:
+        check_lineage(lake / "lineage.jsonl", task_id, airflow.xcom(EXPORT, "first", task_id), sandbox)
+
+    wait_until("the asset has started a run", lambda: len(runs_of(airflow, FOLLOW)) == 1)
+    (run,) = runs_of(airflow, FOLLOW)
+    expect(run["run_type"] == "asset_triggered" and run["logical_date"] is None, f"the run is {run}")
+    run_id, day = run["dag_run_id"], run["run_after"][:10]
+    wait_until("that run has ended", lambda: airflow.run_state(FOLLOW, run_id) == "success")
+    (written,) = (lake / "by_day").rglob("wabas.ndjson")
+    expect(written.parent.name == f"ds={day}", f"{written} is not of {day}")
+    say(f"the run that the asset started has no logical date and wrote {written.relative_to(lake)}")
+
+    before = written.read_bytes()
+    del sandbox.accounts[0]
+    airflow.call(
+        "POST",
+        f"/api/v2/dags/{FOLLOW}/clearTaskInstances",
+        {"dag_run_id": run_id, "dry_run": False, "only_failed": False},
+    )
+    wait_until("the cleared task has written its object again", lambda: written.read_bytes() != before)
+    wait_until("the cleared run has ended", lambda: airflow.run_state(FOLLOW, run_id) == "success")
+    (again,) = (lake / "by_day").rglob("wabas.ndjson")
+    expect(again == written, f"the cleared task wrote {again}")
+    expect(len(again.read_bytes().splitlines()) == ACCOUNTS - 1, "the cleared task did not list the accounts again")
+    airflow.expect_no_token(sandbox)
+    expect(sandbox.token not in (lake / "lineage.jsonl").read_text(), "the access token is in the lineage")
+
+
+def runs_of(airflow: Airflow, dag_id: str) -> list[dict[str, Any]]:
+    """The runs of a DAG."""
+    runs: list[dict[str, Any]] = airflow.call("GET", f"/api/v2/dags/{dag_id}/dagRuns")["dag_runs"]
+    return runs
+
+
+def check_lineage(file: Path, task_id: str, manifest: dict[str, Any], sandbox: GraphSandbox) -> None:
+    """Look at the event that OpenLineage was sent when a task had succeeded."""
+
+    def completed() -> list[dict[str, Any]]:
+        events = map(json.loads, file.read_text().splitlines()) if file.exists() else ()
+        name = f"{EXPORT}.{task_id}"
+        return [event for event in events if event["eventType"] == "COMPLETE" and event["job"]["name"] == name]
+
+    wait_until(f"OpenLineage has the end of {task_id}", lambda: len(completed()) == 1)
+    (event,) = completed()
+    (read,), (written,) = event["inputs"], event["outputs"]
+    edge = f"{sandbox.business_id}/client_whatsapp_business_accounts"
+    expect((read["namespace"], read["name"]) == ("https://graph.facebook.com", edge), f"read was {read}")
+    address = ("file", manifest["uri"].removeprefix("file://"))
+    expect((written["namespace"], written["name"]) == address, f"written was {written}")
+    columns = [field["name"] for field in written["facets"]["schema"]["fields"]]
+    statistics = written["outputFacets"]["outputStatistics"]
+    expect(columns == ["id", "name"], f"the columns are {columns}")
+    expect((statistics["rowCount"], statistics["size"]) == (manifest["count"], manifest["bytes"]), str(statistics))
+    say(f"{task_id}: {read['namespace']}/{read['name']} -> {written['name']}, {columns}, {statistics['rowCount']} rows")
+
+
+if __name__ == "__main__":
+    main()

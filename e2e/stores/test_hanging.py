@@ -1,0 +1,166 @@
+"""A store that accepts requests and never answers ends in an error, and a retry goes on from the kept rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.storage.blob._shared import base_client_async
+from servers import SftpStore, Store
+from stores_support import connect, on
+
+from airflow_provider_whatsapp.sandbox import GraphSandbox
+from airflow_provider_whatsapp.storage import gcs, sftp
+from airflow_provider_whatsapp.storage.errors import StoreError
+from airflow_provider_whatsapp.storage.target import Target
+
+COLUMNS = ["id", "name"]
+ROWS = [{"id": "1", "name": "a"}]
+# The pages of the listing, and after how many kept parts something happens to it.
+PAGES, PARTS = 12, 5
+# A test that waits this long hangs. The waits of the tests themselves are a few seconds.
+_SECONDS_OF_A_HANG = 240
+
+
+@pytest.fixture
+def impatient(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The store, reached with libraries that wait for an answer for two seconds instead of up to two minutes."""
+    monkeypatch.setattr(gcs, "_SECONDS_FOR_A_REQUEST", 2)
+    monkeypatch.setattr(base_client_async, "READ_TIMEOUT", 2)
+    monkeypatch.setattr(sftp, "_SECONDS_BETWEEN_SIGNS_OF_LIFE", 1)
+    connection = json.loads(json.dumps(store.connection))
+    if store.name == "Azure Blob":
+        # adlfs would give the client that it has for this connection, which is more patient.
+        connection["extra"]["connection_string"] += ";DefaultEndpointsProtocol=http"
+    store.conn_id = connect(monkeypatch, connection)
+    return store
+
+
+def within_bounds(action: Callable[[], Any]) -> Any:
+    """What the action gives. An action that never ends is an error."""
+    executor = ThreadPoolExecutor(1)
+    try:
+        return executor.submit(action).result(timeout=_SECONDS_OF_A_HANG)
+    finally:
+        executor.shutdown(wait=False)
+
+
+@pytest.mark.quick
+@on("s3", "gcs", "azure")
+def test_a_store_hangs_before_the_listing(impatient: Store) -> None:
+    impatient.proxy.fault = lambda request: "hang"
+    with pytest.raises(StoreError, match="Airflow tries again") as caught:
+        within_bounds(lambda: Target(impatient.url("hang/a.ndjson"), conn_id=impatient.conn_id))
+    assert impatient.url("hang/a.ndjson") in str(caught.value)
+
+
+@pytest.mark.quick
+@on("sftp", "s3", "gcs", "azure")
+def test_a_store_hangs_while_it_is_written_to(impatient: Store) -> None:
+    impatient.write("hang/a.ndjson", b"before")
+    target = Target(impatient.url("hang/a.ndjson"), conn_id=impatient.conn_id)
+
+    def hang(stored: object) -> None:
+        if isinstance(impatient, SftpStore):
+            impatient.proxy.hang_after = impatient.proxy.sent
+        else:
+            impatient.proxy.fault = lambda request: "hang"
+
+    with pytest.raises(StoreError, match="cannot be written .*Airflow tries again"):
+        within_bounds(lambda: target.write(ROWS, COLUMNS, before_publish=hang))
+    impatient.proxy.heal()
+    assert impatient.read("hang/a.ndjson") == b"before"
+    again = Target(impatient.url("hang/a.ndjson"), conn_id=impatient.conn_id)
+    assert again.write(ROWS, COLUMNS).count == 1
+    assert impatient.read("hang/a.ndjson") == b'{"id":"1","name":"a"}\n'
+
+
+@pytest.fixture
+def sandbox() -> Iterator[GraphSandbox]:
+    with GraphSandbox(accounts=100 * PAGES) as sandbox:
+        yield sandbox
+
+
+def run_try(store: Store, sandbox: GraphSandbox, key: str, number: int, on_start: Callable[[int], None]) -> Any:
+    """What one try of the task gives: its exit status, its manifest or None, and what it printed of its errors."""
+    env = {
+        **os.environ,
+        "AIRFLOW_CONN_LAKE": json.dumps(store.connection),
+        "AIRFLOW_CONN_WHATSAPP_DEFAULT": sandbox.connection,
+    }
+    command = [sys.executable, str(Path(__file__).parent / "listing.py"), store.url(key), str(number)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
+        on_start(process.pid)
+        out, err = process.communicate(timeout=_SECONDS_OF_A_HANG)
+    lines = [line for line in out.splitlines() if line.startswith("{")]
+    return process.returncode, json.loads(lines[-1]) if lines else None, out + err
+
+
+def assert_goes_on(store: Store, sandbox: GraphSandbox, key: str) -> None:
+    store.proxy.heal()
+    asked = len(sandbox.requests)
+    status, manifest, printed = run_try(store, sandbox, key, 2, lambda pid: None)
+    assert status == 0, printed
+    # It asks for the last kept page again.
+    assert len(sandbox.requests) - asked <= PAGES - PARTS + 2
+    data = (store.read(key) or b"").splitlines()
+    assert [json.loads(line)["id"] for line in data] == [account["id"] for account in sandbox.accounts]
+    assert manifest["count"] == len(data)
+    folder, _, name = key.partition("/")
+    assert store.names(folder) == [f"{folder}/_{name}.airflow-record", key]
+
+
+def is_part(request: Any) -> bool:
+    path = request.path.replace("%2F", "/")
+    return request.method in ("PUT", "POST") and ".airflow-parts" in path
+
+
+@pytest.mark.quick
+@on("s3", "gcs", "azure")
+def test_a_killed_listing_goes_on_from_the_kept_rows(store: Store, sandbox: GraphSandbox) -> None:
+    parts: list[Any] = []
+    pids: list[int] = []
+
+    def kill(request: Any) -> None:
+        if is_part(request):
+            parts.append(request)
+            if len(parts) == PARTS:
+                os.kill(pids[0], signal.SIGKILL)
+
+    store.write("kept/a.ndjson", b"before")
+    store.proxy.forwarded = kill
+    status, _, printed = run_try(store, sandbox, "kept/a.ndjson", 1, pids.append)
+    assert status == -signal.SIGKILL, printed
+    assert store.read("kept/a.ndjson") == b"before"
+    assert len(sandbox.requests) < PAGES
+    assert_goes_on(store, sandbox, "kept/a.ndjson")
+
+
+@pytest.mark.quick
+@on("s3")
+def test_a_store_hangs_while_rows_are_kept(store: Store, sandbox: GraphSandbox) -> None:
+    """The listing is read to its end all the same, and its retry goes on from what was kept before."""
+    parts: list[Any] = []
+
+    def hang(request: Any) -> str | None:
+        if is_part(request):
+            parts.append(request)
+        return "hang" if len(parts) > PARTS else None
+
+    store.write("slow/a.ndjson", b"before")
+    store.proxy.fault = hang
+    status, _, printed = run_try(store, sandbox, "slow/a.ndjson", 1, lambda pid: None)
+    assert status == 1
+    assert "Nothing can be kept beside the object" in printed
+    assert "StoreError" in printed
+    assert len(sandbox.requests) == PAGES
+    assert store.read("slow/a.ndjson") == b"before"
+    assert_goes_on(store, sandbox, "slow/a.ndjson")
