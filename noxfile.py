@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import nox
@@ -162,14 +164,46 @@ def stores(session: nox.Session) -> None:
             "npm", "install", "--silent", "--prefix", str(servers), AZURITE, external=True, success_codes=[0, 1]
         )
     if not shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin") and shutil.which("dpkg"):
-        # The packages are only unpacked, so that this needs no root and starts nothing.
-        packages = servers / "packages"
-        packages.mkdir(parents=True, exist_ok=True)
-        with session.chdir(packages):
-            session.run("apt-get", "download", *SSHD_PACKAGES, external=True, success_codes=[0, 100])
-        for package in packages.glob("*.deb"):
-            session.run("dpkg", "-x", str(package), str(servers / "ssh"), external=True)
+        unpack(session, SSHD_PACKAGES, servers / "ssh")
     session.run("pytest", "e2e/stores", "-rs", *session.posargs, env={"STORE_SERVERS": str(servers)})
+
+
+@nox.session
+def celery(session: nox.Session) -> None:
+    """Run the operators on a CeleryExecutor with two workers, and kill one of them. This takes some five minutes.
+
+    PostgreSQL and Redis are taken from Debian when they are not installed.
+    """
+    session.install(*PINS, "-e", ".[s3]", "--group", "celery")
+    services = Path(session.create_tmp(), "services").resolve()
+    if not any(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        # Debian's package `postgresql` is empty and depends on the one of the release, as in `postgresql-15`.
+        unpack(session, with_libraries(session, *depends_on(session, "postgresql")), services)
+    if not shutil.which("redis-server"):
+        unpack(session, with_libraries(session, "redis-server", "redis-tools"), services)
+    session.run("python", "e2e/several_workers.py", env={"SERVICES": str(services)})
+
+
+def unpack(session: nox.Session, packages: Iterable[str], folder: Path) -> None:
+    """Put the files of Debian's packages into a folder. This needs no root, and starts nothing."""
+    downloads = folder.with_name(f"{folder.name}-packages")
+    downloads.mkdir(parents=True, exist_ok=True)
+    with session.chdir(downloads):
+        session.run("apt-get", "download", *packages, external=True, success_codes=[0, 100])
+    for package in downloads.glob("*.deb"):
+        session.run("dpkg", "-x", str(package), str(folder), external=True)
+
+
+def depends_on(session: nox.Session, *packages: str) -> list[str]:
+    """The names of the packages that packages of Debian depend on."""
+    printed = session.run("apt-cache", "depends", *packages, external=True, silent=True)
+    return re.findall(r"^ +Depends: (\S+)", str(printed), re.MULTILINE)
+
+
+def with_libraries(session: nox.Session, *packages: str) -> list[str]:
+    """Packages of Debian and the libraries that they need, except those of every Debian, and the large LLVM."""
+    needed = {name for name in depends_on(session, *packages) if name.startswith("lib")}
+    return [*packages, *sorted(name for name in needed if not re.match("libc6|libgcc|libstdc|libllvm", name))]
 
 
 @nox.session

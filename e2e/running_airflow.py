@@ -1,4 +1,4 @@
-"""Runs ``airflow standalone`` on SQLite in a temporary folder, for the checks in this folder.
+"""Runs Airflow in a temporary folder, for the checks in this folder: ``airflow standalone``, or its parts one by one.
 
 It runs on Linux only, because it finds processes in ``/proc``.
 """
@@ -64,21 +64,33 @@ class Airflow:
         }
         self._headers = {"Content-Type": "application/json"}
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self.output.touch()
         (home / "dags").mkdir()
         for dag_id, text in dags.items():
             (home / "dags" / f"{dag_id}.py").write_text(text, encoding="utf-8")
 
-    def start(self, component: str) -> None:
-        """Start ``airflow <component>`` in a new session."""
-        command = [sys.executable, "-m", "airflow", component]
+    def start(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start ``airflow <command>`` in a new session, and return its process.
+
+        :param env: further environment variables of this process
+        """
         with self.output.open("ab") as output:
-            subprocess.Popen(  # noqa: S603  # our own interpreter
-                command, cwd=self.home, env=self.env, stdout=output, stderr=output, start_new_session=True
+            return subprocess.Popen(  # noqa: S603  # our own interpreter
+                [sys.executable, "-m", "airflow", *command],
+                cwd=self.home,
+                env=self.env | dict(env or {}),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
 
     def start_standalone(self) -> None:
         """Start ``airflow standalone``, and return when all of its components are healthy."""
         self.start("standalone")
+        self.wait_until_healthy()
+
+    def wait_until_healthy(self) -> None:
+        """Return when the API server, scheduler, triggerer and DAG processor are healthy."""
         wait_until("Airflow is healthy", self._is_healthy, limit=240)
         self._headers["Authorization"] = f"Bearer {self.call('GET', '/auth/token')['access_token']}"
 
@@ -117,9 +129,9 @@ class Airflow:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
         return self.call("GET", path)["value"]
 
-    def log(self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1) -> str:
-        """The log of a task's first try as the UI shows it, the lines of its triggers included."""
-        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/1"
+    def log(self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, try_number: int = 1) -> str:
+        """The log of one try of a task as the UI shows it, the lines of its triggers included."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
         return json.dumps(self.call("GET", f"{path}?full_content=true&map_index={map_index}"))
 
     def read_database(self, code: str) -> Any:

@@ -148,8 +148,9 @@ def test_no_exception_is_left_over() -> None:
 def test_what_is_beside_the_package_declares_its_imports(files: str, groups: list[str], extras: list[str]) -> None:
     paths = list(PROJECT.glob(files))
     assert paths
-    # Scripts import their neighbours by name, and tests the modules of tests/support.
-    own = {path.stem for path in [*paths, *(PROJECT / "tests" / "support").glob("*.py")]} | {"example_dags"}
+    # Scripts import their neighbours and the servers of the stores by name, and tests the modules of tests/support.
+    shared = [path for folder in ("tests/support", "e2e/stores") for path in (PROJECT / folder).glob("*.py")]
+    own = {path.stem for path in [*paths, *shared]} | {"example_dags"}
     allowed = declared(*groups, extras=extras) | {name.replace("_", "-") for name in own}
     missing = {path.name: undeclared(path, allowed) for path in paths}
     assert {name: modules for name, modules in missing.items() if modules} == {}

@@ -66,10 +66,13 @@ class Server:
                 raise RuntimeError(f"{command[0]} did not start: {self._log.read().decode()[-2000:]}")
             time.sleep(0.1)
 
-    def stop(self) -> None:
-        """End the process and those that it started."""
+    def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End the process and those that it started.
+
+        :param number: signal that ends them
+        """
         with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(self._process.pid, number)
         self._process.wait()
         self._log.close()
 
@@ -157,7 +160,7 @@ class SftpStore(LocalStore):
     def __init__(self, folder: Path, options: str = "") -> None:
         sshd, libraries = _find_sshd()
         super().__init__(folder / "files")
-        user, as_user = _unprivileged_user()
+        user, as_user = unprivileged_user()
         folder.chmod(0o755)
         self.folder.mkdir()
         for name in ("host_key", "user_key"):
@@ -427,7 +430,7 @@ def _find_sshd() -> tuple[str, str]:
     raise CannotStartError("OpenSSH's sshd or ssh-keygen is not installed")
 
 
-def _unprivileged_user() -> tuple[str, dict[str, Any]]:
+def unprivileged_user() -> tuple[str, dict[str, Any]]:
     """A user that is not root, and what makes a process run as that user."""
     if os.geteuid() != 0:
         return pwd.getpwuid(os.geteuid()).pw_name, {}

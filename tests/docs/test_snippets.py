@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import shlex
 import time
@@ -295,6 +296,52 @@ def test_mapped_operator() -> None:
         mapped = value_of("mapped", "operators.md")
     assert mapped.partial_kwargs["output_path"].endswith("{{ task.business_id }}.ndjson")
     assert len(mapped.expand_input.value["business_id"]) == 2
+
+
+def test_at_scale() -> None:
+    from airflow.cli.cli_parser import get_parser
+    from airflow.sdk import DAG
+
+    with DAG("at_scale", schedule=None) as dag:
+        run("at scale", "scale.md")
+    command = shlex.split(snippet("create the pool", "scale.md"))
+    assert command[0] == "airflow"
+    pool = get_parser().parse_args(command[1:])
+    assert pool.include_deferred
+    assert {task.pool for task in dag.tasks} == {pool.pool}
+    assert all(task.deferrable and task.retries and task.output_path.startswith("s3://") for task in dag.tasks)
+
+
+def test_the_hours_at_scale() -> None:
+    def hours(calls: int, quota: int) -> int:
+        return math.ceil(calls / (quota * 0.95)) - 1
+
+    (table,) = tables(section("## Accounts in an hour", "scale.md"))
+    assert table == [
+        [f"{quota:,}", f"{quota * 95:,}", f"{quota * 95 // 100:,}"] for quota in (200, 1_000, 5_000, 20_000)
+    ]
+    table, _ = tables(section("## What 10, 1,000 and 100,000 clients need", "scale.md"))
+    assert table == [
+        [
+            *(f"{clients:,}" for clients in (clients, pages, clients)),
+            *(f"{hours(calls, 200)}, {hours(calls, 5_000)}" for calls in (pages, clients)),
+        ]
+        for clients, pages in ((10, 1), (1_000, 10), (100_000, 1_000))
+    ]
+
+
+@pytest.mark.parametrize("clients", [10, 1000])
+def test_the_sizes_at_scale(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, clients: int) -> None:
+    _, table = tables(section("## What 10, 1,000 and 100,000 clients need", "scale.md"))
+    sizes = {(row[0], row[1]): row[2:4] for row in table}
+    with GraphSandbox(accounts=clients) as sandbox:
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
+        path = f"file://{tmp_path}/accounts.ndjson"
+        manifest: Any = WhatsAppListWabasOperator(task_id="accounts", output_path=path).execute({})
+        rows = WhatsAppListWabasOperator(task_id="accounts").execute({})
+    calls = f"{manifest['pages']:,}"
+    assert sizes[f"{clients:,}", "`accounts.ndjson`"] == [calls, f"{manifest['bytes']:,}"]
+    assert sizes[f"{clients:,}", "XCom"] == [calls, f"{len(json.dumps(rows)):,}"]
 
 
 def test_sensor(connected: GraphSandbox) -> None:
