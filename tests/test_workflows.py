@@ -28,7 +28,7 @@ def combinations() -> set[tuple[str, str]]:
 
 
 def test_every_version_that_is_promised_is_run() -> None:
-    found = re.search(r"Airflow ([\d., and]+) with Python (3\.\d+) to (3\.\d+)\.", (PROJECT / "README.md").read_text())
+    found = re.search(r"Airflow ([\d., and]+) with Python (3\.\d+) to (3\.\d+)\b", (PROJECT / "README.md").read_text())
     assert found is not None
     airflow, ends = re.findall(r"3\.\d+", found[1]), found.groups()[1:]
     pythons = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', PYPROJECT)
