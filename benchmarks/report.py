@@ -53,15 +53,18 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 def _costs(results: dict[str, Any]) -> str:
     sizes = sorted({line["size"] for line in results["costs"]})
     found = {(line["peer"], line["size"]): line for line in results["costs"]}
-    head = ["CPU, times that of the loop", *(f"{size:,}" for size in sizes[:3]), "import, s"]
+    head = ["CPU, times that of the loop", *(f"{size:,}" for size in sizes[:3]), "with imports", "import, s"]
     head += [f"MiB at {size:,}" for size in (sizes[1], sizes[-1])] + ["connections"]
     rows = []
     for peer in results["versions"]:
         lines = [found[peer, size] for size in sizes]
+        base = found["requests_loop", sizes[1]]
+        with_imports = (lines[1]["loading"] + lines[1]["cpu"]) / (base["loading"] + base["cpu"])
         rows.append(
             [
                 NAMES[peer],
                 *(f"{line['cpu_x']:.2f}" for line in lines[:3]),
+                f"{with_imports:.2f}",
                 f"{lines[1]['loading']:.2f}",
                 f"{lines[1]['megabytes']:.0f}",
                 f"{lines[-1]['megabytes']:.0f}",

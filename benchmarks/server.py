@@ -12,6 +12,7 @@ import re
 import socket
 import threading
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -81,7 +82,8 @@ class Server:
     def _converse(self, connection: socket.socket, listener: socket.socket) -> None:
         self._connections += 1
         received = b""
-        with connection:
+        # A program that was killed resets its connection.
+        with connection, suppress(ConnectionResetError):
             while chunk := connection.recv(65536):
                 received += chunk
                 if b"\r\n\r\n" in received and (request := _REQUEST.match(received)):

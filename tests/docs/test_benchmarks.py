@@ -28,7 +28,15 @@ def report() -> ModuleType:
 
 def figures() -> dict[str, Any]:
     costs = [
-        {"peer": peer, "size": size, "cpu_x": 2.0 + number, "loading": 0.5, "megabytes": 7.0, "connections": 1}
+        {
+            "peer": peer,
+            "size": size,
+            "cpu_x": 2.0 + number,
+            "cpu": 2.0 + number,
+            "loading": 0.5,
+            "megabytes": 7.0,
+            "connections": 1,
+        }
         for size in (10, 20, 30, 40)
         for number, peer in enumerate(PEERS)
     ]
