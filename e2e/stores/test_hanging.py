@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -119,21 +120,23 @@ def assert_goes_on(store: Store, sandbox: GraphSandbox, key: str) -> None:
 
 
 def is_part(request: Any) -> bool:
-    path = request.path.replace("%2F", "/")
-    return request.method in ("PUT", "POST") and ".airflow-parts" in path
+    return request.method == "PUT" and ".airflow-parts" in request.path
+
+
+def number_of_part(request: Any) -> int:
+    found = re.search(r"airflow-parts.*-([0-9]{5})", request.path)
+    return int(found[1]) if found and request.method == "PUT" else 0
 
 
 @pytest.mark.quick
-@on("s3", "gcs", "azure")
+# Not on GCS, whose requests do not have the name of the object in their path.
+@on("s3", "azure")
 def test_a_killed_listing_goes_on_from_the_kept_rows(store: Store, sandbox: GraphSandbox) -> None:
-    parts: list[Any] = []
     pids: list[int] = []
 
     def kill(request: Any) -> None:
-        if is_part(request):
-            parts.append(request)
-            if len(parts) == PARTS:
-                os.kill(pids[0], signal.SIGKILL)
+        if number_of_part(request) > PARTS:
+            os.kill(pids[0], signal.SIGKILL)
 
     store.write("kept/a.ndjson", b"before")
     store.proxy.forwarded = kill

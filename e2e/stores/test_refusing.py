@@ -174,9 +174,8 @@ def test_an_object_that_appears_at_the_last_moment_is_not_replaced(store: Store,
         pytest.skip("fake-gcs-server knows the condition only for uploads in one request")
     key = f"race/{len(rows)}.ndjson"
     target = Target(store.url(key), conn_id=store.conn_id)
-    assert not target.exists()
     with pytest.raises(ObjectExistsError, match="appeared while the rows were read"):
-        target.write(rows, COLUMNS, before_publish=lambda stored: store.write(key, b"of somebody else"))
+        target.write(rows, COLUMNS, replace=False, before_publish=lambda stored: store.write(key, b"of somebody else"))
     assert store.read(key) == b"of somebody else"
     assert set(store.names("race")) <= {"race/1.ndjson", "race/2200.ndjson"}
 
@@ -189,7 +188,6 @@ def test_an_object_whose_answer_was_lost_is_our_own(store: Store, rows: Any) -> 
         pytest.skip("fake-gcs-server takes a chunk that is sent twice for two chunks")
     key = f"lost/{len(rows)}.ndjson"
     target = Target(store.url(key), conn_id=store.conn_id)
-    assert not target.exists()
     lost: list[object] = []
 
     def lose(request: Any) -> str | None:
@@ -204,5 +202,5 @@ def test_an_object_whose_answer_was_lost_is_our_own(store: Store, rows: Any) -> 
     def begin(stored: object) -> None:
         store.proxy.fault = lose
 
-    assert target.write(rows, COLUMNS, before_publish=begin).count == len(rows)
+    assert target.write(rows, COLUMNS, replace=False, before_publish=begin).count == len(rows)
     assert len(lost) == 1
