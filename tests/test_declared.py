@@ -19,6 +19,8 @@ else:
     import tomli as tomllib
 
 PROJECT = Path(__file__).parent.parent
+# Python 3.10 does not have tomllib yet.
+_STANDARD_LIBRARY = sys.stdlib_module_names | {"tomllib"}
 PYPROJECT: dict[str, Any] = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 
 #: Distributions whose import package has another name. The longest beginning of a module's name counts.
@@ -62,7 +64,7 @@ def imported_by(path: Path) -> Iterator[str]:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         for name in names:
             root = name.partition(".")[0]
-            if root not in sys.stdlib_module_names and root != "airflow_provider_whatsapp":
+            if root not in _STANDARD_LIBRARY and root != "airflow_provider_whatsapp":
                 yield name
 
 
