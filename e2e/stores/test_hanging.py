@@ -54,7 +54,6 @@ def within_bounds(action: Callable[[], Any]) -> Any:
         executor.shutdown(wait=False)
 
 
-@pytest.mark.quick
 @on("s3", "gcs", "azure")
 def test_a_store_hangs_before_the_listing(impatient: Store) -> None:
     impatient.proxy.fault = lambda request: "hang"
@@ -63,7 +62,6 @@ def test_a_store_hangs_before_the_listing(impatient: Store) -> None:
     assert impatient.url("hang/a.ndjson") in str(caught.value)
 
 
-@pytest.mark.quick
 @on("sftp", "s3", "gcs", "azure")
 def test_a_store_hangs_while_it_is_written_to(impatient: Store) -> None:
     impatient.write("hang/a.ndjson", b"before")
@@ -147,7 +145,6 @@ def test_a_killed_listing_goes_on_from_the_kept_rows(store: Store, sandbox: Grap
     assert_goes_on(store, sandbox, "kept/a.ndjson")
 
 
-@pytest.mark.quick
 @on("s3")
 def test_a_store_hangs_while_rows_are_kept(store: Store, sandbox: GraphSandbox) -> None:
     """The listing is read to its end all the same, and its retry goes on from what was kept before."""
