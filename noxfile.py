@@ -264,7 +264,7 @@ def screenshots(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Compare with other libraries, and measure what waits, edges, hostile answers and Parquet cost.
 
-    This takes about half an hour on a machine that does nothing else. ``nox -s bench -- --quick`` takes two minutes and
+    This takes about half an hour on a machine that does nothing else. ``nox -s bench -- --quick`` takes three minutes and
     shows that everything runs. ``--docs docs`` replaces the tables and the chart of the documentation.
     """
     session.install("--compile-bytecode", *PINS, "-e", ".[parquet]", "--group", "bench")
