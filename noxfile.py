@@ -264,8 +264,8 @@ def screenshots(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Compare with other libraries, and measure what waits, edges, hostile answers and Parquet cost.
 
-    This takes about half an hour on a machine that does nothing else. ``nox -s bench -- --quick`` takes three minutes and
-    shows that everything runs. ``--docs docs`` replaces the tables and the chart of the documentation.
+    This takes about half an hour on a machine that does nothing else. ``nox -s bench -- --quick`` takes three minutes
+    and shows that everything runs. ``--docs docs`` replaces the tables and the chart of the documentation.
     """
     session.install("--compile-bytecode", *PINS, "-e", ".[parquet]", "--group", "bench")
     # Otherwise each of the processes would compile this package anew.
