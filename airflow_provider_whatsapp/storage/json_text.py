@@ -7,6 +7,7 @@ such as NaN, as null. What has a null is therefore left to the standard library,
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ _ENCODER = msgspec.json.Encoder()
 # JSON allows these characters within a text, but Python's and JavaScript's readers end a line at them, which would
 # break a row of NDJSON in two. They are written as escapes.
 _LINE_ENDS = {char.encode(): f"\\u{ord(char):04x}".encode() for char in "\x85\u2028\u2029"}
+# `replace` takes three times as long to find nothing, and so does one pattern for all of them.
+_HAS_LINE_ENDS = re.compile(b"\xc2\x85"), re.compile(b"\xe2\x80[\xa8\xa9]")
 _PIECE_BYTES = 1 << 16
 
 
@@ -59,8 +62,7 @@ def _encode(value: Any) -> bytes:
 
 
 def _escape_line_ends(text: bytes | bytearray) -> bytes:
-    for char, escape in _LINE_ENDS.items():
-        # Most texts lack one of the bytes, and looking for a single byte takes next to no time.
-        if all(byte in text for byte in char):
+    if any(pattern.search(text) for pattern in _HAS_LINE_ENDS):
+        for char, escape in _LINE_ENDS.items():
             text = text.replace(char, escape)
     return bytes(text)
