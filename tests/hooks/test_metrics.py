@@ -12,10 +12,23 @@ from pathlib import Path
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 
 TASK = """
+from inspect import signature
 from airflow_provider_whatsapp._compat import load_stats
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.sandbox import no_waits
-load_stats().incr("other")
+
+stats = load_stats()
+try:
+    from airflow.sdk.observability.metrics.stats_utils import get_stats_factory
+except ImportError:  # Airflow 3.1 sets its metrics up when they are first used
+    pass
+else:  # Later versions do so before they run a task
+    if signature(get_stats_factory).parameters:  # Airflow 3.2
+        stats.initialize(factory=get_stats_factory(stats))
+    else:
+        stats.initialize(factory=get_stats_factory(), export_legacy_names=True)
+
+stats.incr("other")
 with no_waits():
     assert len(WhatsAppHook().list_wabas()) == 250
 """
