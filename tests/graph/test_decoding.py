@@ -183,6 +183,7 @@ class TestTheTwoWays:
             '{"error":{"code":190,"message":"no"}}',
             '{"cost":1.5,"other":[-0.25e3,0]}',
             '{ "a" : "\\":" , "b":\t"c" }',
+            '{"data":[{"components":[{"type":"BODY","example":{"body_text":[["a"]]}}]}]}',
         ],
     )
     def test_the_common_answer_goes_the_short_way(self, body: str) -> None:
@@ -202,6 +203,8 @@ class TestTheTwoWays:
             '{"a":-1e999}',
             '{"a":' + "9" * 20 + "}",
             '{"a":' + "[" * 100 + "]" * 100 + "}",
+            '{"a":' + '{"a":' * 100 + "1" + "}" * 101,
+            '{"a":-9223372036854775809}',
             '{"a":NaN}',
             "{",
         ],
