@@ -102,7 +102,16 @@ def _socks_pools() -> dict[str, Any]:
 
 
 class DeadlineAdapter(requests.adapters.HTTPAdapter):
-    """Sends requests over connections that an :class:`Attempt` can end."""
+    """Sends requests to one host, over connections that an :class:`Attempt` can end."""
+
+    _pool: Any = None
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        """The pool of connections to the host."""
+        # requests would work out anew for each request which pool is that of its host, proxy and CAs.
+        if self._pool is None:
+            self._pool = super().get_connection_with_tls_context(*args, **kwargs)
+        return self._pool
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Make the pools of direct connections."""
