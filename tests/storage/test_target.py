@@ -109,13 +109,6 @@ def test_any_rows_survive(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
         assert read_back(tmp_path / name, format) == rows
 
 
-@pytest.mark.parametrize("name", ["a.ndjson", "a.json", "a.csv"])
-def test_a_number_that_json_does_not_have_is_not_written(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        Target(str(tmp_path / name)).write([{"id": "1", "n": float("nan")}], ["id", "n"])
-    assert os.listdir(tmp_path) == []
-
-
 def test_the_same_rows_make_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a.ndjson.gz", "a.csv.gz", "a.json.gz"):
         first, second = (Target(str(tmp_path / folder / name)).write(ROWS, COLUMNS) for folder in ("x", "y"))
