@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, cast
 
 import msgspec
 
@@ -24,18 +24,28 @@ _LONGEST_NUMBER = 400
 _MAX_DEPTH = 100
 
 
-def _common_answer(depth: int) -> Any:
-    """The type of a JSON object whose values are nested at most so deeply, with whole numbers of at most 64 bits."""
+class FlatObject(dict[str, Any]):
+    """A JSON object whose values are nested at most three levels deep.
+
+    As an answer with a page of rows, it has no edge that was expanded in one of them: the rows take two levels, the
+    edge the third, and what it has in ``data`` or ``paging`` would take a fourth.
+    """
+
+
+def _decoder(depth: int) -> msgspec.json.Decoder[Any]:
+    """Decodes JSON objects whose values are nested at most so deeply, with whole numbers of at most 64 bits."""
     scalar: Any = str | bool | float | Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None
     value: Any = scalar
     for _ in range(depth):
         value = scalar | list[value] | dict[str, value]
-    return dict[str, value]
+    answer: Any = dict[str, value]
+    return msgspec.json.Decoder(answer)
 
 
 # msgspec checks the bounds of a type while it decodes, which takes next to no time. Each level doubles the size of the
 # type; seven are enough for the examples in a template.
-_COMMON_DECODER = msgspec.json.Decoder(_common_answer(7))
+_FLAT_DECODER = _decoder(3)
+_COMMON_DECODER = _decoder(7)
 
 
 def parse_json(body: bytes, *, mask: Callable[[str], str] | None = None) -> Any:
@@ -70,12 +80,20 @@ def _decode_common(body: bytes) -> Any:
     if any(pattern.search(body) for pattern in _UNCOMMON):
         return None
     try:
-        value = _COMMON_DECODER.decode(body)
+        value = _decode_bounded(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     # Of two equal keys, msgspec keeps the last. What it leaves out is found by the quotation marks that are missing
     # when the value is written again.
     return value if msgspec.json.encode(value).count(b'"') == body.count(b'"') else None
+
+
+def _decode_bounded(body: bytes) -> dict[str, Any]:
+    try:
+        return FlatObject(_FLAT_DECODER.decode(body))
+    except msgspec.ValidationError:
+        # Most answers that are not flat show it in their first row, so that little work is lost.
+        return cast("dict[str, Any]", _COMMON_DECODER.decode(body))
 
 
 def _decode_any(body: bytes, mask: Callable[[str], str] | None) -> Any:

@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_whatsapp.graph import GraphError, GraphProtocolError
-from airflow_provider_whatsapp.graph.decoding import _decode_any, _decode_common, parse_json
-from airflow_provider_whatsapp.graph.pages import parse_page
+from airflow_provider_whatsapp.graph.decoding import FlatObject, _decode_any, _decode_common, parse_json
+from airflow_provider_whatsapp.graph.pages import has_nested_edge, parse_page
 
 
 class TestParseJson:
@@ -211,3 +211,30 @@ class TestTheTwoWays:
     )
     def test_any_other_goes_the_long_way(self, body: str) -> None:
         assert _decode_common(body.encode()) is None
+
+
+EDGES = st.recursive(
+    st.sampled_from(["1", '"a"', "[]", "{}", '{"next":"n"}', '[{"id":"1"}]']),
+    lambda inner: (
+        st.dictionaries(st.sampled_from(["data", "paging", "a", "b"]), inner, max_size=2).map(
+            lambda values: "{" + ",".join(f'"{key}":{value}' for key, value in values.items()) + "}"
+        )
+        | inner.map("[{}]".format)
+    ),
+    max_leaves=5,
+)
+
+
+class TestFlatObject:
+    @given(EDGES)
+    @example('{"data":[]}')
+    @example('{"paging":{"next":"n"}}')
+    @example('[{"data":[]}]')
+    def test_no_row_of_it_has_a_nested_edge(self, value: str) -> None:
+        answer = parse_json(f'{{"data":[{{"id":"1"}},{{"a":{value}}}]}}'.encode())
+        assert not isinstance(answer, FlatObject) or not has_nested_edge(answer["data"])
+
+    def test_usual_accounts_are_flat(self) -> None:
+        body = b'{"data":[{"id":"1","owner":{"id":"2"},"tasks":["A"]}],"paging":{"cursors":{"after":"a"},"next":"n"}}'
+        assert isinstance(parse_json(body), FlatObject)
+        assert not isinstance(parse_json(body.replace(b'"A"', b"[]")), FlatObject)
