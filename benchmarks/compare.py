@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import server
-from report import write_docs
+from report import BASE, write_docs
 
 PEERS = (
     "requests_loop",
@@ -42,7 +42,6 @@ PEERS = (
     "pywa_client",
     "dlt_pipeline",
 )
-BASE = "requests_loop"
 OURS = "list_operator"
 #: Seconds after which a program counts as one that never ends. The slowest of those that end takes three.
 PATIENCE = 15
