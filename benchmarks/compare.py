@@ -145,7 +145,9 @@ def measure(peer: str, host: str, business: int, suffix: str, control: Connectio
         path = Path(folder, f"rows.{suffix}")
         module = importlib.import_module(f"peers.{peer}")
         if getattr(module, "NEEDS_AIRFLOW", False):
-            import airflow.sdk.execution_time.task_runner  # noqa: F401  # loaded for every task
+            # Loaded for every task, whose process is a fork of its supervisor's.
+            importlib.import_module("airflow.sdk.execution_time.supervisor")
+            importlib.import_module("airflow.sdk.execution_time.task_runner")
         loading = time.process_time()
         work = module.prepare(host, business, path, token=server.TOKEN, fields=server.FIELDS)
         loading = time.process_time() - loading
