@@ -67,8 +67,8 @@ def parse_json(body: bytes, *, mask: Callable[[str], str] | None = None) -> Any:
     return _decode_any(body, mask) if value is None else value
 
 
-# What an answer must not have to be decoded by msgspec: an ASCII character as an escape, which may be a NUL or a
-# quotation mark, and an id that is no text.
+# msgspec does not decode an answer with one of these: an ASCII character that is written as an escape, which may be a
+# NUL or a quotation mark, or an id that is a number.
 _UNCOMMON = tuple(map(re.compile, (rb"\\u00[0-7]", rb'ids?"\s*:\s*[-0-9\[]')))
 
 

@@ -167,7 +167,7 @@ class GraphFlow:
                 log.warning("%s - going on with pages half the size", error)
             else:
                 page = listing.take(parse_page(payload), usage)
-                # Most pages have no nested edge. To look at one as a whole takes a fifth of the time.
+                # Most pages have no nested edge. Looking at a page as a whole takes a fifth of the time.
                 if not isinstance(payload, FlatObject) and has_nested_edge(page.rows):
                     for row in page.rows:
                         yield from self._complete_nested_edges(row, fields)
