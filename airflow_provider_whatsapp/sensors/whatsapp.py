@@ -75,11 +75,11 @@ class WhatsAppWabasSensor(WabaTask, BaseSensorOperator):
         self.deferrable = deferrable
         #: Id of the account that is waited for, when it is a single one.
         self.awaited_waba_id: str | None = None
-        # Moments in unix seconds: before this one the API asked not to be called,
+        # Three moments in unix seconds. The API asked for no call before this one.
         self._not_before = 0.0
-        # at this one the wait began,
+        # The wait began at this one.
         self._started = 0.0
-        # and at this one it ends.
+        # The wait ends at this one.
         self._deadline = 0.0
 
     def execute(self, context: Context) -> Any:
