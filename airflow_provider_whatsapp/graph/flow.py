@@ -126,7 +126,9 @@ class GraphFlow:
 
     def node(self, query: NodeQuery) -> Flow[dict[str, Any], None]:
         """Yield one node."""
-        node, _ = yield from self._send_until_answered(query.request())
+        payload, _ = yield from self._send_until_answered(query.request())
+        # A plain dict, because not every serializer takes a subclass.
+        node = dict(payload)
         if isinstance(node.get("data"), list):
             # This is the first page of an edge, which must not be taken for the whole of it.
             raise GraphProtocolError(f"{query.path} is an edge, not a node: read it with iter_edge")

@@ -471,6 +471,10 @@ class TestNode:
         assert played.read == [{"id": "1", "phone_numbers": {"data": [{"id": "1"}, {"id": "2"}]}}]
         assert played.waits == [1]
 
+    def test_a_node_is_a_plain_dict(self) -> None:
+        played = Played(flow().node(NodeQuery("1")), lambda request: ok({"id": "1"}))
+        assert [type(node) for node in played.read] == [dict]
+
     def test_too_much_data_is_an_error(self) -> None:
         played = Played(flow().node(NodeQuery("1")), lambda request: TOO_MUCH)
         assert isinstance(played.error, GraphServerError)
