@@ -34,7 +34,8 @@ def rows_in(folder: str) -> Iterator[dict[str, Any]]:
     path = ObjectStoragePath(folder)
     listings = [file for file in path.iterdir() if file.suffix == ".ndjson"] if path.exists() else []
     for listing in sorted(listings, key=lambda file: int(file.stem)):
-        with listing.open("r") as lines:
+        # Not `listing.open()`, whose lines cannot be iterated over in Airflow 3.1.0.
+        with listing.fs.open(listing.path, "r", encoding="utf-8", newline="\n") as lines:
             yield from map(json.loads, lines)
 
 
