@@ -21,9 +21,9 @@ ORIGIN = "import airflow_provider_whatsapp as package; print(package.__file__)"
 PINS = ("-c", "constraints.txt")
 # An older Airflow does not limit the versions of its dependencies, and today's versions break it.
 OF_THEIR_TIME = ("--exclude-newer", "2026-07-10")
-# More than eight processes gain nothing: each of them loads Airflow first and creates a database for its DAGs.
 # What needs no whole Airflow.
 QUICK = ("tests/graph", "tests/hooks", "tests/sandbox", "tests/storage")
+# More than eight processes gain nothing: each of them loads Airflow first and creates a database for its DAGs.
 PARALLEL = ("-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")
 AZURITE = "azurite@3.35.0"
 PRISM = "@stoplight/prism-cli@5.14.2"

@@ -1,7 +1,7 @@
 """The names and signatures that users rely on.
 
 ``tests/public_api.txt`` holds them, so that a change to one of them is a deliberate edit of that file. To write it anew:
-``python tests/test_public_api.py > tests/public_api.txt``. Types are checked by ``tests/types/public_types.py``.
+``.nox/tests/bin/python tests/test_public_api.py``. Types are checked by ``tests/types/public_types.py``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pytest
 import airflow_provider_whatsapp
 
 PACKAGE = Path(airflow_provider_whatsapp.__file__).parent
+AGREED = Path(__file__).with_name("public_api.txt")
 PUBLIC_MODULES = (
     "get_provider_info",
     "graph",
@@ -83,8 +84,7 @@ def signature_of(function: Any, skip: int = 0) -> str:
 
 @pytest.mark.skipif(not hasattr(airflow.sdk, "RetryPolicy"), reason="the module retry needs Airflow 3.3")
 def test_the_public_names_and_signatures_are_those_that_were_agreed_on() -> None:
-    agreed = Path(__file__).with_name("public_api.txt").read_text().splitlines()
-    assert list(describe()) == agreed
+    assert list(describe()) == AGREED.read_text().splitlines()
 
 
 def test_every_other_module_of_an_airflow_folder_is_private() -> None:
@@ -94,4 +94,4 @@ def test_every_other_module_of_an_airflow_folder_is_private() -> None:
 
 
 if __name__ == "__main__":
-    print("\n".join(describe()))
+    AGREED.write_text("".join(f"{line}\n" for line in describe()))

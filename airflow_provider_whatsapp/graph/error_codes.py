@@ -2,6 +2,7 @@
 
 https://developers.facebook.com/docs/graph-api/guides/error-handling
 https://developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes
+https://developers.facebook.com/documentation/business-messaging/whatsapp/payments/payments-in/onboarding-apis
 https://developers.facebook.com/docs/graph-api/overview/rate-limiting
 """
 
@@ -25,7 +26,7 @@ from airflow_provider_whatsapp.graph.errors import (
 #: Which class an ``error.code`` belongs to. Codes that are not listed are decided by :func:`_class_of`.
 CODES: tuple[tuple[type[GraphApiError], frozenset[int]], ...] = (
     (GraphTokenError, frozenset({0, 102, 104, 190, 2500})),
-    (GraphPermissionError, frozenset({3, 10, 368, 131031, *range(200, 300)})),
+    (GraphPermissionError, frozenset({3, 10, 368, 131005, 131031, *range(200, 300)})),
     (GraphRateLimitError, frozenset({4, 17, 32, 341, 613, 130429, 131064, *range(80000, 80015)})),
     (GraphServerError, frozenset({1, 2, 960, 131000, 131016, 131057})),
     (GraphRequestError, frozenset({12, 33, 100, 506, 803, 2635, 200005, 200006, 200007, 200008})),
@@ -74,6 +75,10 @@ _ADVICE_BY_CODE = {
     ),
     368: "Meta has restricted this app or business: see Business Support Home before trying again.",
     2635: _VERSION_ENDED,
+    131005: (
+        "Access is denied: check the permissions of the app and of the token's system user. Payment configurations can "
+        "be read once the account has accepted the terms of WhatsApp Payments."
+    ),
     131031: "Meta has locked this account: see Business Support Home before trying again.",
     **dict.fromkeys((200005, 200006, 200007), _NO_TEMPLATE_INSIGHTS),
     200008: "The account has no phone number: add one in WhatsApp Manager, or leave the account out.",

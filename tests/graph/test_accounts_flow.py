@@ -622,7 +622,7 @@ class TestWaitsInPlace:
 
 
 SKIPPABLE = [
-    *(failed(code, status=403) for code in (200, 201, 299, 131031)),
+    *(failed(code, status=403) for code in (200, 201, 299, 131005, 131031)),
     failed(100, 33),
     failed(803),
     *(failed(code) for code in (200005, 200006, 200007, 200008)),

@@ -38,10 +38,10 @@ def envelope(code: object = 100, **more: object) -> dict[str, Any]:
 
 CLASS_OF_CODE = {
     GraphTokenError: [0, 102, 104, 190, 2500],
-    GraphPermissionError: [3, 10, 200, 201, 299, 368, 131031],
+    GraphPermissionError: [3, 10, 200, 201, 299, 368, 131005, 131031],
     GraphRateLimitError: [4, 17, 32, 341, 613, 130429, 131064, *range(80000, 80015)],
     GraphServerError: [1, 2, 960, 131000, 131016, 131057],
-    GraphRequestError: [12, 33, 100, 300, 506, 803, 2635, 79999, 80015, 200005, 200006, 200007, 200008, 131005],
+    GraphRequestError: [12, 33, 100, 300, 506, 803, 2635, 79999, 80015, 200005, 200006, 200007, 200008, 131008],
 }
 
 
@@ -170,6 +170,7 @@ def test_the_envelope_is_at_hand() -> None:
         (envelope(2), "passes by itself"),
         (envelope(12), "has ended: set a newer api_version"),
         (envelope(2635), "has ended: set a newer api_version"),
+        (envelope(131005), "accepted the terms of WhatsApp Payments"),
         (envelope(131031), "locked this account"),
         (envelope(200005), "enable them in WhatsApp Manager"),
         (envelope(200006), "enable them in WhatsApp Manager"),
@@ -308,7 +309,9 @@ ALL_CODES = [code for _, codes in CODES for code in sorted(codes)]
 def test_which_codes_concern_one_account(code: int) -> None:
     error = judged(403, envelope(code))
     assert error is not None
-    assert concerns_one_account(error) is (code in {*range(200, 300), 131031, 803, 200005, 200006, 200007, 200008})
+    assert concerns_one_account(error) is (
+        code in {*range(200, 300), 131005, 131031, 803, 200005, 200006, 200007, 200008}
+    )
     assert is_limit_of_one_account(error) is (code in {80007, 80008})
 
 
