@@ -155,8 +155,8 @@ def _error_from_envelope(
     redact: Callable[[str], str],
     version_problem: str,
 ) -> GraphApiError:
-    def text(name: str, longest: int = _LONGEST_TEXT) -> str | None:
-        value = envelope.get(name)
+    def text(name: str, longest: int = _LONGEST_TEXT, *, within: Any = envelope) -> str | None:
+        value = within.get(name) if isinstance(within, dict) else None
         if not isinstance(value, str) or not value:
             return None
         clean = redact(value[:_SEARCHED_TEXT])
@@ -168,6 +168,8 @@ def _error_from_envelope(
     code, subcode = _parse_code(envelope.get("code")), _parse_code(envelope.get("error_subcode"))
     is_transient = envelope.get("is_transient") is True
     message = text("message") or "no message"
+    # The edges of WhatsApp say there what is wrong, and where a person can mend it.
+    details = text("details", within=envelope.get("error_data"))
     kind = _class_of(code, status, text("type"), is_transient)
     too_much_data = code == 1 and "reduce the amount of data" in message.lower()
     number = "no code" if code is None else f"code {code}" if subcode is None else f"code {code}/{subcode}"
@@ -176,9 +178,10 @@ def _error_from_envelope(
     named_wait = _describe_wait(retry_after) if kind is GraphRateLimitError else ""
     cause = f"{version_problem} " if version_problem and kind is GraphRequestError else ""
     advice = _advice(kind, code, subcode, message, too_much_data=too_much_data)
+    said = message if details is None or details in message else f"{message} ({details})"
     error = kind(
         # What happened and what to do comes first, because a line of a log has room for no more.
-        f"{cause}{advice}{named_wait} The API said: {message} [{where}]",
+        f"{cause}{advice}{named_wait} The API said: {said} [{where}]",
         code=code,
         subcode=subcode,
         type=text("type"),

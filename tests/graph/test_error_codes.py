@@ -291,6 +291,24 @@ def test_no_half_of_a_secret_is_left_at_the_end_of_a_long_message(at: int) -> No
     assert "token" not in str(shrinking).partition(" [code")[0]
 
 
+@pytest.mark.parametrize(
+    ("error_data", "said"),
+    [
+        ({"messaging_product": "whatsapp", "details": "Accept the terms."}, "no (Accept the terms.) [code"),
+        ({"details": "see token-0123456789"}, "no (see ***) [code"),
+        ({"details": "n"}, "no [code"),
+        ({"details": "d" * 600}, f"no ({'d' * 500}) [code"),
+        ({"details": ""}, "no [code"),
+        ({"details": {"blame": 1}}, "no [code"),
+        ("details", "no [code"),
+        (None, "no [code"),
+    ],
+)
+def test_the_details_of_an_error_are_told(error_data: object, said: str) -> None:
+    error = judged(403, envelope(131005, message="no", error_data=error_data), token="token-0123456789")
+    assert f"The API said: {said}" in str(error)
+
+
 def test_only_the_beginning_of_a_long_message_is_searched() -> None:
     searched: list[int] = []
 
