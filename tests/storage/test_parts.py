@@ -118,6 +118,15 @@ def test_parts_of_other_listings_are_removed_with_the_first_one(open_parts: Open
     assert part.name == "_a-00001"
 
 
+def test_a_listing_without_kept_rows_begins_without_a_warning(
+    open_parts: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = open_parts()
+    assert parts.state is None
+    assert ids_of(parts) == []
+    assert not caplog.records
+
+
 def test_a_missing_part_is_noticed(open_parts: Open, tmp_path: Path) -> None:
     first = open_parts()
     keep(first, "1")
