@@ -8,6 +8,7 @@ import os
 import runpy
 from collections import Counter
 from datetime import timedelta
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,10 @@ from airflow_provider_whatsapp._compat import AirflowException
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 
 pytestmark = pytest.mark.usefixtures("airflow_db")
+AIRFLOW = tuple(int(part) for part in version("apache-airflow").split(".")[:3])
+RESCHEDULES = pytest.mark.skipif(
+    AIRFLOW < (3, 1, 5), reason="dag.test() gave a rescheduled sensor its start as a text before Airflow 3.1.5"
+)
 needs_state = pytest.mark.skipif(
     find_spec("airflow.models.asset_state_store") is None, reason="needs the asset state store of Airflow 3.3"
 )
@@ -264,7 +269,7 @@ def test_no_secret_in_the_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         assert b"5ecre7" * 5 not in stored
 
 
-@pytest.mark.parametrize("dag_id", ["wait_poke", "wait_reschedule", "wait_deferrable"])
+@pytest.mark.parametrize("dag_id", ["wait_poke", pytest.param("wait_reschedule", marks=RESCHEDULES), "wait_deferrable"])
 def test_every_mode_of_the_sensor_gives_the_same(monkeypatch: pytest.MonkeyPatch, dag_id: str) -> None:
     with GraphSandbox(accounts=2) as sandbox:
         monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
@@ -292,6 +297,7 @@ def test_the_deferred_sensor_writes_an_object(connected: GraphSandbox, tmp_path:
     assert [row["id"] for row in json.loads(path.read_text())] == ["4242"]
 
 
+@RESCHEDULES
 def test_a_wait_in_vain_ends_the_same_in_every_mode(connected: GraphSandbox) -> None:
     softly, in_vain = run_dag("wait_softly"), run_dag("wait_in_vain")
     for mode in ("poke", "reschedule", "deferrable"):
@@ -602,6 +608,7 @@ def test_example_welcome_shared_waba_refuses_what_is_no_id(connected: GraphSandb
     assert connected.requests == []
 
 
+@pytest.mark.skipif(AIRFLOW < (3, 1, 3), reason="Airflow took no lists in the event of an alias before 3.1.3")
 def test_example_export_wabas_parquet(connected: GraphSandbox, tmp_path: Path) -> None:
     def run(day: pendulum.DateTime) -> Finished:
         finished = run_dag("export_wabas_parquet", conf={"lake": tmp_path.as_uri()}, logical_date=None, run_after=day)
