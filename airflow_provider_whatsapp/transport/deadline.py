@@ -160,5 +160,3 @@ class AttemptThread:
 def _carry_out(jobs: queue.SimpleQueue[Callable[[], object] | None]) -> None:
     while job := jobs.get():
         job()
-        # Otherwise the answer would be kept in memory until the next attempt.
-        del job

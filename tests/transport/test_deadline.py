@@ -18,12 +18,11 @@ from raw_server import EMPTY_LIST, HEAD, ONCE, READ, Act, Read, answer, config, 
 from airflow_provider_whatsapp.graph import GraphTransportError
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
-from airflow_provider_whatsapp.transport.deadline import AttemptThread
+from airflow_provider_whatsapp.transport.deadline import Attempt, AttemptThread
 from airflow_provider_whatsapp.transport.sync import GraphClient
 
 TIMEOUT = 1.0
-# Without the limit, each of the cases goes on for longer than this.
-# Long, because the machine may be busy, and yet far below what a client without a deadline would wait.
+# Far longer than the timeout, because the machine may be busy, and yet far below what a client without a deadline waits.
 BOUND = 30.0
 
 
@@ -184,3 +183,10 @@ def test_a_thread_that_nobody_ends_ends_with_its_owner() -> None:
     assert len(set(threading.enumerate()) - before) == 1
     del thread
     wait_until_ended(before)
+
+
+def test_an_attempt_that_was_given_up_opens_no_connection() -> None:
+    attempt = Attempt(TIMEOUT)
+    assert attempt.give_up()
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(TimeoutError):
+        attempt.connect("127.0.0.1", server.getsockname()[1], ())
