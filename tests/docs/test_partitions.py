@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from dag_runs import DAGS, NOON, Finished, run_dag
 from documentation import section, snippet
 
 from airflow_provider_whatsapp.sandbox import GraphSandbox
+
+# The first release of Airflow 3.1 tests only DAGs that are in the database.
+pytestmark = pytest.mark.skipif(version("apache-airflow") == "3.1.0", reason="not with Airflow 3.1.0")
 
 PAGE = "partitions.md"
 BUSINESSES = ["1906385232743451", "1906385232743452"]
