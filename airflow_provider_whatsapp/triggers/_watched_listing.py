@@ -50,7 +50,7 @@ class WatchedListing:
 
     @classmethod
     async def open(cls, trigger: WhatsAppWabasChangeTrigger) -> WatchedListing:
-        """The listing, with what was stored of it.
+        """The listing that the trigger watches. :meth:`load` must come next, and :meth:`close` in the end.
 
         :param trigger: the trigger that watches it
         :raises ValueError: if an argument of the trigger or a field of the connection is wrong
@@ -61,9 +61,26 @@ class WatchedListing:
         watched = () if names is None else tuple(map(str, parse_fields(names)))
         fields = list(dict.fromkeys(("id", *watched)))
         query = connection.waba_query(trigger.business_id, edge=trigger.edge, fields=fields)
-        listing = cls(trigger, connection.config, query)
-        await listing._load()
-        return listing
+        return cls(trigger, connection.config, query)
+
+    async def load(self) -> None:
+        """Take over what an earlier triggerer has stored.
+
+        :raises ValueError: if there is no asset, or its state was stored by something else
+        """
+        states = [state for store in self._stores() if (state := await store.aget(self._key)) is not None]
+        try:
+            # An asset that was given the watcher later has no state yet, or an older one.
+            state = max(states, key=lambda state: int(state["version"]), default=None)
+            if state is not None:
+                self._seen = await asyncio.to_thread(Snapshot.from_json, state["snapshot"])
+                self._version = int(state["version"])
+        except (KeyError, TypeError, ValueError) as error:
+            # To begin anew without being told to would lose the changes since the state was stored.
+            raise ValueError(
+                f"the state {self._key!r} of the asset was not stored by this trigger; delete it, and the next reading "
+                "is a new baseline"
+            ) from error
 
     async def wait_for_change(self) -> dict[str, Any] | None:
         """The event of the next change, or None if there is only something new to store.
@@ -110,21 +127,6 @@ class WatchedListing:
     def _key(self) -> str:
         # An asset can have watchers of several listings.
         return f"whatsapp_accounts/{self._query.path}"
-
-    async def _load(self) -> None:
-        states = [state for store in self._stores() if (state := await store.aget(self._key)) is not None]
-        try:
-            # An asset that was given the watcher later has no state yet, or an older one.
-            state = max(states, key=lambda state: int(state["version"]), default=None)
-            if state is not None:
-                self._seen = await asyncio.to_thread(Snapshot.from_json, state["snapshot"])
-                self._version = int(state["version"])
-        except (KeyError, TypeError, ValueError) as error:
-            # To begin anew without being told to would lose the changes since the state was stored.
-            raise ValueError(
-                f"the state {self._key!r} of the asset was not stored by this trigger; delete it, and the next reading "
-                "is a new baseline"
-            ) from error
 
     def _stores(self) -> list[Any]:
         stores = _compat.stores_of_watched_assets(self._trigger.asset_state_store)

@@ -213,6 +213,7 @@ class WhatsAppWabasChangeTrigger(BaseEventTrigger):
         while True:
             try:
                 with closing(await WatchedListing.open(self)) as listing:
+                    await listing.load()
                     while True:
                         event = await listing.wait_for_change()
                         if event is not None:

@@ -312,6 +312,24 @@ def test_a_state_that_is_not_its_own_is_told_and_kept(
 
 
 @needs_state
+def test_a_start_that_fails_leaves_no_wait_behind(connected: GraphSandbox, caplog: pytest.LogCaptureFixture) -> None:
+    class Unreachable(Store):
+        async def aget(self, key: str, default: Any = None) -> Any:
+            raise ConnectionError
+
+    async def run() -> None:
+        async with Watching(watcher(Unreachable())):
+            await asyncio.sleep(3600)
+        # A wait that was left behind would say each hour that it still waits, for as long as the triggerer runs.
+        await asyncio.sleep(5 * 3600)
+
+    caplog.set_level(logging.INFO)
+    run_virtually(run())
+    assert len(errors(caplog)) > 5
+    assert "Still waiting" not in caplog.text
+
+
+@needs_state
 def test_it_round_trips_through_json() -> None:
     trigger = watcher(business_id=5, edge="owned", watch_fields=["a", "b"], whatsapp_conn_id="other")
     path, arguments = trigger.serialize()
