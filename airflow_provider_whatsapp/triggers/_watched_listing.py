@@ -12,6 +12,7 @@ from airflow_provider_whatsapp import _compat
 from airflow_provider_whatsapp.graph.arguments import given, parse_seconds
 from airflow_provider_whatsapp.graph.changes import AnyChange, ChangeTally, Snapshot
 from airflow_provider_whatsapp.graph.fields import parse_fields
+from airflow_provider_whatsapp.graph.query import parse_waba_edge
 from airflow_provider_whatsapp.hooks._connection import aload_connection
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.triggers._pace import Pace
@@ -109,7 +110,7 @@ class WatchedListing:
         return {
             "change_id": f"{self._query.node_id}-{self._version}-{digest}",
             "business_id": self._query.node_id,
-            "edge": self._trigger.edge,
+            "edge": parse_waba_edge(self._trigger.edge),
             **changes,
         }
 

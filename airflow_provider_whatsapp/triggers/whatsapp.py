@@ -73,7 +73,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
         self.condition = _fill_in(condition, waba_ids=None, min_count=None, where=None)
         self.pace = _fill_in(pace, poke_interval=60.0, exponential_backoff=False, max_wait=None)
         self.clock = _fill_in(clock, started=now, looked=now, deadline=None, not_before=0.0)
-        # When the wait ends, the moment before which the API asked for no call.
+        # The moment before which the API asked for no call. It goes into the event.
         self._not_before = 0.0
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -93,7 +93,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
         end = math.inf
         try:
             clock = _Clock.from_json(self.clock)
-            started, deadline = clock.started, clock.deadline
+            started, deadline, self._not_before = clock.started, clock.deadline, clock.not_before
             time_left = None if deadline is None else max(0.0, deadline - time.time())
             if time_left is not None:
                 end = loop.time() + time_left

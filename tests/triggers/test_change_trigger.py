@@ -255,6 +255,15 @@ class TestChanges:
 
 
 @needs_state
+@pytest.mark.parametrize("edge", [None, " "])
+def test_the_event_names_the_edge_that_is_watched_by_default(connected: GraphSandbox, edge: Any) -> None:
+    store = Store()
+    run_virtually(store_baseline(store))
+    connected.accounts.append(account(connected, "71"))
+    assert run_virtually(first_event(store, edge=edge))[0].payload["edge"] == "client"
+
+
+@needs_state
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
