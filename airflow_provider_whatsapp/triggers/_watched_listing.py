@@ -15,7 +15,7 @@ from airflow_provider_whatsapp.graph.fields import parse_fields
 from airflow_provider_whatsapp.graph.query import parse_waba_edge
 from airflow_provider_whatsapp.hooks._connection import aload_connection
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.triggers._pace import Pace
+from airflow_provider_whatsapp.triggers._pace import SECONDS_TO_SPREAD, SHORTEST_INTERVAL, Pace
 from airflow_provider_whatsapp.triggers._shared_readings import SharedReadings
 from airflow_provider_whatsapp.triggers._wait_log import WaitLog
 
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from airflow_provider_whatsapp.graph.config import GraphConfig
     from airflow_provider_whatsapp.graph.query import EdgeQuery
     from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasChangeTrigger
-
-_SHORTEST_INTERVAL = 1.0
-# After a restart of the triggerer, the first readings are spread over this many seconds.
-_SECONDS_TO_SPREAD = 5
 
 
 class WatchedListing:
@@ -42,9 +38,9 @@ class WatchedListing:
         self._config = config
         self._query = query
         self._fields = tuple(field.key for field in query.fields if field.key != "id")
-        self._pace = Pace(max(_SHORTEST_INTERVAL, parse_seconds("poke_interval", trigger.poke_interval)))
+        self._pace = Pace(max(SHORTEST_INTERVAL, parse_seconds("poke_interval", trigger.poke_interval)))
         self._wait_log = WaitLog(trigger.log)
-        self._first_look_in: float | None = _SECONDS_TO_SPREAD * random.random()  # noqa: S311  # not for cryptography
+        self._first_look_in: float | None = SECONDS_TO_SPREAD * random.random()  # noqa: S311  # not for cryptography
         self._seen: Snapshot | None = None
         #: How often something else was seen. With it, a change that comes a second time has another id.
         self._version = 0
