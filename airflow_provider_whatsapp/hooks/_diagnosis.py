@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -185,14 +186,17 @@ def _check_business(client: GraphClient, connection: WhatsAppConnection, diagnos
     if connection.config.credentials.app_secret is not None:
         diagnosis.confirm("App secret: its proof is accepted")
     try:
-        found = any(page.rows for page in client.pages(connection.waba_query(fields="id", max_items=1)))
+        with closing(client.pages(connection.waba_query(fields="id", max_items=1))) as pages:
+            # Only the first page, because up to a thousand empty ones may follow, each of which is a call.
+            found = bool(next(pages).rows)
     except GraphError as error:
         diagnosis.report_problem(f"Client accounts: cannot be listed. {error}")
     else:
         diagnosis.confirm(
             "Client accounts: readable"
             if found
-            else "Client accounts: readable, but there are none; is the system user an admin of the right business?"
+            else "Client accounts: readable, but the first page has none; is the system user an admin of the right "
+            "business?"
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_whatsapp._compat import AirflowFailException
 from airflow_provider_whatsapp.graph.changes import Changes, Snapshot
+from airflow_provider_whatsapp.graph.fields import parse_fields
 from airflow_provider_whatsapp.storage.columns import UnfitValueError, encode_text, encoder_of
 from airflow_provider_whatsapp.storage.json_text import encode_json
 
@@ -36,12 +37,18 @@ class Comparison:
         wanted = list(dict.fromkeys(("id", "waba_id", *columns)))
         names: set[str] = set()
         if earlier is not None:
-            if (earlier.read_manifest() or {}).get("truncated"):
+            manifest = earlier.read_manifest() or {}
+            if manifest.get("truncated"):
                 raise ValueError(
                     f"compare_with: max_items has cut {earlier.uri}, so accounts that are missing in it are not new"
                 )
+            count = 0
             for row in earlier.rows(wanted):
                 names.update(row)
+                count += 1
+            # A publication that failed can leave the record of another object than the one that is there.
+            if manifest.get("count") == count:
+                names.update(_fields_of(manifest))
         # A field that only one of the two has cannot have changed.
         fields = [name for name in (columns or sorted(names)) if name in names and name != "id"]
         self._before, self._after = Snapshot(fields), Snapshot(fields)
@@ -93,6 +100,19 @@ def _parquet_cell(column: str, value: Any) -> Any:
     except UnfitValueError:
         # No cell of the earlier object can equal it.
         return encode_json([value])
+
+
+def _fields_of(manifest: dict[str, Any]) -> list[str]:
+    """The fields that an earlier listing has asked for.
+
+    NDJSON and JSON do not show them all: the API leaves a field without a value out of a row, also if it leaves it out
+    of every row.
+    """
+    try:
+        return [field.key for field in parse_fields(manifest["fields"])]
+    except (KeyError, ValueError):
+        # The listing left the choice of the fields to the API.
+        return []
 
 
 _ENCODERS = {"csv": _csv_cell, "parquet": _parquet_cell}

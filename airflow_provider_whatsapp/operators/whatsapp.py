@@ -58,7 +58,7 @@ class WhatsAppListWabasOperator(WabaTask, ListingOperator["EdgeQuery", LoggedRow
         the latter two, an object that existed before is unchanged
     :param compare_with: address of an earlier object, which may be ``output_path`` itself. The manifest then has
         ``added``, ``removed`` and ``changed``, each with the ``count`` and at most 1,000 ``ids``; all three are null
-        when there is no such object. ``changed`` compares the fields that both objects have
+        when there is no such object. ``changed`` compares the fields that both listings asked for
     :param deferrable: whether to wait for a rate limit without a worker slot. The rows read so far are kept beside the
         object; a list that goes to XCom is read again from the start, once
     :param max_wait_in_place: longest wait, in seconds, during which the task keeps its worker slot; ten times that in

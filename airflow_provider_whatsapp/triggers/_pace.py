@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from airflow_provider_whatsapp.graph.errors import GraphError, GraphRateLimitError
 from airflow_provider_whatsapp.graph.retry import UNNAMED_WAIT
 
+#: Shortest time between two looks, in seconds. With less, one trigger would keep the event loop and the API busy.
+SHORTEST_INTERVAL = 1.0
+#: After a restart of the triggerer, the looks that are overdue are spread over this many seconds.
+SECONDS_TO_SPREAD = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:

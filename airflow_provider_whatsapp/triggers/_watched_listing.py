@@ -12,9 +12,10 @@ from airflow_provider_whatsapp import _compat
 from airflow_provider_whatsapp.graph.arguments import given, parse_seconds
 from airflow_provider_whatsapp.graph.changes import AnyChange, ChangeTally, Snapshot
 from airflow_provider_whatsapp.graph.fields import parse_fields
+from airflow_provider_whatsapp.graph.query import parse_waba_edge
 from airflow_provider_whatsapp.hooks._connection import aload_connection
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.triggers._pace import Pace
+from airflow_provider_whatsapp.triggers._pace import SECONDS_TO_SPREAD, SHORTEST_INTERVAL, Pace
 from airflow_provider_whatsapp.triggers._shared_readings import SharedReadings
 from airflow_provider_whatsapp.triggers._wait_log import WaitLog
 
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from airflow_provider_whatsapp.graph.config import GraphConfig
     from airflow_provider_whatsapp.graph.query import EdgeQuery
     from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasChangeTrigger
-
-_SHORTEST_INTERVAL = 1.0
-# After a restart of the triggerer, the first readings are spread over this many seconds.
-_SECONDS_TO_SPREAD = 5
 
 
 class WatchedListing:
@@ -41,16 +38,16 @@ class WatchedListing:
         self._config = config
         self._query = query
         self._fields = tuple(field.key for field in query.fields if field.key != "id")
-        self._pace = Pace(max(_SHORTEST_INTERVAL, parse_seconds("poke_interval", trigger.poke_interval)))
+        self._pace = Pace(max(SHORTEST_INTERVAL, parse_seconds("poke_interval", trigger.poke_interval)))
         self._wait_log = WaitLog(trigger.log)
-        self._first_look_in: float | None = _SECONDS_TO_SPREAD * random.random()  # noqa: S311  # not for cryptography
+        self._first_look_in: float | None = SECONDS_TO_SPREAD * random.random()  # noqa: S311  # not for cryptography
         self._seen: Snapshot | None = None
         #: How often something else was seen. With it, a change that comes a second time has another id.
         self._version = 0
 
     @classmethod
     async def open(cls, trigger: WhatsAppWabasChangeTrigger) -> WatchedListing:
-        """The listing, with what was stored of it.
+        """The listing that the trigger watches. :meth:`load` must come next, and :meth:`close` in the end.
 
         :param trigger: the trigger that watches it
         :raises ValueError: if an argument of the trigger or a field of the connection is wrong
@@ -61,9 +58,26 @@ class WatchedListing:
         watched = () if names is None else tuple(map(str, parse_fields(names)))
         fields = list(dict.fromkeys(("id", *watched)))
         query = connection.waba_query(trigger.business_id, edge=trigger.edge, fields=fields)
-        listing = cls(trigger, connection.config, query)
-        await listing._load()
-        return listing
+        return cls(trigger, connection.config, query)
+
+    async def load(self) -> None:
+        """Take over what an earlier triggerer has stored.
+
+        :raises ValueError: if there is no asset, or its state was stored by something else
+        """
+        states = [state for store in self._stores() if (state := await store.aget(self._key)) is not None]
+        try:
+            # An asset that was given the watcher later has no state yet, or an older one.
+            state = max(states, key=lambda state: int(state["version"]), default=None)
+            if state is not None:
+                self._seen = await asyncio.to_thread(Snapshot.from_json, state["snapshot"])
+                self._version = int(state["version"])
+        except (KeyError, TypeError, ValueError) as error:
+            # To begin anew without being told to would lose the changes since the state was stored.
+            raise ValueError(
+                f"the state {self._key!r} of the asset was not stored by this trigger; delete it, and the next reading "
+                "is a new baseline"
+            ) from error
 
     async def wait_for_change(self) -> dict[str, Any] | None:
         """The event of the next change, or None if there is only something new to store.
@@ -92,7 +106,7 @@ class WatchedListing:
         return {
             "change_id": f"{self._query.node_id}-{self._version}-{digest}",
             "business_id": self._query.node_id,
-            "edge": self._trigger.edge,
+            "edge": parse_waba_edge(self._trigger.edge),
             **changes,
         }
 
@@ -110,21 +124,6 @@ class WatchedListing:
     def _key(self) -> str:
         # An asset can have watchers of several listings.
         return f"whatsapp_accounts/{self._query.path}"
-
-    async def _load(self) -> None:
-        states = [state for store in self._stores() if (state := await store.aget(self._key)) is not None]
-        try:
-            # An asset that was given the watcher later has no state yet, or an older one.
-            state = max(states, key=lambda state: int(state["version"]), default=None)
-            if state is not None:
-                self._seen = await asyncio.to_thread(Snapshot.from_json, state["snapshot"])
-                self._version = int(state["version"])
-        except (KeyError, TypeError, ValueError) as error:
-            # To begin anew without being told to would lose the changes since the state was stored.
-            raise ValueError(
-                f"the state {self._key!r} of the asset was not stored by this trigger; delete it, and the next reading "
-                "is a new baseline"
-            ) from error
 
     def _stores(self) -> list[Any]:
         stores = _compat.stores_of_watched_assets(self._trigger.asset_state_store)

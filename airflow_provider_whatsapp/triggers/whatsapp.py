@@ -20,16 +20,12 @@ from airflow_provider_whatsapp.graph.condition import build_condition
 from airflow_provider_whatsapp.graph.query import EdgeQuery
 from airflow_provider_whatsapp.hooks._connection import aload_connection
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.triggers._pace import Pace
+from airflow_provider_whatsapp.triggers._pace import SECONDS_TO_SPREAD, SHORTEST_INTERVAL, Pace
 from airflow_provider_whatsapp.triggers._wait_log import WaitLog
 
 __all__ = ["WhatsAppWabasChangeTrigger", "WhatsAppWabasTrigger"]
 
 _SHARED_READINGS = "airflow_provider_whatsapp.triggers._shared_readings"
-# With a shorter interval, one trigger would keep the event loop and the API busy without a pause.
-_SHORTEST_INTERVAL = 1.0
-# After a restart of the triggerer, looks that are overdue are spread over this many seconds.
-_SECONDS_TO_SPREAD = 5
 _SECONDS_UNTIL_STORED = 30.0
 _SECONDS_AFTER_AN_ERROR = 300
 
@@ -73,7 +69,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
         self.condition = _fill_in(condition, waba_ids=None, min_count=None, where=None)
         self.pace = _fill_in(pace, poke_interval=60.0, exponential_backoff=False, max_wait=None)
         self.clock = _fill_in(clock, started=now, looked=now, deadline=None, not_before=0.0)
-        # When the wait ends, the moment before which the API asked for no call.
+        # The moment before which the API asked for no call. It goes into the event.
         self._not_before = 0.0
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -93,7 +89,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
         end = math.inf
         try:
             clock = _Clock.from_json(self.clock)
-            started, deadline = clock.started, clock.deadline
+            started, deadline, self._not_before = clock.started, clock.deadline, clock.not_before
             time_left = None if deadline is None else max(0.0, deadline - time.time())
             if time_left is not None:
                 end = loop.time() + time_left
@@ -137,7 +133,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
                         pace,
                         tell=wait_log.add,
                         waited=max(0.0, now - clock.started),
-                        first_look_in=max(due - now, _SECONDS_TO_SPREAD * random.random()),
+                        first_look_in=max(due - now, SECONDS_TO_SPREAD * random.random()),
                     )
                 except GraphTokenError:
                     # The token may have been replaced in the connection while the task waited.
@@ -213,6 +209,7 @@ class WhatsAppWabasChangeTrigger(BaseEventTrigger):
         while True:
             try:
                 with closing(await WatchedListing.open(self)) as listing:
+                    await listing.load()
                     while True:
                         event = await listing.wait_for_change()
                         if event is not None:
@@ -257,9 +254,9 @@ def _parse_pace(value: object) -> Pace:
     if not isinstance(exponential, bool):
         raise ValueError(f"exponential_backoff: {shown(exponential)} is not true or false; a right one is false")
     return Pace(
-        interval=max(_SHORTEST_INTERVAL, parse_seconds("poke_interval", pace["poke_interval"])),
+        interval=max(SHORTEST_INTERVAL, parse_seconds("poke_interval", pace["poke_interval"])),
         exponential=exponential,
-        longest=None if longest is None else max(_SHORTEST_INTERVAL, parse_seconds("max_wait", longest)),
+        longest=None if longest is None else max(SHORTEST_INTERVAL, parse_seconds("max_wait", longest)),
     )
 
 

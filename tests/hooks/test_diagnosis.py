@@ -145,7 +145,15 @@ def test_no_accounts(guarded: GraphSandbox, tested: Tested) -> None:
     guarded.accounts.clear()
     ok, message = tested()
     assert ok
-    assert "readable, but there are none; is the system user an admin of the right business?" in message
+    assert "readable, but the first page has none; is the system user an admin of the right business?" in message
+
+
+def test_empty_pages_make_no_further_calls(guarded: GraphSandbox, tested: Tested) -> None:
+    guarded.fail_next(Fault.empty_page().times(50))
+    ok, message = tested()
+    assert ok
+    assert "Client accounts: readable, but the first page has none;" in message
+    assert len(guarded.requests) == 3
 
 
 def test_a_token_that_may_not_ask_about_itself(guarded: GraphSandbox, tested: Tested) -> None:

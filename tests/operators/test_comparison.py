@@ -74,6 +74,19 @@ def test_a_field_that_an_account_no_longer_has_has_changed(connected: GraphSandb
     assert told(manifest) == ([], [], [connected.accounts[4]["id"]])
 
 
+@pytest.mark.parametrize("name", ["a.ndjson", "a.json", "a.csv", "a.parquet"])
+def test_a_field_that_no_account_had_before_has_changed(connected: GraphSandbox, tmp_path: Path, name: str) -> None:
+    fields = "id,name,purchase_order_number"
+    # The API leaves out a field that has no value.
+    for account in connected.accounts:
+        account.pop("purchase_order_number", None)
+    path = str(tmp_path / name)
+    TaskInstance(lambda: WhatsAppListWabasOperator(task_id="export", output_path=path, fields=fields)).run()
+    connected.accounts[4]["purchase_order_number"] = "PO-1"
+    manifest = export(tmp_path / "b.ndjson", fields=fields, compare_with=path)
+    assert told(manifest) == ([], [], [connected.accounts[4]["id"]])
+
+
 def test_a_listing_that_fails_changes_nothing(connected: GraphSandbox, tmp_path: Path) -> None:
     path = tmp_path / "a.ndjson"
     export(path)

@@ -255,6 +255,15 @@ class TestChanges:
 
 
 @needs_state
+@pytest.mark.parametrize("edge", [None, " "])
+def test_the_event_names_the_edge_that_is_watched_by_default(connected: GraphSandbox, edge: Any) -> None:
+    store = Store()
+    run_virtually(store_baseline(store))
+    connected.accounts.append(account(connected, "71"))
+    assert run_virtually(first_event(store, edge=edge))[0].payload["edge"] == "client"
+
+
+@needs_state
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -309,6 +318,24 @@ def test_a_state_that_is_not_its_own_is_told_and_kept(
             await until(lambda: key in store.values)
 
     run_virtually(run())
+
+
+@needs_state
+def test_a_start_that_fails_leaves_no_wait_behind(connected: GraphSandbox, caplog: pytest.LogCaptureFixture) -> None:
+    class Unreachable(Store):
+        async def aget(self, key: str, default: Any = None) -> Any:
+            raise ConnectionError
+
+    async def run() -> None:
+        async with Watching(watcher(Unreachable())):
+            await asyncio.sleep(3600)
+        # A wait that was left behind would say each hour that it still waits, for as long as the triggerer runs.
+        await asyncio.sleep(5 * 3600)
+
+    caplog.set_level(logging.INFO)
+    run_virtually(run())
+    assert len(errors(caplog)) > 5
+    assert "Still waiting" not in caplog.text
 
 
 @needs_state

@@ -213,6 +213,13 @@ def test_the_deadline_ends_it(connected: GraphSandbox) -> None:
     assert nothing_left()
 
 
+def test_a_wait_that_ended_while_no_triggerer_ran_still_tells_the_rate_limit(connected: GraphSandbox) -> None:
+    throttled_until = time.time() + 600
+    event, _ = fired(trigger_for(connected, timeout=-10, not_before=throttled_until))
+    assert (event["status"], event["not_before"]) == ("timeout", throttled_until)
+    assert connected.requests == []
+
+
 def test_a_restart_does_not_move_the_deadline(connected: GraphSandbox) -> None:
     trigger = trigger_for(connected, timeout=-1, condition={"waba_ids": ["4242"]})
     event, seconds = fired(trigger)
