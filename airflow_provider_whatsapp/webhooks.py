@@ -1,4 +1,4 @@
-"""What Meta's webhooks say of WhatsApp Business Accounts: the signature, the handshake and the changes.
+"""What Meta's webhooks say about WhatsApp Business Accounts: the signature, the handshake and the changes.
 
 Meta can send a delivery when an account is shared, restricted, deleted or reviewed. These functions read one. They are
 pure: they open no socket, read no clock and keep nothing. This file uses the standard library only and imports nothing

@@ -25,6 +25,7 @@ FOLDER, DAY = "{{ params.lake }}/phone_numbers", "{{ dag_run.run_after | ds }}"
 
 def rows_of(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The rows of the object that a task has written, one by one."""
+    # Not `ObjectStoragePath`, which takes the container in the address of an Azure object for a connection.
     store = attach(manifest["uri"].partition("://")[0], manifest["conn_id"]).fs
     with store.open(manifest["uri"], "r", compression="infer", encoding="utf-8", newline="\n") as lines:
         yield from map(json.loads, lines)

@@ -25,6 +25,7 @@ DAY = "{{ ti.xcom_pull(task_ids='window')['day'] }}"
 
 def rows_of(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The rows of the object that a task has written, one by one."""
+    # Not `ObjectStoragePath`, which takes the container in the address of an Azure object for a connection.
     store = attach(manifest["uri"].partition("://")[0], manifest["conn_id"]).fs
     with store.open(manifest["uri"], "r", compression="infer", encoding="utf-8", newline="\n") as lines:
         yield from map(json.loads, lines)

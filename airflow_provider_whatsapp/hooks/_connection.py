@@ -117,7 +117,7 @@ def parse_base_url(host: str | None, port: int | None = None) -> str:
 
     :param host: address with or without scheme, port, path and trailing slash; empty means Meta's own
     :param port: port to use when the host has none; 0 counts as none
-    :raises ValueError: if the host is no address, has a user name in it, or is plain http to another machine
+    :raises ValueError: if the host is not an address, has a user name in it, or is plain http to another machine
     """
     text = (host or "").strip()
     if not text:
@@ -256,6 +256,6 @@ def _parse_ca_bundle(value: object) -> str | None:
         return None
     if not isinstance(value, str) or not os.path.exists(value):
         raise ValueError(
-            f"ca_bundle: {shown(value)} is no file or folder on this machine; a right one is the path of a PEM file"
+            f"ca_bundle: {shown(value)} is not a file or folder on this machine; a right one is the path of a PEM file"
         )
     return value

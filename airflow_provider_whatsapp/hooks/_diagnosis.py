@@ -88,7 +88,7 @@ def describe_token(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def diagnose(connection: WhatsAppConnection, *, now: datetime) -> Diagnosis:
-    """What a person wants to know of a new connection, found out with at most three calls of four seconds each.
+    """What a person wants to know about a new connection, found out with at most three calls of four seconds each.
 
     :param connection: the connection
     :param now: the time that the token's expiry and the version's end are compared with

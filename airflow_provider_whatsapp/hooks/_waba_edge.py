@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
-_MAX_CONCURRENCY = 10
+_DEFAULT_CONCURRENCY = 10
 _CHOICES = ("fail", "skip")
 # A manifest is stored in XCom and in the record beside the object.
 _MOST_SKIPPED = 100
@@ -77,7 +77,7 @@ class WabaEdgeQuery:
             raise ValueError(f"on_account_error: {shown(on_error)} is not one of {', '.join(map(repr, _CHOICES))}")
         return cls(
             of_account=build_waba_edge_query(edge, params=params, **query),
-            max_concurrency=parse_concurrency(given(max_concurrency, _MAX_CONCURRENCY)),
+            max_concurrency=parse_concurrency(given(max_concurrency, _DEFAULT_CONCURRENCY)),
             skips_accounts=on_error == "skip",
             waba_ids=WabaIds(waba_ids, conn_id=conn_id),
         )
@@ -140,7 +140,7 @@ class WabaEdgeListing:
         self.skipped_count = 0
         #: Whether ``max_items`` ended the listing although there are more rows or accounts.
         self.truncated = False
-        #: Number of accounts that were read so far, also if their rows were not given yet.
+        #: Number of accounts that were read so far, including those whose rows were not given yet.
         self.accounts_read = 0
         #: Number of rows that were read so far.
         self.rows_read = 0
@@ -157,7 +157,7 @@ class WabaEdgeListing:
         self._order: deque[str] = deque()
         #: What was read so far of the accounts that have not ended, without their rows.
         self._unfinished: dict[str, ReadAccount] = {}
-        #: Why accounts are left out whose turn has not come yet.
+        #: The errors of accounts that will be left out when their turn comes, by id.
         self._errors: dict[str, GraphError] = {}
         self._first_error: GraphError | None = None
 

@@ -56,7 +56,7 @@ class WabaIds:
     def __iter__(self) -> Iterator[str]:
         """Iterate over the ids.
 
-        :raises StoredIdsError: if an object holds something else than accounts, or not as many as its manifest says
+        :raises StoredIdsError: if an object holds something other than accounts, or not as many as its manifest says
         """
         seen = SeenIds()
         for source in self._sources:
@@ -137,8 +137,8 @@ class _StoredIds:
             yield _parse_row(row, where=f"waba_ids: row {number} of {self.uri}")
         if self._count is not None and number != self._count:
             raise ValueError(
-                f"waba_ids: {self.uri} has {number} rows and its manifest says {self._count}; the object was "
-                "written anew meanwhile, so clear the task that gave the manifest"
+                f"waba_ids: {self.uri} has {number} rows and its manifest says {self._count}; the object has "
+                "been rewritten since, so clear the task that gave the manifest"
             )
 
 

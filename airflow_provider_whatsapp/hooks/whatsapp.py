@@ -132,6 +132,8 @@ class WhatsAppHook(BaseHook):
             allowed to read, with a warning in the log. If all accounts are left out, the first reason is raised
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`; ``max_items`` counts the rows of all
             accounts, and ``ownership_types``, ``created_after`` and ``created_before`` cannot be given
+        :raises ValueError: also during the listing, if an object or an iterator turns out to hold something other than
+            accounts
         """
         # Imported here, because parsing a DAG file must not wait for SQLite.
         from airflow_provider_whatsapp.hooks._waba_edge import WabaEdgeListing, WabaEdgeQuery
@@ -162,14 +164,14 @@ class WhatsAppHook(BaseHook):
         :param fields: sequence of names or comma string, nested ``{}`` allowed; ``id,name`` by default
         :param params: further query parameters; values that are not ``str`` are sent as JSON
         """
-        return self._get_node(build_node_query(path, fields=fields, params=params))
+        return self._client.node(build_node_query(path, fields=fields, params=params))
 
     def debug_token(self) -> dict[str, Any]:
         """What the token is: its type, app, validity, expiry and permissions.
 
         https://developers.facebook.com/docs/graph-api/reference/debug_token
         """
-        return describe_token(self._get_node(TOKEN_QUERY))
+        return describe_token(self._client.node(TOKEN_QUERY))
 
     def test_connection(self) -> tuple[bool, str]:
         """Whether the connection works, and a message that says what works and what does not. Never raises."""
@@ -183,7 +185,7 @@ class WhatsAppHook(BaseHook):
             # Without the exception's text: it comes from another library and may contain a secret.
             return False, f"The connection could not be tested: {type(error).__name__}."
         for warning in diagnosis.warnings:
-            # `airflow connections test` prints the message only when the test has failed, and log lines with --verbose.
+            # `airflow connections test` prints the message only if the test has failed, but log lines with --verbose.
             log.warning("%s", warning)
         return diagnosis.ok, str(diagnosis)
 
@@ -245,9 +247,6 @@ class WhatsAppHook(BaseHook):
     def _iter_rows(self, query: EdgeQuery) -> Iterator[dict[str, Any]]:
         for page in self._client.pages(query):
             yield from page.rows
-
-    def _get_node(self, query: NodeQuery) -> dict[str, Any]:
-        return self._client.node(query)
 
     async def _aget_node(self, query: NodeQuery) -> dict[str, Any]:
         async with _open_async_client(await self._aload_connection()) as client:

@@ -58,7 +58,7 @@ class Checkpoint:
     ) -> None:
         """Keep the rows if another try can go on with them, and remove them if none can."""
         try:
-            # A wait is not an error here: Airflow's exception for it is no Exception.
+            # A deferral must keep the rows. It is none of these, because TaskDeferred is a BaseException only.
             is_the_end = isinstance(error, AirflowException) or (isinstance(error, Exception) and self._is_last_try)
             if error is None or is_the_end or not self._may_be_continued:
                 self.clear()
@@ -69,7 +69,7 @@ class Checkpoint:
                 self._parts.close()
 
     def attempt(self, action: Callable[[], _Result]) -> _Result | None:
-        """What the action gives, or None and a warning when the store refuses it.
+        """What the action returns; or None, with a warning in the log, if the store refuses it.
 
         :param action: what to do in the store that the listing does not depend on
         """
@@ -88,7 +88,7 @@ class Checkpoint:
             return None
 
     def find_rows(self, *, counts_waits: bool) -> bool:
-        """Look for the rows that an earlier try has kept; False when there are none.
+        """Look for the rows that an earlier try has kept; False if there are none.
 
         :param counts_waits: whether the waits of that try count, because this one goes on after one of them
         """

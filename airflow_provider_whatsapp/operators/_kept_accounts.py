@@ -1,7 +1,7 @@
 """Goes on with the accounts whose edge an earlier try of the task has begun to list.
 
-Only accounts that were read to their end are kept: an account has few pages, and is read again in a few calls. Before
-the rows of each account lies a line with what is known of the account.
+Only accounts that were read to their end are kept: an account has few pages, and is read again in a few calls. A line
+that describes the account precedes its rows.
 """
 
 from __future__ import annotations

@@ -226,8 +226,8 @@ class ListingTask(BaseOperator):
             yield row
 
     def _is_mapped_over(self, context: Context) -> bool:
-        # Airflow refuses a list on these conditions. Where execute() is called by itself, there may be no task instance
-        # or no DAG.
+        # Airflow refuses a list under these conditions. If execute() is called directly, as in a test, there may be no
+        # task instance and no DAG.
         instance: Any = context.get("ti")
         if instance is None or instance.is_mapped or self.get_dag() is None or not self.do_xcom_push:
             return False

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException, conf
 from airflow_provider_whatsapp.graph import GraphError, GraphRateLimitError
@@ -48,15 +48,9 @@ _SHORTEST_SPREAD = 10.0
 _CHOICES = {"if_exists": ("overwrite", "fail", "skip"), "if_empty": ("succeed", "skip", "fail")}
 
 
-class Listing(Protocol):
-    """The rows of a listing, read while they are iterated over, which is possible only once."""
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Iterate over the rows."""
-
-
 _Query = TypeVar("_Query")
-_Listing = TypeVar("_Listing", bound=Listing)
+# Its rows are read from the API while they are iterated over, which is possible only once.
+_Listing = TypeVar("_Listing", bound=Iterable[dict[str, Any]])
 
 
 class ListingOperator(ListingTask, Generic[_Query, _Listing]):
@@ -176,7 +170,8 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
             ],
             is_deferrable=self.deferrable,
         )
-        # What is kept is also removed when the object turns out to be there already.
+        # The checkpoint is opened before the object is looked for, so that kept rows are removed also if an earlier try
+        # has published the object, or if it exists and must not be replaced.
         with (
             Checkpoint(target, tries, self.log) as checkpoint,
             failing_fast((GraphError, StoredIdsError, *STORE_ERRORS)),

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 class Tries:
     """What the tries of one task instance have in common. Clearing a task begins a new series of tries.
 
-    :param run: tells the task of this DAG run from others, in hex
+    :param run: identifies the task and its DAG run; a digest in hex, as is ``owner``
     :param map_index: index of a mapped task, -1 for others
     :param series: grows when the task is cleared
-    :param owner: tells the task instance from others, and from itself with another query, in hex
+    :param owner: identifies the task instance, its series of tries and what it lists; empty without a task instance
     :param may_be_continued: whether another process may go on with the work of this one, after a retry or a wait
     :param is_last: whether no retry follows
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,7 +16,6 @@ from airflow_provider_whatsapp._compat import AirflowFailException, AirflowSenso
 from airflow_provider_whatsapp.graph import GraphError
 from airflow_provider_whatsapp.graph.arguments import parse_moment, shown
 from airflow_provider_whatsapp.graph.condition import Tally, build_condition
-from airflow_provider_whatsapp.graph.query import EdgeQuery
 from airflow_provider_whatsapp.graph.retry import Patience
 from airflow_provider_whatsapp.operators._failures import STORE_ERRORS, failing_fast
 from airflow_provider_whatsapp.operators._listing import WabaTask
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_whatsapp.graph.condition import Condition
+    from airflow_provider_whatsapp.graph.query import EdgeQuery
     from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection
 
 __all__ = ["WhatsAppWabasSensor"]
@@ -75,12 +76,12 @@ class WhatsAppWabasSensor(WabaTask, BaseSensorOperator):
         self.deferrable = deferrable
         #: Id of the account that is waited for, when it is a single one.
         self.awaited_waba_id: str | None = None
-        # Three moments in unix seconds. The API asked for no call before this one.
-        self._not_before = 0.0
-        # The wait began at this one.
+        #: When the wait began, in unix seconds.
         self._started = 0.0
-        # The wait ends at this one.
+        #: When the wait ends, in unix seconds.
         self._deadline = 0.0
+        #: Before this moment, in unix seconds, the API must not be called, because it has reported a rate limit.
+        self._not_before = 0.0
 
     def execute(self, context: Context) -> Any:
         """The rows that were waited for, or the manifest of the object that holds them.
@@ -203,9 +204,7 @@ class WhatsAppWabasSensor(WabaTask, BaseSensorOperator):
             )
         _, query, condition = self._prepare()
         # The trigger reads only the fields that the condition needs; the worker reads the others when it is met.
-        watched = EdgeQuery(
-            query.path, condition.needed_fields(query.fields), query.params, query.page_size, query.max_items
-        )
+        watched = replace(query, fields=condition.needed_fields(query.fields))
         self.defer(
             trigger=WhatsAppWabasTrigger(
                 whatsapp_conn_id=self.whatsapp_conn_id,

@@ -167,7 +167,7 @@ class _Waiter:
     due: float
     finished: asyncio.Future[None]
     tally: Tally | ChangeTally = field(init=False)
-    # The reading itself runs in an empty context. Airflow finds the log of the waiting task by that of its trigger.
+    # The context of the trigger that waits, by which Airflow finds the log of its task. The reading has an empty one.
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
     def report(self, look: Look) -> None:
@@ -208,7 +208,7 @@ class _Reading:
         waited: float,
         first_look_in: float | None,
     ) -> _Waiter:
-        """Let one more wait take part."""
+        """Let one more wait join."""
         now = self._loop.time()
         waiter = _Waiter(condition, pace, tell, now - waited, now, self._loop.create_future())
         if first_look_in is None:
@@ -220,7 +220,7 @@ class _Reading:
         return waiter
 
     def remove(self, waiter: _Waiter) -> bool:
-        """Let a wait take part no more; whether it was the last one."""
+        """Let a wait leave. True if it was the last one."""
         self._waiters.discard(waiter)
         return not self._waiters
 

@@ -203,11 +203,11 @@ class WhatsAppWabasChangeTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fire an event at each change, for as long as the asset is watched."""
-        await _load_shared_readings()
-        from airflow_provider_whatsapp.triggers._watched_listing import WatchedListing
-
         while True:
             try:
+                await _load_shared_readings()
+                from airflow_provider_whatsapp.triggers._watched_listing import WatchedListing
+
                 with closing(await WatchedListing.open(self)) as listing:
                     await listing.load()
                     while True:
@@ -283,7 +283,11 @@ async def _load_shared_readings() -> None:
     still; and in one thread for all triggers, because each further thread would cost time for nothing.
     """
     global _loading
-    if _loading is None or _loading.get_loop() is not asyncio.get_running_loop():
+    if _loading is None or _loading.get_loop() is not asyncio.get_running_loop() or _has_failed(_loading):
         _loading = asyncio.ensure_future(asyncio.to_thread(importlib.import_module, _SHARED_READINGS))
     # Shielded, because a trigger that is cancelled must not cancel it for the others.
     await asyncio.shield(_loading)
+
+
+def _has_failed(future: asyncio.Future[Any]) -> bool:
+    return future.done() and (future.cancelled() or future.exception() is not None)

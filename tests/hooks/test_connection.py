@@ -211,7 +211,7 @@ def test_what_can_be_no_secret_is_shown() -> None:
         ({"timeout": "30 s"}, "timeout: '30 s' is not a number"),
         ({"api_version": "26"}, "api_version: '26' is not a version"),
         ({"business_id": "my business"}, "business_id: 'my business' is not"),
-        ({"ca_bundle": "/etc/ssl/company_ca_2026.pem"}, "ca_bundle: '/etc/ssl/company_ca_2026.pem' is no file"),
+        ({"ca_bundle": "/etc/ssl/company_ca_2026.pem"}, "ca_bundle: '/etc/ssl/company_ca_2026.pem' is not a file"),
     ):
         with pytest.raises(ValueError, match=shown):
             parse_connection(connection(extra=extra))

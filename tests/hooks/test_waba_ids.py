@@ -326,7 +326,7 @@ def test_an_object_that_was_written_anew(tmp_path: Path, name: str, now: int) ->
     stored(tmp_path / name, [*ROWS, {"id": "4"}][:now])
     taken: list[str] = []
     with pytest.raises(
-        ValueError, match=rf"^waba_ids: .* has {now} rows and its manifest says 3; the object was written anew"
+        ValueError, match=rf"^waba_ids: .* has {now} rows and its manifest says 3; the object has been rewritten"
     ):
         taken.extend(WabaIds(manifest))
     # By its address alone, any number of rows is right.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
 import json
 import logging
@@ -336,6 +337,26 @@ def test_a_start_that_fails_leaves_no_wait_behind(connected: GraphSandbox, caplo
     run_virtually(run())
     assert len(errors(caplog)) > 5
     assert "Still waiting" not in caplog.text
+
+
+@needs_state
+def test_a_module_that_cannot_be_loaded_does_not_end_the_watch(
+    connected: GraphSandbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_many_open_files(name: str) -> None:
+        raise OSError(24, "Too many open files")
+
+    async def run() -> None:
+        store = Store()
+        with monkeypatch.context() as patch:
+            patch.setattr(importlib, "import_module", too_many_open_files)
+            async with Watching(watcher(store)):
+                await until(lambda: bool(errors(caplog)))
+                patch.undo()
+                await until(lambda: store.writes > 0)
+
+    run_virtually(run())
+    assert errors(caplog) == ["Changes are not told now; trying again in 300 s: OSError"]
 
 
 @needs_state

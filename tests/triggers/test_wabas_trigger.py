@@ -220,6 +220,23 @@ def test_a_wait_that_ended_while_no_triggerer_ran_still_tells_the_rate_limit(con
     assert connected.requests == []
 
 
+def test_a_module_that_could_not_be_loaded_is_loaded_by_the_next_wait(
+    connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_many_open_files(name: str) -> None:
+        raise OSError(24, "Too many open files")
+
+    async def run() -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(importlib, "import_module", too_many_open_files)
+            with pytest.raises(OSError, match="Too many open files"):
+                await anext(aiter(trigger_for(connected).run()))
+        return await anext(aiter(trigger_for(connected).run()))
+
+    event, _ = run_virtually(run())
+    assert event.payload["status"] == "met"
+
+
 def test_a_restart_does_not_move_the_deadline(connected: GraphSandbox) -> None:
     trigger = trigger_for(connected, timeout=-1, condition={"waba_ids": ["4242"]})
     event, seconds = fired(trigger)
