@@ -83,8 +83,8 @@ def _decode_common(body: bytes) -> Any:
         value = _decode_bounded(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    # Of two equal keys, msgspec keeps the last. What it leaves out is found by the quotation marks that are missing
-    # when the value is written again.
+    # msgspec keeps the last of two equal keys without an error. Written as JSON again, such a value has fewer quotation
+    # marks than the body.
     return value if msgspec.json.encode(value).count(b'"') == body.count(b'"') else None
 
 
