@@ -147,7 +147,7 @@ def test_example_keep_wabas(connected: GraphSandbox, tmp_path: Path) -> None:
 def test_every_field_can_be_a_template(connected: GraphSandbox, tmp_path: Path) -> None:
     params = {
         "business": connected.business_id,
-        "edge": "client",
+        "relationship": "client",
         "field": "name",
         "types": "CLIENT_OWNED,ON_BEHALF_OF",
         "since": "2010-01-01",

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Edges of a business that list WABAs, by the short name that users give.
-WABA_EDGES = {"client": "client_whatsapp_business_accounts", "owned": "owned_whatsapp_business_accounts"}
+#: The edge of a business that lists its WABAs, by their relationship to the business.
+RELATIONSHIPS = {"client": "client_whatsapp_business_accounts", "owned": "owned_whatsapp_business_accounts"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ _DAY = {"start": 1793491200, "end": 1793577600, "granularity": "DAILY"}
 _EDGES = {
     edge.name: edge
     for edge in (
-        *(Edge(name, _WABA_FIELDS, lists_nodes=True) for name in WABA_EDGES.values()),
+        *(Edge(name, _WABA_FIELDS, lists_nodes=True) for name in RELATIONSHIPS.values()),
         Edge("businesses", "id,name", lists_nodes=True),
         # The edges of an account, as Meta's SDK 26.0 and Meta's guides have them.
         Edge("phone_numbers", "id,display_phone_number,verified_name,quality_rating", lists_nodes=True),

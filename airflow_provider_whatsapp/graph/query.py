@@ -24,7 +24,7 @@ from airflow_provider_whatsapp.graph.arguments import (
     parse_waba_id,
     shown,
 )
-from airflow_provider_whatsapp.graph.edges import WABA_EDGES, find_edge
+from airflow_provider_whatsapp.graph.edges import RELATIONSHIPS, find_edge
 from airflow_provider_whatsapp.graph.fields import Field, join_fields, parse_fields
 from airflow_provider_whatsapp.graph.messages import Request
 from airflow_provider_whatsapp.graph.params import check_field_arguments, parse_params
@@ -193,15 +193,15 @@ def build_edge_query(
     )
 
 
-def build_waba_query(business_id: str | int, edge: str, **query: Unpack[Query]) -> EdgeQuery:
+def build_waba_query(business_id: str | int, relationship: str, **query: Unpack[Query]) -> EdgeQuery:
     """The query for the WABAs of a business, from the arguments that a user gave.
 
     :param business_id: id of the business portfolio
-    :param edge: ``"client"`` or ``"owned"``
+    :param relationship: ``"client"`` or ``"owned"``
     :raises ValueError: if an argument is wrong; names it and shows what a right one looks like
     """
-    edge = parse_waba_edge(edge)
-    return build_edge_query(f"{parse_business_id(business_id)}/{WABA_EDGES[edge]}", **query)
+    edge = RELATIONSHIPS[parse_relationship(relationship)]
+    return build_edge_query(f"{parse_business_id(business_id)}/{edge}", **query)
 
 
 def build_waba_edge_query(
@@ -223,15 +223,15 @@ def build_waba_edge_query(
     return lambda waba_id: replace(example, path=f"{parse_waba_id(waba_id)}/{name}")
 
 
-def parse_waba_edge(edge: str) -> str:
-    """The edge of a business by its short name, ``"client"`` where none is given.
+def parse_relationship(relationship: str | None) -> str:
+    """Return the relationship of accounts to a business, ``"client"`` where none is given.
 
-    :param edge: ``"client"`` or ``"owned"``
+    :param relationship: ``"client"`` or ``"owned"``
     :raises ValueError: if it is anything else
     """
-    name = given(edge, "client")
-    if name not in WABA_EDGES:
-        raise ValueError(f"edge: {shown(edge)} is not one of {', '.join(map(repr, WABA_EDGES))}")
+    name = given(relationship, "client")
+    if name not in RELATIONSHIPS:
+        raise ValueError(f"relationship: {shown(relationship)} is not one of {', '.join(map(repr, RELATIONSHIPS))}")
     return name
 
 

@@ -40,12 +40,12 @@ class WhatsAppConnection:
     business_id: str | None
 
     def waba_query(
-        self, business_id: str | int | None = None, *, edge: str = "client", **query: Unpack[Query]
+        self, business_id: str | int | None = None, *, relationship: str = "client", **query: Unpack[Query]
     ) -> EdgeQuery:
         """The query for the WABAs of a business.
 
         :param business_id: id of the business portfolio; that of the connection by default
-        :param edge: ``"client"`` or ``"owned"``
+        :param relationship: ``"client"`` or ``"owned"``
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         :raises ValueError: if an argument is wrong, or neither the call nor the connection names a business
         """
@@ -55,7 +55,7 @@ class WhatsAppConnection:
                 "business_id: neither given nor in the connection's extra; Business Settings, Business Info shows it, "
                 "e.g. '1906385232743451'"
             )
-        return build_waba_query(business_id, edge, **query)
+        return build_waba_query(business_id, relationship, **query)
 
 
 def load_connection(hook: BaseHook, conn_id: str, *, api_version: str | None = None) -> WhatsAppConnection:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_whatsapp.graph.arguments import given, parse_waba_id, shown
-from airflow_provider_whatsapp.graph.edges import WABA_EDGES
 from airflow_provider_whatsapp.graph.seen import SeenIds
 
 if TYPE_CHECKING:
@@ -95,10 +94,9 @@ class WabaIds:
         if "uri" not in value:
             self._add_ids([_parse_row(value, where=where)])
             return
-        if value.get("edge") not in WABA_EDGES:
-            raise ValueError(
-                f"{where}: this is the manifest of {shown(value.get('edge'))}, not of accounts; {_EXAMPLE}"
-            )
+        if "relationship" not in value:
+            listed = value.get("edge", "something else")
+            raise ValueError(f"{where}: this is the manifest of {shown(listed)}, not of accounts; {_EXAMPLE}")
         source = _open_source(value["uri"], conn_id=value.get("conn_id"), format=value.get("format"))
         count = value.get("count")
         self._sources.append(_StoredIds(source, count))

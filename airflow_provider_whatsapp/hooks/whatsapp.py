@@ -74,26 +74,26 @@ class WhatsAppHook(BaseHook):
         self.api_version = given(api_version, None)
 
     def iter_wabas(
-        self, business_id: str | int | None = None, *, edge: str = "client", **query: Unpack[Query]
+        self, business_id: str | int | None = None, *, relationship: str = "client", **query: Unpack[Query]
     ) -> Iterator[dict[str, Any]]:
         """The WABAs of a business, one by one, with one page of them in memory.
 
         :param business_id: id of the business portfolio; that of the connection by default
-        :param edge: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
+        :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         """
-        return self._iter_rows(self._connection.waba_query(business_id, edge=edge, **query))
+        return self._iter_rows(self._connection.waba_query(business_id, relationship=relationship, **query))
 
     def list_wabas(
-        self, business_id: str | int | None = None, *, edge: str = "client", **query: Unpack[Query]
+        self, business_id: str | int | None = None, *, relationship: str = "client", **query: Unpack[Query]
     ) -> list[dict[str, Any]]:
         """The WABAs of a business as a list.
 
         :param business_id: id of the business portfolio; that of the connection by default
-        :param edge: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
+        :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         """
-        return list(self.iter_wabas(business_id, edge=edge, **query))
+        return list(self.iter_wabas(business_id, relationship=relationship, **query))
 
     def iter_edge(
         self, path: str, *, params: Mapping[str, Any] | None = None, **query: Unpack[Query]
@@ -190,16 +190,18 @@ class WhatsAppHook(BaseHook):
         return diagnosis.ok, str(diagnosis)
 
     async def aiter_wabas(
-        self, business_id: str | int | None = None, *, edge: str = "client", **query: Unpack[Query]
+        self, business_id: str | int | None = None, *, relationship: str = "client", **query: Unpack[Query]
     ) -> AsyncGenerator[dict[str, Any], None]:
         """The WABAs of a business, one by one, for an event loop.
 
         :param business_id: id of the business portfolio; that of the connection by default
-        :param edge: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
+        :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         """
         connection = await self._aload_connection()
-        async with aclosing(_aiter_rows(connection, connection.waba_query(business_id, edge=edge, **query))) as rows:
+        async with aclosing(
+            _aiter_rows(connection, connection.waba_query(business_id, relationship=relationship, **query))
+        ) as rows:
             async for row in rows:
                 yield row
 

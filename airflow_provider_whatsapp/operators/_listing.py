@@ -14,7 +14,7 @@ from airflow.sdk import Asset, AssetAlias, BaseOperator
 from airflow_provider_whatsapp._compat import AirflowFailException, conf
 from airflow_provider_whatsapp.graph.arguments import given, shown
 from airflow_provider_whatsapp.graph.fields import join_fields
-from airflow_provider_whatsapp.graph.query import WABA_ONLY_ARGUMENTS, Query, build_edge_query, parse_waba_edge
+from airflow_provider_whatsapp.graph.query import WABA_ONLY_ARGUMENTS, Query, build_edge_query, parse_relationship
 from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection, load_connection
 from airflow_provider_whatsapp.hooks._metrics import count_call
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
@@ -241,23 +241,23 @@ class WabaTask(ListingTask):
     :class:`~airflow_provider_whatsapp.operators.whatsapp.WhatsAppListWabasOperator`.
     """
 
-    template_fields: Sequence[str] = ("business_id", "edge", *_WABA_ARGUMENTS, *ListingTask.template_fields)
+    template_fields: Sequence[str] = ("business_id", "relationship", *_WABA_ARGUMENTS, *ListingTask.template_fields)
     operator_extra_links = (WhatsAppManagerLink(),)
     noun: ClassVar[str] = "accounts"
 
     @_accept_query_arguments(*_WABA_ARGUMENTS)
-    def __init__(self, *, business_id: str | int | None = None, edge: str = "client", **kwargs: Any) -> None:
+    def __init__(self, *, business_id: str | int | None = None, relationship: str = "client", **kwargs: Any) -> None:
         _take_query_arguments(self, _WABA_ARGUMENTS, kwargs)
         super().__init__(**kwargs)
         self.business_id = business_id
-        self.edge = edge
+        self.relationship = relationship
         #: Id of the business that was listed, also when it came from the connection.
         self.listed_business_id: str | None = None
 
     def _build_query(self, connection: WhatsAppConnection) -> EdgeQuery:
-        self.edge = parse_waba_edge(self.edge)
+        self.relationship = parse_relationship(self.relationship)
         arguments = self._query_arguments(tuple(_QUERY_PARAMETERS))
-        query = connection.waba_query(self.business_id, edge=self.edge, **arguments)
+        query = connection.waba_query(self.business_id, relationship=self.relationship, **arguments)
         self.listed_business_id = query.node_id
         return query
 
@@ -266,7 +266,7 @@ class WabaTask(ListingTask):
         filters = "".join(f", {name} {value}" for name, value in query.params.items())
         self.log.info(
             "Listing the %s accounts of business %s, fields %s%s",
-            self.edge,
+            self.relationship,
             query.node_id,
             join_fields(query.fields),
             filters,
@@ -284,7 +284,7 @@ class WabaTask(ListingTask):
         return {
             "pages": listing.pages,
             "business_id": query.node_id,
-            "edge": self.edge,
+            "relationship": self.relationship,
             "fields": [str(field) for field in query.fields],
             "truncated": listing.truncated,
         }

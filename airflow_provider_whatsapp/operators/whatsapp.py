@@ -29,13 +29,13 @@ class WhatsAppListWabasOperator(WabaTask, ListingOperator["EdgeQuery", LoggedRow
     """Lists the WABAs of a business: a complete list, or an error.
 
     XCom ``return_value`` is the list of rows or, with ``output_path``, a small manifest: ``uri``, ``conn_id``,
-    ``format``, ``count``, ``bytes``, ``sha256``, ``pages``, ``business_id``, ``edge``, ``fields``, ``truncated``. An
-    ``Asset`` among the task's outlets gets the manifest as the ``extra`` of its event.
+    ``format``, ``count``, ``bytes``, ``sha256``, ``pages``, ``business_id``, ``relationship``, ``fields``,
+    ``truncated``. An ``Asset`` among the task's outlets gets the manifest as the ``extra`` of its event.
 
     https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/business/client_whatsapp_business_accounts
 
     :param business_id: id of the business portfolio; that of the connection by default
-    :param edge: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
+    :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
     :param fields: sequence of names or comma string, nested ``{}`` allowed; id, name and ten more by default
     :param ownership_types: sequence or comma string of ``SELF``, ``CLIENT_OWNED``, ``ON_BEHALF_OF``; all by default
     :param created_after: datetime, ISO 8601 string or unix seconds; UTC where no zone is given

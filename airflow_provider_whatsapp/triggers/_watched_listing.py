@@ -12,7 +12,7 @@ from airflow_provider_whatsapp import _compat
 from airflow_provider_whatsapp.graph.arguments import given, parse_seconds
 from airflow_provider_whatsapp.graph.changes import AnyChange, ChangeTally, Snapshot
 from airflow_provider_whatsapp.graph.fields import parse_fields
-from airflow_provider_whatsapp.graph.query import parse_waba_edge
+from airflow_provider_whatsapp.graph.query import parse_relationship
 from airflow_provider_whatsapp.hooks._connection import aload_connection
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.triggers._pace import SECONDS_TO_SPREAD, SHORTEST_INTERVAL, Pace
@@ -57,7 +57,7 @@ class WatchedListing:
         names = given(trigger.watch_fields, None)
         watched = () if names is None else tuple(map(str, parse_fields(names)))
         fields = list(dict.fromkeys(("id", *watched)))
-        query = connection.waba_query(trigger.business_id, edge=trigger.edge, fields=fields)
+        query = connection.waba_query(trigger.business_id, relationship=trigger.relationship, fields=fields)
         return cls(trigger, connection.config, query)
 
     async def load(self) -> None:
@@ -106,7 +106,7 @@ class WatchedListing:
         return {
             "change_id": f"{self._query.node_id}-{self._version}-{digest}",
             "business_id": self._query.node_id,
-            "edge": parse_waba_edge(self._trigger.edge),
+            "relationship": parse_relationship(self._trigger.relationship),
             **changes,
         }
 

@@ -154,9 +154,9 @@ class WhatsAppWabasTrigger(BaseTrigger):
 class WhatsAppWabasChangeTrigger(BaseEventTrigger):
     """Watches a listing for an ``AssetWatcher``: updates the asset when accounts are added, removed or changed.
 
-    The event has ``change_id``, ``business_id``, ``edge`` and, for each of ``added``, ``removed`` and ``changed``, the
-    ``count`` and at most 1,000 ``ids``. The first reading is the baseline and fires no event. An account counts as
-    removed only when a listing that was read to its end does not have it.
+    The event has ``change_id``, ``business_id``, ``relationship`` and, for each of ``added``, ``removed`` and
+    ``changed``, the ``count`` and at most 1,000 ``ids``. The first reading is the baseline and fires no event. An
+    account counts as removed only when a listing that was read to its end does not have it.
 
     What was seen last is kept in the asset state store, in 16 characters an account, and stored after the event. If the
     triggerer dies between the two, the same change is told twice with the same ``change_id``.
@@ -164,7 +164,7 @@ class WhatsAppWabasChangeTrigger(BaseEventTrigger):
     Needs Airflow 3.3.
 
     :param business_id: id of the business portfolio; that of the connection by default
-    :param edge: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
+    :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
     :param watch_fields: fields of an account that count as a change, as a sequence of names or a comma string; none by
         default, so that only added and removed accounts are told
     :param poke_interval: seconds between two readings, at least 1
@@ -176,7 +176,7 @@ class WhatsAppWabasChangeTrigger(BaseEventTrigger):
         self,
         *,
         business_id: str | int | None = None,
-        edge: str = "client",
+        relationship: str = "client",
         watch_fields: str | Sequence[str] | None = None,
         poke_interval: float = 300.0,
         whatsapp_conn_id: str = WhatsAppHook.default_conn_name,
@@ -186,7 +186,7 @@ class WhatsAppWabasChangeTrigger(BaseEventTrigger):
             raise RuntimeError("WhatsAppWabasChangeTrigger needs Airflow 3.3, which can keep the state of an asset")
         # Nothing else is checked here, because an exception would end the whole triggerer.
         self.business_id = business_id
-        self.edge = edge
+        self.relationship = relationship
         self.watch_fields = watch_fields
         self.poke_interval = poke_interval
         self.whatsapp_conn_id = whatsapp_conn_id
@@ -195,7 +195,7 @@ class WhatsAppWabasChangeTrigger(BaseEventTrigger):
         """The class and the arguments that make the same trigger in another process."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
             "business_id": self.business_id,
-            "edge": self.edge,
+            "relationship": self.relationship,
             "watch_fields": self.watch_fields,
             "poke_interval": self.poke_interval,
             "whatsapp_conn_id": self.whatsapp_conn_id,

@@ -17,7 +17,7 @@ with DAG("templated", schedule=None, **COMMON) as templated:
     WhatsAppListWabasOperator(
         task_id="accounts",
         business_id="{{ params.business }}",
-        edge="{{ params.edge }}",
+        relationship="{{ params.relationship }}",
         fields="id,{{ params.field }}",
         ownership_types="{{ params.types }}",
         created_after="{{ params.since }}",
@@ -45,7 +45,7 @@ with DAG("mapped", schedule=None, **COMMON) as mapped:
 with DAG("mapped_onto_one", schedule=None, **COMMON) as mapped_onto_one:
     for name, path in {"fixed": "/nowhere/a.ndjson", "templated": "{{ params.folder }}/a.ndjson"}.items():
         WhatsAppListWabasOperator.partial(task_id=name, output_path=path, retries=1, retry_delay=AT_ONCE).expand(
-            edge=["client", "owned"]
+            relationship=["client", "owned"]
         )
 
 with DAG("mapped_over", schedule=None, **COMMON) as mapped_over:

@@ -22,7 +22,9 @@ else:
         WhatsAppListWabasOperator(task_id="accounts", fields="id")
 
     with DAG("policy_on_partial", schedule=None, **COMMON) as policy_on_partial:
-        WhatsAppListWabasOperator.partial(task_id="accounts", fields="id", **DEFAULTS).expand(edge=["client", "owned"])
+        WhatsAppListWabasOperator.partial(task_id="accounts", fields="id", **DEFAULTS).expand(
+            relationship=["client", "owned"]
+        )
 
     with DAG("policy_on_task", schedule=None, **COMMON) as policy_on_task:
 

@@ -15,7 +15,7 @@ from airflow_provider_whatsapp.get_provider_info import get_provider_info
 from airflow_provider_whatsapp.graph import GraphApiError, GraphError, GraphPermissionError
 from airflow_provider_whatsapp.graph.accounts_flow import _ACCOUNTS_OF_A_WIDER_LIMIT, _SLOWING_DOWN
 from airflow_provider_whatsapp.graph.arguments import parse_concurrency
-from airflow_provider_whatsapp.graph.edges import _EDGES, WABA_EDGES, find_edge
+from airflow_provider_whatsapp.graph.edges import _EDGES, RELATIONSHIPS, find_edge
 from airflow_provider_whatsapp.graph.error_codes import CODES, concerns_one_account, find_error
 from airflow_provider_whatsapp.graph.query import WABA_ONLY_ARGUMENTS, build_edge_query
 from airflow_provider_whatsapp.graph.retry import UNNAMED_WAIT, Patience
@@ -151,14 +151,16 @@ class TestEdgeOperator:
         manifest = operator.execute({})
         own = names_in_first_column(tables(section("## Manifest", self.PAGE))[0])
         of_accounts = names_in_first_column(tables(section("## Manifest", "operators.md"))[0])
-        assert {*manifest} == {*of_accounts, *own} - {"business_id"}
-        assert "Instead of `business_id` it has" in section("## Manifest", self.PAGE)
+        assert {*manifest} == {*of_accounts, *own} - {"business_id", "relationship"}
+        assert "Instead of `business_id` and\n`relationship` it has" in section("## Manifest", self.PAGE)
         assert f"first {_MOST_SKIPPED} accounts" in section("## Manifest", self.PAGE)
 
     def test_edges(self) -> None:
         (table,) = tables(section("## Edges", self.PAGE))
         documented = {code_in(row[0])[0]: ("".join(code_in(row[1])), code_in(row[2])) for row in table}
-        of_accounts = {name: edge for name, edge in _EDGES.items() if name not in {*WABA_EDGES.values(), "businesses"}}
+        of_accounts = {
+            name: edge for name, edge in _EDGES.items() if name not in {*RELATIONSHIPS.values(), "businesses"}
+        }
         assert list(documented) == list(of_accounts)
         assert documented == {name: (edge.fields, [*edge.required]) for name, edge in of_accounts.items()}
         # The text below the table says that these and no others have an id.

@@ -41,7 +41,7 @@ SECRETS = {
 EDGE = "1/phone_numbers"
 ARGUMENTS: dict[str, Callable[[str], object]] = {
     "business_id": lambda secret: build_waba_query(f"{secret} ?", "client"),
-    "edge": lambda secret: build_waba_query("1", secret),
+    "relationship": lambda secret: build_waba_query("1", secret),
     "path": lambda secret: build_edge_query(secret),
     "path of a node": lambda secret: build_node_query(f"{secret}?"),
     "fields": lambda secret: build_edge_query(EDGE, fields=f"id,{secret}$"),

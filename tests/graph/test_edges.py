@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_whatsapp.graph import GraphProtocolError
-from airflow_provider_whatsapp.graph.edges import _EDGES, WABA_EDGES, find_edge
+from airflow_provider_whatsapp.graph.edges import _EDGES, RELATIONSHIPS, find_edge
 from airflow_provider_whatsapp.graph.fields import join_fields
 from airflow_provider_whatsapp.graph.pages import Listing, parse_page
 from airflow_provider_whatsapp.graph.query import build_edge_query
@@ -90,7 +90,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "group_analytics": [{**data_points({"group_id": "G1", "joined": 1, "left": 0}, granularity="DAILY"), "paging": CURSORS}],
 }  # fmt: skip
 LISTS_NODES = {
-    *WABA_EDGES.values(), "businesses", "phone_numbers", "message_templates", "flows", "solutions", "schedules", "product_catalogs",
+    *RELATIONSHIPS.values(), "businesses", "phone_numbers", "message_templates", "flows", "solutions", "schedules", "product_catalogs",
     "dataset", "template_groups", "assigned_users",
 }  # fmt: skip
 REQUIRED: dict[str, list[str]] = {

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_whatsapp.graph.arguments import parse_business_id, parse_time
-from airflow_provider_whatsapp.graph.edges import WABA_EDGES
+from airflow_provider_whatsapp.graph.edges import RELATIONSHIPS
 from airflow_provider_whatsapp.graph.fields import join_fields
 from airflow_provider_whatsapp.graph.messages import Request
 from airflow_provider_whatsapp.graph.query import (
@@ -20,7 +20,7 @@ from airflow_provider_whatsapp.graph.query import (
     build_waba_edge_query,
 )
 
-PATH = f"123/{WABA_EDGES['client']}"
+PATH = f"123/{RELATIONSHIPS['client']}"
 
 
 def filters(**query: Any) -> Any:

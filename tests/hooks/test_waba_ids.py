@@ -30,7 +30,7 @@ def stored(path: Path, rows: Sequence[dict[str, Any]] = ROWS) -> dict[str, Any]:
         "conn_id": None,
         "format": written.format,
         "count": written.count,
-        "edge": "client",
+        "relationship": "client",
         "business_id": "9",
     }
 
@@ -168,8 +168,9 @@ def test_a_manifest(tmp_path: Path, name: str, spell: Callable[[Any], Any]) -> N
 
 
 def test_the_manifest_of_the_operator(connected: GraphSandbox, tmp_path: Path) -> None:
-    for edge, accounts in (("client", connected.accounts), ("owned", connected.owned_accounts)):
-        operator = WhatsAppListWabasOperator(task_id="a", edge=edge, output_path=str(tmp_path / f"{edge}.csv.gz"))
+    for relationship, accounts in (("client", connected.accounts), ("owned", connected.owned_accounts)):
+        path = str(tmp_path / f"{relationship}.csv.gz")
+        operator = WhatsAppListWabasOperator(task_id="a", relationship=relationship, output_path=path)
         manifest = operator.execute({})
         ids = WabaIds(manifest)
         assert ids.count == len(accounts)
@@ -180,7 +181,7 @@ def test_several_manifests(tmp_path: Path) -> None:
     manifests = [
         stored(tmp_path / "a.csv", ROWS[:2]),
         stored(tmp_path / "b.json.gz", []),
-        {**stored(tmp_path / "c.ndjson", ROWS[1:]), "edge": "owned"},
+        {**stored(tmp_path / "c.ndjson", ROWS[1:]), "relationship": "owned"},
     ]
     ids = WabaIds(manifests)
     assert ids.count == 4
@@ -204,12 +205,13 @@ def test_a_manifest_without_a_count(tmp_path: Path) -> None:
 
 def test_the_format_of_a_manifest_goes_before_the_suffix(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text('[{"id":"1"}]')
-    assert list(WabaIds({"uri": str(tmp_path / "rows.csv"), "format": "json", "edge": "client"})) == ["1"]
+    assert list(WabaIds({"uri": str(tmp_path / "rows.csv"), "format": "json", "relationship": "client"})) == ["1"]
 
 
 @pytest.mark.parametrize("edge", ["phone_numbers", "client_whatsapp_business_accounts", "", None, 5])
 def test_the_manifest_of_something_else(tmp_path: Path, edge: Any) -> None:
     manifest = {**stored(tmp_path / "a.csv"), "edge": edge}
+    del manifest["relationship"]
     with pytest.raises(ValueError, match=rf"^waba_ids: this is the manifest of {edge!r}, not of accounts; give ids"):
         WabaIds(manifest)
     with pytest.raises(ValueError, match=r"^waba_ids\[1\]: this is the manifest of "):
@@ -363,7 +365,7 @@ def test_an_address_is_checked_at_once() -> None:
         assert "hunter2" not in str(caught.value)
     for uri in (None, 5, "", "a.csv"):
         with pytest.raises(ValueError, match="^waba_ids: "):
-            WabaIds({"uri": uri, "edge": "client"})
+            WabaIds({"uri": uri, "relationship": "client"})
 
 
 def test_the_connection_of_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -33,9 +33,9 @@ def test_client_and_owned_accounts(connected: GraphSandbox) -> None:
     assert set(clients[0]) > {"id", "name", "currency"}
     assert list(hook.iter_wabas(connected.business_id)) == clients
     assert list(hook.iter_wabas(int(connected.business_id), max_items=3)) == clients[:3]
-    owned = hook.list_wabas(edge="owned")
+    owned = hook.list_wabas(relationship="owned")
     assert [row["id"] for row in owned] == [account["id"] for account in connected.owned_accounts]
-    assert list(hook.iter_wabas(edge="owned")) == owned
+    assert list(hook.iter_wabas(relationship="owned")) == owned
     assert connected.connections == 1
 
 
@@ -79,7 +79,7 @@ def test_the_version_of_the_hook_is_asked_for(connected: GraphSandbox) -> None:
 @pytest.mark.parametrize("blank", ["", " ", "None"])
 def test_a_template_without_a_value_counts_as_not_given(connected: GraphSandbox, blank: str) -> None:
     hook = WhatsAppHook(blank, api_version=blank)
-    assert hook.list_wabas(edge=blank, fields=blank, max_items=blank) == WhatsAppHook().list_wabas()
+    assert hook.list_wabas(relationship=blank, fields=blank, max_items=blank) == WhatsAppHook().list_wabas()
     assert hook.get(connected.business_id, fields=blank) == WhatsAppHook().get(connected.business_id)
 
 
@@ -105,7 +105,7 @@ def test_the_async_twins_give_the_same(connected: GraphSandbox) -> None:
     phones = f"{waba}/phone_numbers"
     assert asyncio.run(collect(hook.aiter_edge(phones))) == list(hook.iter_edge(phones))
     assert asyncio.run(hook.aget(waba)) == hook.get(waba)
-    assert asyncio.run(collect(hook.aiter_wabas(edge="owned"))) == hook.list_wabas(edge="owned")
+    assert asyncio.run(collect(hook.aiter_wabas(relationship="owned"))) == hook.list_wabas(relationship="owned")
     assert asyncio.run(collect(hook.aiter_businesses())) == list(hook.iter_businesses())
     assert asyncio.run(hook.adebug_token()) == hook.debug_token()
 
@@ -138,10 +138,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("query", "name"), BAD)
 def test_bad_input_is_told_before_anything_is_sent(connected: GraphSandbox, query: dict[str, Any], name: str) -> None:
     hook = WhatsAppHook()
-    for edge in ("client", "owned"):
+    for relationship in ("client", "owned"):
         for method in (hook.iter_wabas, hook.list_wabas):
             with pytest.raises(ValueError, match=f"^{name}: "):
-                method(**query, edge=edge)  # not only when it is iterated over
+                method(**query, relationship=relationship)  # not only when it is iterated over
     with pytest.raises(ValueError, match=f"^{name}: "):
         asyncio.run(collect(hook.aiter_wabas(**query)))
     assert connected.connections == 0
@@ -153,8 +153,8 @@ def test_bad_paths_are_told_before_anything_is_sent(connected: GraphSandbox) -> 
         hook.iter_edge("https://evil/1/x")
     with pytest.raises(ValueError, match="^path: "):
         hook.get("1?fields=x")
-    with pytest.raises(ValueError, match="^edge: 'other' is not one of 'client', 'owned'"):
-        hook.iter_wabas("1", edge="other")
+    with pytest.raises(ValueError, match="^relationship: 'other' is not one of 'client', 'owned'"):
+        hook.iter_wabas("1", relationship="other")
     assert connected.connections == 0
 
 

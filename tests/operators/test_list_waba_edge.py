@@ -184,7 +184,7 @@ class TestAccounts:
             "conn_id": "edge_lake",
             "format": "ndjson",
             "count": 20,
-            "edge": "client",
+            "relationship": "client",
         }
         wanted = numbers_of(connected)
         assert run(manifest) == wanted

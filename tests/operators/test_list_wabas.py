@@ -62,7 +62,7 @@ def test_rows_to_xcom(connected: GraphSandbox) -> None:
 
 
 def test_owned_accounts(connected: GraphSandbox) -> None:
-    assert [row["id"] for row in run(edge="owned")] == [account["id"] for account in connected.owned_accounts]
+    assert [row["id"] for row in run(relationship="owned")] == [account["id"] for account in connected.owned_accounts]
 
 
 @pytest.mark.parametrize("name", ["wabas.ndjson", "wabas.jsonl.gz"])
@@ -79,7 +79,7 @@ def test_rows_to_an_object_with_its_manifest(connected: GraphSandbox, tmp_path: 
         "sha256": manifest["sha256"],
         "pages": 3,
         "business_id": connected.business_id,
-        "edge": "client",
+        "relationship": "client",
         "fields": ["id", "phone_numbers.limit(2){id}"],
         "truncated": False,
     }
@@ -88,14 +88,17 @@ def test_rows_to_an_object_with_its_manifest(connected: GraphSandbox, tmp_path: 
 
 
 def test_the_manifest_tells_what_was_listed(connected: GraphSandbox, tmp_path: Path) -> None:
-    manifest = run(edge="owned", fields="id", page_size=20, output_path=str(tmp_path / "a.csv"))
-    told = {name: manifest[name] for name in ("format", "count", "pages", "business_id", "edge", "fields", "truncated")}
+    manifest = run(relationship="owned", fields="id", page_size=20, output_path=str(tmp_path / "a.csv"))
+    told = {
+        name: manifest[name]
+        for name in ("format", "count", "pages", "business_id", "relationship", "fields", "truncated")
+    }
     assert told == {
         "format": "csv",
         "count": 30,
         "pages": 2,
         "business_id": connected.business_id,
-        "edge": "owned",
+        "relationship": "owned",
         "fields": ["id"],
         "truncated": False,
     }
@@ -240,7 +243,7 @@ class TestIfEmpty:
         ({"business_id": "../me"}, "business_id"),
         ({"business_id": ""}, "business_id"),
         ({"business_id": "None"}, "business_id"),
-        ({"edge": "other"}, "edge"),
+        ({"relationship": "other"}, "relationship"),
         ({"fields": ","}, "fields"),
         ({"filtering": [{}]}, "filtering"),
         ({"created_after": "soon"}, "created_after"),
@@ -286,7 +289,7 @@ def test_a_value_that_airflow_looks_up_late_counts_as_not_given_when_it_is_none(
     assert len(operator.execute({})) == 250
 
 
-@pytest.mark.parametrize("argument", ["business_id", "edge", "fields", "sort", "if_exists", "if_empty"])
+@pytest.mark.parametrize("argument", ["business_id", "relationship", "fields", "sort", "if_exists", "if_empty"])
 def test_a_token_in_the_wrong_argument_is_not_shown(connected: GraphSandbox, argument: str) -> None:
     with pytest.raises(AirflowFailException, match=f"^{argument}: ") as caught:
         run(**{argument: f"{connected.token}!"})

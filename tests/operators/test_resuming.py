@@ -440,7 +440,7 @@ class TestWhenToBeginAnew:
 
     @pytest.mark.parametrize(
         "changed",
-        [{"page_size": 50}, {"fields": "id"}, {"edge": "owned"}, {"output_format": "json"}, {"max_items": 240}],
+        [{"page_size": 50}, {"fields": "id"}, {"relationship": "owned"}, {"output_format": "json"}, {"max_items": 240}],
     )
     def test_another_query(self, connected: GraphSandbox, target: Path, changed: dict[str, Any]) -> None:
         instance = throttled(target, connected)

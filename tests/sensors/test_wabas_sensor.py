@@ -121,7 +121,7 @@ class TestPoke:
 
     @pytest.mark.parametrize("blank", ["", " ", "None"])
     def test_a_template_without_a_value_counts_as_not_given(self, connected: GraphSandbox, blank: str) -> None:
-        arguments = {"min_count": blank, "whatsapp_conn_id": blank, "edge": blank, "output_conn_id": blank}
+        arguments = {"min_count": blank, "whatsapp_conn_id": blank, "relationship": blank, "output_conn_id": blank}
         assert len(sensor(**arguments).poke({}).xcom_value or []) == 250
         connected.accounts.clear()
         trigger = deferred(sensor(**arguments, deferrable=True))
@@ -134,7 +134,7 @@ class TestPoke:
         assert not sensor(min_count=251).poke({})
 
     def test_the_owned_edge(self, connected: GraphSandbox) -> None:
-        assert len(sensor(edge="owned").poke({}).xcom_value or []) == 30
+        assert len(sensor(relationship="owned").poke({}).xcom_value or []) == 30
 
     def test_the_object_and_its_manifest(self, connected: GraphSandbox, tmp_path: Path) -> None:
         path = tmp_path / "a.ndjson"
@@ -176,7 +176,7 @@ class TestPoke:
             ({"where": " "}, "where"),
             ({"where": "None"}, "where"),
             ({"output_path": "x"}, "output_path"),
-            ({"edge": "x"}, "edge"),
+            ({"relationship": "x"}, "relationship"),
             ({"max_items": 1, "min_count": 2}, "max_items"),
             ({"max_items": 1, "waba_ids": ["1", "2"]}, "max_items"),
             ({"fields": "id,owner_business_info{id}", "where": {"owner_business_info.name": "A"}}, "where"),
@@ -473,8 +473,8 @@ class TestDeferrable:
     ("query", "pages"),
     [
         ({"page_size": 7, "max_items": 16}, 3),
-        ({"edge": "owned", "page_size": 20}, 2),
-        ({"edge": "owned", "max_items": 3, "sort": "creation_time_descending"}, 1),
+        ({"relationship": "owned", "page_size": 20}, 2),
+        ({"relationship": "owned", "max_items": 3, "sort": "creation_time_descending"}, 1),
         (
             {
                 "ownership_types": ["SELF", "CLIENT_OWNED"],

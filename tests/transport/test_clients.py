@@ -26,7 +26,7 @@ from airflow_provider_whatsapp.graph import (
 )
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.decoding import parse_json
-from airflow_provider_whatsapp.graph.edges import WABA_EDGES
+from airflow_provider_whatsapp.graph.edges import RELATIONSHIPS
 from airflow_provider_whatsapp.graph.messages import Credentials
 from airflow_provider_whatsapp.graph.pages import ListingMovedError, Page
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery, build_edge_query, build_node_query
@@ -35,7 +35,7 @@ from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 from airflow_provider_whatsapp.transport.sync import GraphClient
 
-CLIENT_WABAS = WABA_EDGES["client"]
+CLIENT_WABAS = RELATIONSHIPS["client"]
 SECRET = "5ecre7" * 5
 
 

@@ -123,7 +123,10 @@ class TestChanges:
                 connected.accounts.append(account(connected, "71"))
                 event = await watching.event()
                 assert ids(event) == (["71"], [], [])
-                assert (event.payload["business_id"], event.payload["edge"]) == (connected.business_id, "client")
+                assert (event.payload["business_id"], event.payload["relationship"]) == (
+                    connected.business_id,
+                    "client",
+                )
                 # It is stored only when the triggerer has had time to store the event.
                 assert store.writes == 1
                 await until(lambda: store.writes == 2)
@@ -241,7 +244,7 @@ class TestChanges:
 
     def test_the_owned_accounts_of_another_business(self, connected: GraphSandbox) -> None:
         store = Store()
-        watched = {"business_id": "4242", "edge": "owned"}
+        watched = {"business_id": "4242", "relationship": "owned"}
         connected.businesses.append({"id": "4242", "name": "Another"})
 
         async def run() -> TriggerEvent:
@@ -256,19 +259,19 @@ class TestChanges:
 
 
 @needs_state
-@pytest.mark.parametrize("edge", [None, " "])
-def test_the_event_names_the_edge_that_is_watched_by_default(connected: GraphSandbox, edge: Any) -> None:
+@pytest.mark.parametrize("relationship", [None, " "])
+def test_the_event_names_the_relationship_by_default(connected: GraphSandbox, relationship: Any) -> None:
     store = Store()
     run_virtually(store_baseline(store))
     connected.accounts.append(account(connected, "71"))
-    assert run_virtually(first_event(store, edge=edge))[0].payload["edge"] == "client"
+    assert run_virtually(first_event(store, relationship=relationship))[0].payload["relationship"] == "client"
 
 
 @needs_state
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"edge": "theirs"}, "edge: 'theirs' is not one of"),
+        ({"relationship": "theirs"}, "relationship: 'theirs' is not one of"),
         ({"business_id": "x"}, "business_id: 'x' is not the id"),
         ({"watch_fields": "a,,b"}, "fields: "),
         ({"whatsapp_conn_id": "nowhere"}, "AirflowNotFoundException"),
@@ -361,7 +364,7 @@ def test_a_module_that_cannot_be_loaded_does_not_end_the_watch(
 
 @needs_state
 def test_it_round_trips_through_json() -> None:
-    trigger = watcher(business_id=5, edge="owned", watch_fields=["a", "b"], whatsapp_conn_id="other")
+    trigger = watcher(business_id=5, relationship="owned", watch_fields=["a", "b"], whatsapp_conn_id="other")
     path, arguments = trigger.serialize()
     module, _, name = path.rpartition(".")
     again = getattr(importlib.import_module(module), name)(**json.loads(json.dumps(arguments)))

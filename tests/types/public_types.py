@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 def hook_methods(hook: WhatsAppHook) -> None:
     assert_type(hook.iter_wabas(), Iterator[Row])
-    assert_type(hook.list_wabas(5, edge="owned", fields=["id"], created_after=date(2026, 1, 1)), list[Row])
+    assert_type(hook.list_wabas(5, relationship="owned", fields=["id"], created_after=date(2026, 1, 1)), list[Row])
     assert_type(hook.iter_edge("1/phone_numbers", page_size=50, max_items=None), Iterator[Row])
     assert_type(hook.iter_businesses(fields="id"), Iterator[Row])
     assert_type(hook.get("me", params={"a": 1}), Row)
