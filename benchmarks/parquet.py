@@ -64,7 +64,9 @@ def write(name: str, count: int, folder: str) -> None:
         target = Target(str(Path(folder, name)))
         # What the libraries take by themselves does not count.
         memory, start = peak_megabytes(), time.process_time()
-        cost["bytes"] = target.write(rows, COLUMNS).bytes
+        with target.stage(rows, COLUMNS) as staged:
+            staged.publish()
+        cost["bytes"] = staged.stored.bytes
     cost |= {"cpu": time.process_time() - start, "megabytes": peak_megabytes() - memory}
     if name.endswith(".parquet"):
         from pyarrow import parquet

@@ -108,7 +108,8 @@ def test_only_parquet_loads_pyarrow(tmp_path: Path, name: str, is_loaded: bool) 
     code = f"""
 from airflow_provider_whatsapp.storage.source import Source
 from airflow_provider_whatsapp.storage.target import Target
-Target({path!r}).write([{{"id": "1"}}], ["id"])
+with Target({path!r}).stage([{{"id": "1"}}], ["id"]) as staged:
+    staged.publish()
 assert [row["id"] for row in Source("waba_ids", {path!r}).rows()] == ["1"]
 """
     assert ("pyarrow" in roots(loaded_by(code))) is is_loaded

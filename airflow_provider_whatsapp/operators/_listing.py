@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from airflow_provider_whatsapp.graph.pages import Page
     from airflow_provider_whatsapp.graph.query import EdgeQuery
     from airflow_provider_whatsapp.graph.retry import Patience
-    from airflow_provider_whatsapp.storage.target import StoredObject, Target
+    from airflow_provider_whatsapp.storage.target import Target
     from airflow_provider_whatsapp.transport.sync import GraphClient
 
 _Init = TypeVar("_Init", bound=Callable[..., None])
@@ -181,15 +181,12 @@ class ListingTask(BaseOperator):
             check(len(delivered))
             return delivered
 
-        manifest: dict[str, Any] = {}
-
-        def prepare(stored: StoredObject) -> None:
-            check(stored.count)
-            manifest.update(asdict(stored), **describe())
+        with failing_fast(UnfitValueError), target.stage(rows, columns) as staged:
+            check(staged.stored.count)
+            manifest = {**asdict(staged.stored), **describe()}
             before_publish(target, manifest)
-
-        with failing_fast(UnfitValueError):
-            stored = target.write(rows, columns, owner=owner, replace=replace, before_publish=prepare)
+            staged.publish(owner=owner, replace=replace)
+        stored = staged.stored
         self.log.info("Wrote %d %s, %d bytes, to %s", stored.count, self.noun, stored.bytes, stored.uri)
         return self._announce(context, manifest, lineage=Lineage(sources, manifest, columns))
 

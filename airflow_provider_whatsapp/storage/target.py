@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,44 +123,28 @@ class Target:
             self._fs.invalidate_cache()
             return bool(self._fs.exists(self._key))
 
-    def write(
-        self,
-        rows: Iterable[Row],
-        columns: Sequence[str],
-        *,
-        owner: str = "",
-        replace: bool = True,
-        before_publish: Callable[[StoredObject], object] = lambda stored: None,
-    ) -> StoredObject:
-        """Write the rows to the object; on any failure, what was there before stays.
+    @contextmanager
+    def stage(self, rows: Iterable[Row], columns: Sequence[str]) -> Iterator[Staged]:
+        """The finished object in a file on the worker, which is removed at the end of the ``with`` block.
 
-        :param rows: are read once, one at a time
+        :param rows: rows to write; consumed once, lazily
         :param columns: columns of a CSV or of Parquet; other keys of a row are left out of them
-        :param owner: tells the task instance that writes from others; letters and digits
-        :param replace: whether an object that is there may be replaced. Stores that cannot see to it replace it.
-        :param before_publish: called when the object is complete, before it appears; may raise to prevent that
         :raises UnfitValueError: if a value does not fit its column of Parquet
-        :raises ObjectExistsError: if an object is there and may not be replaced
-        :raises StoreRefusedError: if the store refused and a retry cannot help
-        :raises OSError: if the disk or the store failed
         """
         with StagingFolder() as folder:
-            staged = folder / "object"
+            path = folder / "object"
             counted = _CountedRows(rows)
-            write_rows(counted, staged, columns, format=self.format, compressed=self._compressed)
-            with staged.open("rb") as file:
+            write_rows(counted, path, columns, format=self.format, compressed=self._compressed)
+            with path.open("rb") as file:
                 stored = StoredObject(
                     uri=self.uri,
                     conn_id=self.conn_id,
                     format=self.format,
                     count=counted.count,
-                    bytes=staged.stat().st_size,
+                    bytes=path.stat().st_size,
                     sha256=_sha256(file),
                 )
-            before_publish(stored)
-            with self._place.errors("written"):
-                self._publish(staged, owner, replace=replace)
-        return stored
+            yield Staged(self, path, stored)
 
     def _publish(self, staged: Path, owner: str, *, replace: bool) -> None:
         if s3.is_s3(self._fs):
@@ -227,6 +212,33 @@ def _check_writable(key: str) -> None:
     existing = next(parent for parent in Path(os.path.realpath(key)).parents if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"output_path: this worker cannot write below {str(existing)!r}")
+
+
+class Staged:
+    """A finished object in a file on the worker. Nothing is at its address yet.
+
+    :param target: the address of the object
+    :param path: the file
+    :param stored: the object as it will be in the store
+    """
+
+    def __init__(self, target: Target, path: Path, stored: StoredObject) -> None:
+        #: The object as it will be in the store.
+        self.stored = stored
+        self._target = target
+        self._path = path
+
+    def publish(self, *, owner: str = "", replace: bool = True) -> None:
+        """Make the file the object at its address; on any failure, what was there before stays.
+
+        :param owner: identifies the task instance that publishes; letters and digits
+        :param replace: whether an existing object may be replaced. Stores that cannot check this replace it.
+        :raises ObjectExistsError: if an object is there and may not be replaced
+        :raises StoreRefusedError: if the store refused and a retry cannot help
+        :raises StoreError: if the disk or the store failed
+        """
+        with self._target._place.errors("written"):
+            self._target._publish(self._path, owner, replace=replace)
 
 
 class _CountedRows:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from servers import STORES
 
+from airflow_provider_whatsapp.storage.target import StoredObject, Target
+
 _connections = 0
 
 
@@ -23,6 +25,13 @@ def connect(monkeypatch: pytest.MonkeyPatch, connection: dict[str, Any]) -> str:
     conn_id = f"lake_{_connections}"
     monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))
     return conn_id
+
+
+def write_object(target: Target, rows: list[dict[str, Any]], *, owner: str = "", replace: bool = True) -> StoredObject:
+    """Stage and publish an object with the columns ``id`` and ``name``."""
+    with target.stage(rows, ["id", "name"]) as staged:
+        staged.publish(owner=owner, replace=replace)
+        return staged.stored
 
 
 class Worker:

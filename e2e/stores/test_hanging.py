@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from azure.storage.blob._shared import base_client_async
 from servers import SftpStore, Store
-from stores_support import connect, on
+from stores_support import connect, on, write_object
 
 from airflow_provider_whatsapp.sandbox import GraphSandbox
 from airflow_provider_whatsapp.storage import gcs, sftp
@@ -66,19 +66,17 @@ def test_a_store_hangs_before_the_listing(impatient: Store) -> None:
 def test_a_store_hangs_while_it_is_written_to(impatient: Store) -> None:
     impatient.write("hang/a.ndjson", b"before")
     target = Target(impatient.url("hang/a.ndjson"), conn_id=impatient.conn_id)
-
-    def hang(stored: object) -> None:
+    with target.stage(ROWS, COLUMNS) as staged:
         if isinstance(impatient, SftpStore):
             impatient.proxy.hang_after = impatient.proxy.sent
         else:
             impatient.proxy.fault = lambda request: "hang"
-
-    with pytest.raises(StoreError, match="cannot be written .*Airflow tries again"):
-        within_bounds(lambda: target.write(ROWS, COLUMNS, before_publish=hang))
+        with pytest.raises(StoreError, match="cannot be written .*Airflow tries again"):
+            within_bounds(staged.publish)
     impatient.proxy.heal()
     assert impatient.read("hang/a.ndjson") == b"before"
     again = Target(impatient.url("hang/a.ndjson"), conn_id=impatient.conn_id)
-    assert again.write(ROWS, COLUMNS).count == 1
+    assert write_object(again, ROWS).count == 1
     assert impatient.read("hang/a.ndjson") == b'{"id":"1","name":"a"}\n'
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from servers import SftpStore, Store
-from stores_support import Worker, connect, on
+from stores_support import Worker, connect, on, write_object
 
 from airflow_provider_whatsapp.storage import publish
 from airflow_provider_whatsapp.storage.errors import StoreError, StoreRefusedError
@@ -30,7 +30,7 @@ def encoded(rows: list[dict[str, Any]]) -> bytes:
 
 
 def write(store: Store, key: str, rows: list[dict[str, Any]], *, owner: str = "a") -> Any:
-    return Target(store.url(key), conn_id=store.conn_id).write(rows, COLUMNS, owner=owner)
+    return write_object(Target(store.url(key), conn_id=store.conn_id), rows, owner=owner)
 
 
 @pytest.mark.quick
@@ -147,12 +147,10 @@ def test_a_disk_fails(store: Store, name: str, result: Note, monkeypatch: pytest
 
     write(store, "fail/a.ndjson", SMALL)
     target = Target(store.url("fail/a.ndjson"), conn_id=store.conn_id)
-    with pytest.raises(StoreError, match=r"cannot be written .*\(OSError: No space left on device\)"):
-        target.write(
-            LARGE,
-            COLUMNS,
-            before_publish=lambda stored: monkeypatch.setattr(Path if name == "open" else os, name, full),
-        )
+    with target.stage(LARGE, COLUMNS) as staged:
+        monkeypatch.setattr(Path if name == "open" else os, name, full)
+        with pytest.raises(StoreError, match=r"cannot be written .*\(OSError: No space left on device\)"):
+            staged.publish()
     monkeypatch.undo()
     assert store.read("fail/a.ndjson") == encoded(SMALL)
     assert store.names("fail") == ["fail/a.ndjson"]
@@ -278,7 +276,7 @@ def test_two_uploads_of_one_object_are_not_mixed(store: Store, monkeypatch: pyte
 
     proxy.fault = lambda request: stage_other(request)
     try:
-        target.write(LARGE, COLUMNS)
+        write_object(target, LARGE)
     except StoreError:
         assert store.read("mixed/a.ndjson") == encoded(other)
     else:

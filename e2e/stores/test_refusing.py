@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from servers import SECRET, SftpStore, Store
-from stores_support import connect, on
+from stores_support import connect, on, write_object
 
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import GraphSandbox
@@ -111,7 +111,8 @@ def test_a_wrong_password(store: Any, run: Any, monkeypatch: pytest.MonkeyPatch)
 def test_credentials_that_may_only_write(store: Store, run: Any) -> None:
     store.proxy.fault = lambda request: "403" if request.method in ("GET", "HEAD", "DELETE") else None
     assert run(store.url("write-only/a.ndjson"), store.conn_id)["count"] == 3
-    assert Target(store.url("write-only/a.ndjson"), conn_id=store.conn_id).write(LARGE, COLUMNS).count == len(LARGE)
+    target = Target(store.url("write-only/a.ndjson"), conn_id=store.conn_id)
+    assert write_object(target, LARGE).count == len(LARGE)
     assert len((store.read("write-only/a.ndjson") or b"").splitlines()) == len(LARGE)
 
 
@@ -128,7 +129,7 @@ def test_a_token_that_may_only_read_is_found_out_when_it_writes(store: Any, monk
     conn_id = connect(monkeypatch, store.connect_with_rights("rl"))
     target = Target(store.url("read-only/a.ndjson"), conn_id=conn_id)
     with pytest.raises(StoreRefusedError, match="403 .*the credentials may not do that"):
-        target.write(SMALL, COLUMNS)
+        write_object(target, SMALL)
 
 
 @on("sftp")
@@ -148,7 +149,7 @@ def test_a_folder_that_must_not_be_written_to(store: Any) -> None:
     (store.folder / "locked").chmod(0o555)
     target = Target(store.url("locked/a.ndjson"), conn_id=store.conn_id)
     with pytest.raises(StoreRefusedError, match="the credentials may not do that"):
-        target.write(SMALL, COLUMNS)
+        write_object(target, SMALL)
     assert store.read("locked/a.ndjson") == b"before"
 
 
@@ -156,14 +157,12 @@ def test_a_folder_that_must_not_be_written_to(store: Any) -> None:
 def test_a_server_that_was_restarted(store: Any) -> None:
     target = Target(store.url("restarted/a.ndjson"), conn_id=store.conn_id)
     store.proxy.cut_after = 0
-
-    def restart(stored: object) -> None:
+    with target.stage(SMALL, COLUMNS) as staged:
         # The connection is cut with the next byte, and the next one works.
         with pytest.raises(StoreError):
             target.exists()
         store.proxy.heal()
-
-    target.write(SMALL, COLUMNS, before_publish=restart)
+        staged.publish()
     assert store.names("restarted") == ["restarted/a.ndjson"]
 
 
@@ -174,8 +173,10 @@ def test_an_object_that_appears_at_the_last_moment_is_not_replaced(store: Store,
         pytest.skip("fake-gcs-server knows the condition only for uploads in one request")
     key = f"race/{len(rows)}.ndjson"
     target = Target(store.url(key), conn_id=store.conn_id)
-    with pytest.raises(ObjectExistsError, match="appeared while the rows were read"):
-        target.write(rows, COLUMNS, replace=False, before_publish=lambda stored: store.write(key, b"of somebody else"))
+    with target.stage(rows, COLUMNS) as staged:
+        store.write(key, b"of somebody else")
+        with pytest.raises(ObjectExistsError, match="appeared while the rows were read"):
+            staged.publish(replace=False)
     assert store.read(key) == b"of somebody else"
     assert set(store.names("race")) <= {"race/1.ndjson", "race/2200.ndjson"}
 
@@ -199,8 +200,7 @@ def test_an_object_whose_answer_was_lost_is_our_own(store: Store, rows: Any) -> 
             return "lost"
         return None
 
-    def begin(stored: object) -> None:
+    with target.stage(rows, COLUMNS) as staged:
         store.proxy.fault = lose
-
-    assert target.write(rows, COLUMNS, replace=False, before_publish=begin).count == len(rows)
+        staged.publish(replace=False)
     assert len(lost) == 1

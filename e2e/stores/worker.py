@@ -18,7 +18,7 @@ from typing import Any
 import airflow.sdk.io
 from airflow.sdk import ObjectStoragePath  # noqa: F401
 
-from airflow_provider_whatsapp.storage.target import StoredObject, Target
+from airflow_provider_whatsapp.storage.target import Target
 
 airflow.sdk.io.has_fs("s3")
 for _library in ("s3fs", "gcsfs", "adlfs", "sshfs"):
@@ -44,14 +44,7 @@ def peak_memory() -> int:
 def write(job: dict[str, Any]) -> None:
     """Write an object, and print how much more memory it took to publish it than to list it."""
     os.environ["AIRFLOW_CONN_LAKE"] = json.dumps(job["connection"])
-    before = events = 0
-
-    def begin(stored: StoredObject) -> None:
-        nonlocal before, events
-        Path("/proc/self/clear_refs").write_text("5")
-        before = peak_memory()
-        events = 0
-        sys.addaudithook(count)
+    events = 0
 
     def count(event: str, arguments: object) -> None:
         nonlocal events
@@ -61,7 +54,12 @@ def write(job: dict[str, Any]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     target = Target(job["path"], conn_id="lake")
-    stored = target.write(rows(job["count"], job["size"]), ["id", "name"], owner="worker", before_publish=begin)
+    with target.stage(rows(job["count"], job["size"]), ["id", "name"]) as staged:
+        Path("/proc/self/clear_refs").write_text("5")
+        before = peak_memory()
+        sys.addaudithook(count)
+        staged.publish(owner="worker")
+    stored = staged.stored
     print(
         json.dumps(
             {"bytes": stored.bytes, "sha256": stored.sha256, "memory": peak_memory() - before, "events": events}

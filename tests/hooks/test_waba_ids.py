@@ -12,6 +12,7 @@ import pytest
 from airflow.sdk import BaseOperator
 from hypothesis import given
 from hypothesis import strategies as st
+from written_objects import write_object
 
 from airflow_provider_whatsapp.hooks._waba_ids import WabaIds
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
@@ -24,7 +25,7 @@ NAMES = [f"a.{suffix}{gz}" for suffix in ("ndjson", "jsonl", "json", "csv") for 
 
 def stored(path: Path, rows: Sequence[dict[str, Any]] = ROWS) -> dict[str, Any]:
     """Write the rows, and give what the manifest says of them."""
-    written = Target(str(path)).write(iter(rows), ["id", "name"])
+    written = write_object(Target(str(path)), iter(rows), ["id", "name"])
     return {
         "uri": written.uri,
         "conn_id": None,
@@ -314,7 +315,7 @@ def test_a_wrong_id_in_an_object(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_object_whose_rows_have_no_id(tmp_path: Path, name: str) -> None:
-    Target(str(tmp_path / name)).write([{"name": "a"}], ["name"])
+    write_object(Target(str(tmp_path / name)), [{"name": "a"}], ["name"])
     with pytest.raises(ValueError, match=r"^waba_ids: row 1 of .*: the row has no `id`; give ids"):
         list(WabaIds(str(tmp_path / name)))
     with pytest.raises(ValueError, match=r"^waba_ids\[1\]: the row has no `id`; give ids"):

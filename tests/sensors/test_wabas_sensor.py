@@ -460,7 +460,7 @@ class TestDeferrable:
         def full(*args: object, **kwargs: object) -> None:
             raise OSError("disk full")
 
-        monkeypatch.setattr("airflow_provider_whatsapp.storage.target.Target.write", full)
+        monkeypatch.setattr("airflow_provider_whatsapp.storage.target.Target.stage", full)
         path = str(tmp_path / "a.json")
         with pytest.raises(OSError, match="disk full"):
             sensor(deferrable=True, output_path=path).execute({})

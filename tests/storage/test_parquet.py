@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import dataset
 from pyarrow import parquet as pq
+from written_objects import write_object
 
 from airflow_provider_whatsapp.storage import parquet
 from airflow_provider_whatsapp.storage.columns import TYPED_COLUMNS, UnfitValueError, type_of
@@ -50,7 +51,7 @@ ROWS: list[dict[str, Any]] = [
 
 def write(path: Path, rows: Any, columns: list[str]) -> Any:
     """The table that the rows become."""
-    Target(str(path)).write(rows, columns)
+    write_object(Target(str(path)), rows, columns)
     return pq.read_table(path)
 
 
@@ -73,7 +74,7 @@ def run_measured(code: str) -> str:
 class TestColumns:
     def test_types_and_values(self, tmp_path: Path) -> None:
         path = tmp_path / "a.parquet"
-        stored = Target(str(path)).write(iter(ROWS), COLUMNS)
+        stored = write_object(Target(str(path)), iter(ROWS), COLUMNS)
         table = pq.read_table(path)
         assert table.schema.names == COLUMNS
         assert [str(field.type) for field in table.schema] == [
@@ -162,7 +163,7 @@ class TestColumns:
             rows = [{"id": str(number), column: None} for number in range(5000)]
             rows[4321][column] = value
             with pytest.raises(UnfitValueError, match=f"^row 4322 \\(id 4321\\): {column}: ") as caught:
-                Target(str(path)).write(rows, ["id", column])
+                write_object(Target(str(path)), rows, ["id", column])
             assert json.dumps(value)[:50] in str(caught.value)
             assert "write NDJSON" in str(caught.value)
             assert len(str(caught.value)) < 300
@@ -170,7 +171,7 @@ class TestColumns:
 
     def test_a_number_that_json_does_not_have_is_not_written(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="not JSON compliant"):
-            Target(str(tmp_path / "a.parquet")).write([{"surprise": [float("nan")]}], ["surprise"])
+            write_object(Target(str(tmp_path / "a.parquet")), [{"surprise": [float("nan")]}], ["surprise"])
 
     def test_the_page_has_the_columns_of_each_type(self) -> None:
         (rows,) = tables(section("## Columns", "parquet.md"))
@@ -251,7 +252,8 @@ class TestSize:
 
     def test_the_same_rows_make_the_same_bytes(self, tmp_path: Path) -> None:
         first, second = (
-            Target(str(tmp_path / folder / "a.parquet")).write(self.many(60_000), ["id", "name"]) for folder in "xy"
+            write_object(Target(str(tmp_path / folder / "a.parquet")), self.many(60_000), ["id", "name"])
+            for folder in "xy"
         )
         assert first.sha256 == second.sha256
 
@@ -269,7 +271,8 @@ with tempfile.TemporaryDirectory() as folder:
     target = Target(folder + "/a.parquet")
     before = megabytes()
     for count in (25_000, 100_000):
-        target.write(rows(count), ["id", "name", "owner_business_info"])
+        with target.stage(rows(count), ["id", "name", "owner_business_info"]) as staged:
+            staged.publish()
         print(megabytes() - before)
 """
         output = run_measured(code)
@@ -301,7 +304,7 @@ class TestOneTable:
             ("2026-11-04", [], ["id", "creation_time"]),
         ]
         for day, rows, columns in days:
-            Target(str(tmp_path / f"ds={day}" / "wabas.parquet")).write(rows, columns)
+            write_object(Target(str(tmp_path / f"ds={day}" / "wabas.parquet")), rows, columns)
         return [str(tmp_path / f"ds={day}" / "wabas.parquet") for day, _, _ in days]
 
     def test_by_pyarrow(self, paths: list[str]) -> None:
@@ -446,7 +449,7 @@ class TestRefusals:
             Target(str(tmp_path / "a"), format="parquet")
         with pytest.raises(ValueError, match=f"^waba_ids: {advice}"):
             Source("waba_ids", str(tmp_path / "a.parquet"))
-        assert Target(str(tmp_path / "a.csv")).write(ROWS, COLUMNS).count == 2
+        assert write_object(Target(str(tmp_path / "a.csv")), ROWS, COLUMNS).count == 2
 
     def test_the_errors_name_the_format(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"or \.parquet, or give output_format"):

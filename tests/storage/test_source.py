@@ -16,6 +16,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from written_objects import write_object
 
 from airflow_provider_whatsapp.storage import source
 from airflow_provider_whatsapp.storage.errors import StoreError, StoreRefusedError
@@ -44,7 +45,7 @@ def read(path: Path | str, **more: Any) -> list[dict[str, Any]]:
 def test_json_comes_back_as_it_was(name: str, rows: list[dict[str, Any]], at_once: int) -> None:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
         path = Path(folder, name)
-        Target(str(path)).write(rows, [])
+        write_object(Target(str(path)), rows, [])
         patched.setattr(source, "_CHARACTERS_AT_ONCE", at_once)
         assert read(path) == rows
 
@@ -56,7 +57,7 @@ def test_csv_comes_back_as_it_was(name: str, cells: list[tuple[str, str]]) -> No
     rows = [{"id": id_, "name": text} for id_, text in cells]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
-        Target(str(path)).write(rows, ["id", "name"])
+        write_object(Target(str(path)), rows, ["id", "name"])
         assert read(path) == rows
 
 
@@ -126,7 +127,7 @@ def test_text_that_is_not_utf_8(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["a.ndjson.gz", "a.json.gz", "a.csv.gz"])
 def test_half_a_gzip_is_an_error(tmp_path: Path, name: str) -> None:
     rows = [{"id": str(number * 7919)} for number in range(20_000)]
-    Target(str(tmp_path / name)).write(rows, ["id"])
+    write_object(Target(str(tmp_path / name)), rows, ["id"])
     assert read(tmp_path / name) == rows
     whole = (tmp_path / name).read_bytes()
     for length in (1, 5, 12, len(whole) // 2, len(whole) - 9, len(whole) - 1):
@@ -181,9 +182,11 @@ def test_a_row_that_is_too_long(tmp_path: Path, name: str, monkeypatch: pytest.M
     path = tmp_path / name
     before = csv.field_size_limit()
     try:
-        Target(str(path)).write([{"id": "1", "name": "x" * 100}], ["id", "name"])
+        write_object(Target(str(path)), [{"id": "1", "name": "x" * 100}], ["id", "name"])
         assert len(read(path)) == 1
-        Target(str(path)).write([{"id": "1", "name": "x" * 100}, {"id": "2", "name": "x" * 1000}], ["id", "name"])
+        write_object(
+            Target(str(path)), [{"id": "1", "name": "x" * 100}, {"id": "2", "name": "x" * 1000}], ["id", "name"]
+        )
         with pytest.raises(ValueError, match=r"^waba_ids: .* behind row 1 \("):
             read(path)
     finally:
@@ -207,7 +210,7 @@ def test_a_row_of_csv_is_too_long_although_its_fields_are_not(
 
 def test_a_long_row_of_csv_is_read(tmp_path: Path) -> None:
     # The limit of Python's reader is 128 KiB.
-    Target(str(tmp_path / "a.csv")).write([{"id": "1", "name": "x" * 200_000}], ["id", "name"])
+    write_object(Target(str(tmp_path / "a.csv")), [{"id": "1", "name": "x" * 200_000}], ["id", "name"])
     assert len(read(tmp_path / "a.csv")[0]["name"]) == 200_000
 
 

@@ -20,13 +20,14 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from written_objects import write_object
 
 from airflow_provider_whatsapp.storage import publish
 from airflow_provider_whatsapp.storage.address import open_store, split_address
 from airflow_provider_whatsapp.storage.errors import ObjectExistsError, StoreError
 from airflow_provider_whatsapp.storage.formats import content_type_of, parse_format
 from airflow_provider_whatsapp.storage.source import Source
-from airflow_provider_whatsapp.storage.target import StoredObject, Target
+from airflow_provider_whatsapp.storage.target import Target
 
 ROWS: list[dict[str, Any]] = [
     {"id": "1", "name": "plain", "owner": {"id": "9", "name": 'a "b", c'}, "n": 5, "ok": True},
@@ -53,7 +54,7 @@ def read_back(path: Path, format: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("name", "format"), [("a.ndjson", "ndjson"), ("a.jsonl", "ndjson"), ("a.json", "json")])
 def test_json_survives_a_round_trip(tmp_path: Path, name: str, format: str, suffix: str) -> None:
     path = tmp_path / f"{name}{suffix}"
-    stored = Target(path.as_uri()).write(iter(ROWS), COLUMNS)
+    stored = write_object(Target(path.as_uri()), iter(ROWS), COLUMNS)
     assert read_back(path, format) == ROWS
     assert (stored.uri, stored.format, stored.count) == (path.as_uri(), format, 4)
     assert stored.bytes == path.stat().st_size
@@ -64,7 +65,7 @@ def test_json_survives_a_round_trip(tmp_path: Path, name: str, format: str, suff
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_csv_survives_a_round_trip(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.csv{suffix}"
-    Target(path.as_uri()).write(iter(ROWS), ["id", "name", "owner", "n", "ok", "list"])
+    write_object(Target(path.as_uri()), iter(ROWS), ["id", "name", "owner", "n", "ok", "list"])
     read = read_back(path, "csv")
     assert list(read[0]) == ["id", "name", "owner", "n", "ok", "list"]
     assert [row["name"] for row in read] == [row["name"] for row in ROWS]
@@ -76,14 +77,14 @@ def test_csv_survives_a_round_trip(tmp_path: Path, suffix: str) -> None:
 
 def test_a_csv_has_only_the_columns_that_were_asked_for(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"id": str(number), f"key{number}": 1} for number in range(1000)]
-    Target(str(tmp_path / "a.csv")).write(rows, COLUMNS)
+    write_object(Target(str(tmp_path / "a.csv")), rows, COLUMNS)
     assert (tmp_path / "a.csv").read_text() == "id,name\n" + "".join(f"{number},\n" for number in range(1000))
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.ndjson", ""), ("a.json", "[\n]\n"), ("a.csv", "id,name\r\n")])
 def test_no_rows(tmp_path: Path, name: str, text: str) -> None:
     path = tmp_path / name
-    assert Target(str(path)).write([], COLUMNS).count == 0
+    assert write_object(Target(str(path)), [], COLUMNS).count == 0
     assert path.read_bytes().decode() == text
 
 
@@ -105,25 +106,25 @@ json_values = st.recursive(
 )
 def test_any_rows_survive(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
     for name, format in (("a.ndjson.gz", "ndjson"), ("a.json", "json")):
-        Target(str(tmp_path / name)).write(rows, COLUMNS)
+        write_object(Target(str(tmp_path / name)), rows, COLUMNS)
         assert read_back(tmp_path / name, format) == rows
 
 
 def test_the_same_rows_make_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a.ndjson.gz", "a.csv.gz", "a.json.gz"):
-        first, second = (Target(str(tmp_path / folder / name)).write(ROWS, COLUMNS) for folder in ("x", "y"))
+        first, second = (write_object(Target(str(tmp_path / folder / name)), ROWS, COLUMNS) for folder in ("x", "y"))
         assert first.sha256 == second.sha256
 
 
 def test_a_local_address_is_written_without_detours(tmp_path: Path) -> None:
-    stored = Target(f"{tmp_path}/x/../a.ndjson").write(ROWS, COLUMNS)
+    stored = write_object(Target(f"{tmp_path}/x/../a.ndjson"), ROWS, COLUMNS)
     assert stored.uri == (tmp_path / "a.ndjson").as_uri()
     assert os.listdir(tmp_path) == ["a.ndjson"]
 
 
 def test_output_format_beats_the_suffix(tmp_path: Path) -> None:
     path = tmp_path / "accounts.txt.gz"
-    assert Target(str(path), format="jsonl").write(ROWS, COLUMNS).format == "ndjson"
+    assert write_object(Target(str(path), format="jsonl"), ROWS, COLUMNS).format == "ndjson"
     assert read_back(path, "ndjson") == ROWS
 
 
@@ -137,26 +138,19 @@ class TestAllOrNothing:
         path = tmp_path / name
         path.write_text("before")
         with pytest.raises(RuntimeError):
-            Target(str(path)).write(self.breaking(), COLUMNS)
+            write_object(Target(str(path)), self.breaking(), COLUMNS)
         assert path.read_text() == "before"
         assert os.listdir(tmp_path) == [name]
 
     def test_a_failure_leaves_nothing_where_nothing_was(self, tmp_path: Path) -> None:
         with pytest.raises(RuntimeError):
-            Target(str(tmp_path / "new" / "a.ndjson")).write(self.breaking(), COLUMNS)
+            write_object(Target(str(tmp_path / "new" / "a.ndjson")), self.breaking(), COLUMNS)
         assert os.listdir(tmp_path) == []
 
-    def test_the_last_check_can_keep_the_object_from_appearing(self, tmp_path: Path) -> None:
+    def test_what_is_not_published_does_not_appear(self, tmp_path: Path) -> None:
         path = tmp_path / "a.ndjson"
-        counts: list[int] = []
-
-        def refuse(stored: StoredObject) -> None:
-            counts.append(stored.count)
-            raise RuntimeError
-
-        with pytest.raises(RuntimeError):
-            Target(str(path)).write(ROWS, COLUMNS, before_publish=refuse)
-        assert counts == [4]
+        with Target(str(path)).stage(ROWS, COLUMNS) as staged:
+            assert staged.stored.count == 4
         assert not path.exists()
 
     def test_a_disk_that_fails_while_publishing_leaves_what_was_there(
@@ -170,7 +164,7 @@ class TestAllOrNothing:
 
         monkeypatch.setattr(os, "replace", full)
         with pytest.raises(OSError, match="No space"):
-            Target(str(path)).write(ROWS, COLUMNS)
+            write_object(Target(str(path)), ROWS, COLUMNS)
         assert path.read_text() == "before"
         assert os.listdir(tmp_path) == ["a.ndjson"]
 
@@ -185,16 +179,17 @@ def copy_half(source, sink, length):
     sink.write(b"half"); sink.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 shutil.copyfileobj = copy_half
-Target({str(path)!r}).write([{{"id": "1"}}], ["id"])
+with Target({str(path)!r}).stage([{{"id": "1"}}], ["id"]) as staged:
+    staged.publish()
 """
         killed = subprocess.run([sys.executable, "-c", worker], capture_output=True, check=False)
         assert killed.returncode == -signal.SIGKILL
         assert path.read_text() == "before"
         (leftover,) = set(os.listdir(tmp_path)) - {"a.ndjson"}
-        Target(str(path)).write(ROWS, COLUMNS)
+        write_object(Target(str(path)), ROWS, COLUMNS)
         assert leftover in os.listdir(tmp_path)  # it may belong to a worker that is still writing it
         os.utime(tmp_path / leftover, (0, 0))
-        Target(str(path)).write(ROWS, COLUMNS)
+        write_object(Target(str(path)), ROWS, COLUMNS)
         assert os.listdir(tmp_path) == ["a.ndjson"]
 
     def test_the_object_is_on_the_disk_before_it_appears(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +206,7 @@ Target({str(path)!r}).write([{{"id": "1"}}], ["id"])
 
         monkeypatch.setattr(os, "fsync", sync)
         monkeypatch.setattr(os, "replace", replace)
-        stored = Target(str(tmp_path / "a.ndjson")).write(ROWS, COLUMNS)
+        stored = write_object(Target(str(tmp_path / "a.ndjson")), ROWS, COLUMNS)
         assert done == [f"sync {stored.bytes}", "replace"]
 
     @pytest.mark.parametrize(("age", "is_removed"), [(3500, False), (3700, True)])
@@ -221,26 +216,26 @@ Target({str(path)!r}).write([{{"id": "1"}}], ["id"])
         for path in (copy, other):
             path.touch()
             os.utime(path, (time.time() - age, time.time() - age))
-        Target(str(tmp_path / "a.ndjson")).write(ROWS, COLUMNS)
+        write_object(Target(str(tmp_path / "a.ndjson")), ROWS, COLUMNS)
         assert copy.exists() is not is_removed
         assert other.exists()
 
     @pytest.mark.parametrize("name", ["x" * 248 + ".ndjson", "東" * 80 + ".ndjson"])
     def test_the_longest_names(self, tmp_path: Path, name: str) -> None:
-        Target(str(tmp_path / name)).write(ROWS, COLUMNS)
+        write_object(Target(str(tmp_path / name)), ROWS, COLUMNS)
         assert os.listdir(tmp_path) == [name]
 
     def test_the_object_keeps_its_mode(self, tmp_path: Path) -> None:
         path = tmp_path / "a.ndjson"
         path.touch(0o600)
-        Target(str(path)).write(ROWS, COLUMNS)
+        write_object(Target(str(path)), ROWS, COLUMNS)
         assert path.stat().st_mode & 0o777 == 0o600
 
     def test_a_link_is_written_through(self, tmp_path: Path) -> None:
         real, link = tmp_path / "real.ndjson", tmp_path / "link.ndjson"
         real.write_text("before")
         link.symlink_to(real)
-        Target(str(link)).write(ROWS, COLUMNS)
+        write_object(Target(str(link)), ROWS, COLUMNS)
         assert link.is_symlink()
         assert read_back(real, "ndjson") == ROWS
 
@@ -324,7 +319,7 @@ class TestAddress:
     ) -> None:
         target = Target(path)
         assert (target.uri, target.conn_id) == (uri, conn_id)
-        stored = target.write(ROWS, COLUMNS)
+        stored = write_object(target, ROWS, COLUMNS)
         assert (stored.uri, stored.conn_id) == (uri, conn_id)
         assert store.find("/") == [key]
 
@@ -340,7 +335,7 @@ class TestAddress:
         target = Target(path, conn_id="lake")
         assert target.conn_id == "lake"
         assert "no_such_connection" not in target.uri
-        target.write(ROWS, COLUMNS)
+        write_object(target, ROWS, COLUMNS)
         assert store.find("/") == ["/bucket/a.csv"]
 
     def test_the_account_in_it_must_be_that_of_the_connection(
@@ -377,18 +372,18 @@ class TestIfNothingIsThere:
     def test_a_file_that_appears_stays(self, tmp_path: Path) -> None:
         path = tmp_path / "a.ndjson"
         target = Target(str(path))
-        with pytest.raises(ObjectExistsError, match=r"a\.ndjson appeared while the rows were read"):
-            target.write(
-                ROWS, COLUMNS, replace=False, before_publish=lambda stored: path.write_text("of somebody else")
-            )
+        with target.stage(ROWS, COLUMNS) as staged:
+            path.write_text("of somebody else")
+            with pytest.raises(ObjectExistsError, match=r"a\.ndjson appeared while the rows were read"):
+                staged.publish(replace=False)
         assert path.read_text() == "of somebody else"
         assert os.listdir(tmp_path) == ["a.ndjson"]
 
     def test_a_file_that_does_not_appear_is_written(self, tmp_path: Path) -> None:
         target = Target(str(tmp_path / "a.ndjson"))
-        target.write(ROWS, COLUMNS, replace=False)
+        write_object(target, ROWS, COLUMNS, replace=False)
         assert target.exists()
-        target.write(ROWS[:1], COLUMNS)
+        write_object(target, ROWS[:1], COLUMNS)
         assert read_back(tmp_path / "a.ndjson", "ndjson") == ROWS[:1]
 
     def test_a_disk_without_hard_links(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,7 +392,7 @@ class TestIfNothingIsThere:
 
         monkeypatch.setattr(os, "link", refuse)
         target = Target(str(tmp_path / "a.ndjson"))
-        target.write(ROWS, COLUMNS, replace=False)
+        write_object(target, ROWS, COLUMNS, replace=False)
         assert os.listdir(tmp_path) == ["a.ndjson"]
 
 
@@ -418,7 +413,7 @@ def test_the_content_type_of_a_format(path: str, content_type: str) -> None:
 class TestOtherStores:
     def test_an_object_is_made_and_replaced(self, store: Store) -> None:
         for rows in (ROWS, ROWS[:1]):
-            stored = Target("memory://bucket/a/b.ndjson", conn_id="lake").write(rows, COLUMNS)
+            stored = write_object(Target("memory://bucket/a/b.ndjson", conn_id="lake"), rows, COLUMNS)
             assert stored.uri.endswith("bucket/a/b.ndjson")
             data = store.cat_file("/bucket/a/b.ndjson")
             assert [json.loads(line) for line in data.splitlines()] == rows
@@ -427,7 +422,7 @@ class TestOtherStores:
 
     def test_an_upload_that_breaks_leaves_what_was_there(self, store: Store) -> None:
         target = Target("memory://bucket/a/b.ndjson")
-        target.write(ROWS[:1], COLUMNS)
+        write_object(target, ROWS[:1], COLUMNS)
         before = store.cat_file("/bucket/a/b.ndjson")
         store.broken = True
         with pytest.raises(
@@ -435,14 +430,14 @@ class TestOtherStores:
             match=r"^output_path: memory://bucket/a/b.ndjson cannot be written over the store's default connection "
             r"\(OSError\); this may pass; Airflow tries again if the task has `retries`$",
         ):
-            target.write(ROWS, COLUMNS)
+            write_object(target, ROWS, COLUMNS)
         assert store.cat_file("/bucket/a/b.ndjson") == before
         assert store.find("/bucket") == ["/bucket/a/b.ndjson"]
 
     def test_a_move_that_does_nothing_is_an_error(self, store: Store) -> None:
         store.stuck = True
         with pytest.raises(OSError, match="could not be replaced"):
-            Target("memory://bucket/a/b.ndjson").write(ROWS, COLUMNS)
+            write_object(Target("memory://bucket/a/b.ndjson"), ROWS, COLUMNS)
         assert store.find("/bucket") == []
 
     def test_a_store_that_cannot_move_is_refused(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -452,7 +447,7 @@ class TestOtherStores:
 
     def test_a_store_of_whole_uploads_is_written_to_directly(self, store: Store) -> None:
         store.protocol = "s3"
-        Target("memory://bucket/a/b.ndjson").write(ROWS, COLUMNS)
+        write_object(Target("memory://bucket/a/b.ndjson"), ROWS, COLUMNS)
         assert store.find("/bucket") == ["/bucket/a/b.ndjson"]
 
     @pytest.mark.parametrize(
@@ -466,7 +461,7 @@ class TestOtherStores:
 
         store.protocol = protocol
         monkeypatch.setattr(Store, "mv", refuse)
-        Target("memory://bucket/a/b.ndjson").write(ROWS, COLUMNS)
+        write_object(Target("memory://bucket/a/b.ndjson"), ROWS, COLUMNS)
         assert store.find("/bucket") == ["/bucket/a/b.ndjson"]
 
     def test_what_the_store_said_before_is_not_believed(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -475,18 +470,18 @@ class TestOtherStores:
         monkeypatch.setattr(store, "invalidate_cache", lambda: forgotten.append("x"))
         target.exists()
         assert len(forgotten) == 1
-        target.write(ROWS, COLUMNS)
+        write_object(target, ROWS, COLUMNS)
         assert len(forgotten) == 2
 
     def test_a_store_that_kept_something_else_is_an_error(self, store: Store) -> None:
         store.lies = True
         with pytest.raises(OSError, match="holds 1 bytes after"):
-            Target("memory://bucket/a/b.ndjson").write(ROWS, COLUMNS)
+            write_object(Target("memory://bucket/a/b.ndjson"), ROWS, COLUMNS)
 
     def test_exists(self, store: Store) -> None:
         target = Target("memory://bucket/a/b.ndjson")
         assert not target.exists()
-        target.write(ROWS, COLUMNS)
+        write_object(target, ROWS, COLUMNS)
         assert target.exists()
 
 
@@ -546,7 +541,7 @@ def test_a_path_on_this_machine_loads_no_store_of_a_provider(tmp_path: Path, mon
     monkeypatch.setattr(fs, "_register_filesystems", load)
     for path in (str(tmp_path / "a.ndjson"), f"file://{tmp_path}/b.ndjson"):
         target = Target(path)
-        target.write([{"id": "1"}], [])
+        write_object(target, [{"id": "1"}], [])
         assert list(Source("compare_with", path).rows()) == [{"id": "1"}]
         assert target.uri == f"file://{path.removeprefix('file://')}"
 
