@@ -35,8 +35,8 @@ from airflow_provider_whatsapp.graph.pages import (
     is_nested_edge,
     parse_page,
 )
+from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery
-from airflow_provider_whatsapp.graph.retry import Patience
 from airflow_provider_whatsapp.graph.usage import Usage, parse_retry_after
 from airflow_provider_whatsapp.graph.versions import describe_version_problem
 

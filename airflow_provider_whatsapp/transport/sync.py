@@ -18,8 +18,8 @@ from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.flow import Flow, OnCall, Outcome, Wait
 from airflow_provider_whatsapp.graph.messages import Request
 from airflow_provider_whatsapp.graph.pages import Page, Position
+from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery
-from airflow_provider_whatsapp.graph.retry import Patience
 from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.transport.proxies import check_proxy
 from airflow_provider_whatsapp.transport.sending import Calls, Sender
