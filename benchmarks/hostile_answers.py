@@ -138,8 +138,8 @@ def measure_sync(port: int) -> Cost:
     from airflow_provider_whatsapp.graph import GraphError
     from airflow_provider_whatsapp.graph.config import GraphConfig
     from airflow_provider_whatsapp.graph.messages import Credentials
+    from airflow_provider_whatsapp.graph.patience import Patience
     from airflow_provider_whatsapp.graph.query import build_edge_query
-    from airflow_provider_whatsapp.graph.retry import Patience
     from airflow_provider_whatsapp.transport.sync import GraphClient
 
     config = GraphConfig(
@@ -160,8 +160,8 @@ def measure_async(port: int) -> Cost:
     from airflow_provider_whatsapp.graph import GraphError
     from airflow_provider_whatsapp.graph.config import GraphConfig
     from airflow_provider_whatsapp.graph.messages import Credentials
+    from airflow_provider_whatsapp.graph.patience import Patience
     from airflow_provider_whatsapp.graph.query import build_edge_query, build_node_query
-    from airflow_provider_whatsapp.graph.retry import Patience
     from airflow_provider_whatsapp.transport.aio import AsyncGraphClient, load_trusted_cas
 
     config = GraphConfig(

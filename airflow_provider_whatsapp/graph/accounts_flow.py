@@ -22,8 +22,8 @@ from airflow_provider_whatsapp.graph.errors import GraphError, GraphRateLimitErr
 from airflow_provider_whatsapp.graph.flow import Flow, GraphFlow, Outcome, Wait
 from airflow_provider_whatsapp.graph.messages import Request, Response
 from airflow_provider_whatsapp.graph.pages import Page
+from airflow_provider_whatsapp.graph.patience import UNNAMED_WAIT, Patience
 from airflow_provider_whatsapp.graph.query import EdgeQuery
-from airflow_provider_whatsapp.graph.retry import UNNAMED_WAIT, Patience
 from airflow_provider_whatsapp.graph.usage import Usage
 
 #: How many accounts may be read ahead of one that waits for its rate limit. Their rows lie on the worker's disk.

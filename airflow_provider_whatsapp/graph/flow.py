@@ -35,9 +35,8 @@ from airflow_provider_whatsapp.graph.pages import (
     is_nested_edge,
     parse_page,
 )
+from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery
-from airflow_provider_whatsapp.graph.retry import Patience
-from airflow_provider_whatsapp.graph.seen import SeenIds
 from airflow_provider_whatsapp.graph.usage import Usage, parse_retry_after
 from airflow_provider_whatsapp.graph.versions import describe_version_problem
 
@@ -105,7 +104,7 @@ class GraphFlow:
         self._paused = 0.0
 
     def pages(
-        self, query: EdgeQuery, *, position: Position | None = None, ids: SeenIds | None = None
+        self, query: EdgeQuery, *, position: Position | None = None, ids: set[str] | None = None
     ) -> Flow[Page, None]:
         """Yield the pages of an edge to its end.
 

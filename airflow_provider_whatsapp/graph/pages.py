@@ -15,7 +15,6 @@ from urllib.parse import parse_qs, urlsplit
 from airflow_provider_whatsapp.graph.errors import GraphProtocolError
 from airflow_provider_whatsapp.graph.messages import Request
 from airflow_provider_whatsapp.graph.query import EdgeQuery
-from airflow_provider_whatsapp.graph.seen import SeenCursors, SeenIds
 from airflow_provider_whatsapp.graph.usage import Usage
 
 #: How many pages without a new row may follow each other. Single empty pages are normal, also with a ``next``.
@@ -161,17 +160,21 @@ class Listing:
 
     :param query: what is listed
     :param position: where to go on, or None to begin with the first page
-    :param ids: remembers the ids of the listing, those of the pages up to the position included
+    :param ids: ids of the rows so far, those of the pages up to the position included; the listing adds to it
     """
 
-    def __init__(self, query: EdgeQuery, *, position: Position | None = None, ids: SeenIds | None = None) -> None:
+    def __init__(self, query: EdgeQuery, *, position: Position | None = None, ids: set[str] | None = None) -> None:
         #: Whether there is another page to ask for.
         self.more = True
         self._query = query
         self._asks_for_ids = any(field.key == "id" for field in query.fields)
         self._after: str | None = None
-        self._cursors = SeenCursors()
-        self._ids = ids or SeenIds()
+        # Hashes take less memory than cursors. Two cursors with the same hash would end the listing in an error, but
+        # would never lose a row.
+        self._cursors: set[int] = set()
+        # Python seeds the hashes of texts in each process. Otherwise a server could choose ids that all have the same
+        # place in the set, and each search would go through all of them.
+        self._ids = set() if ids is None else ids
         self._pages = 0
         self._count = 0
         self._barren_pages = 0
@@ -246,15 +249,23 @@ class Listing:
         ids = [id_ for row in rows if (id_ := row.get("id")) is not None]
         if not all(isinstance(id_, str) and id_ for id_ in ids) or (self._asks_for_ids and len(ids) < len(rows)):
             raise GraphProtocolError("a row of the answer has no usable `id`, so it cannot be told from others")
-        is_new = iter(self._ids.add_all(ids))
-        return [row for row in rows if row.get("id") is None or next(is_new)]
+        unknown = []
+        for row in rows:
+            id_ = row.get("id")
+            if id_ is None or id_ not in self._ids:
+                unknown.append(row)
+            if id_ is not None:
+                self._ids.add(id_)
+        return unknown
 
     def _move_on(self, after: str | None, *, barren: bool) -> None:
         self._barren_pages = self._barren_pages + 1 if barren else 0
         if self._barren_pages > MAX_BARREN_PAGES:
             raise GraphProtocolError(f"the listing has no end: {MAX_BARREN_PAGES} pages in a row held nothing new")
         if after is not None:
-            self._cursors.add(after)
+            if hash(after) in self._cursors:
+                raise GraphProtocolError("the listing loops: the API gave a cursor that it had given before")
+            self._cursors.add(hash(after))
         self._after = after
         self.more = after is not None
 

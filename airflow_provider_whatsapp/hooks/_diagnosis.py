@@ -17,8 +17,8 @@ from airflow_provider_whatsapp.graph.errors import (
     shorten,
 )
 from airflow_provider_whatsapp.graph.messages import redact
+from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.query import NodeQuery, build_node_query
-from airflow_provider_whatsapp.graph.retry import Patience
 from airflow_provider_whatsapp.graph.versions import has_ended, is_known, last_day_of
 from airflow_provider_whatsapp.hooks._metrics import count_call
 

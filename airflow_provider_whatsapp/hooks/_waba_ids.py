@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_whatsapp.graph.arguments import given, parse_waba_id, shown
-from airflow_provider_whatsapp.graph.seen import SeenIds
 
 if TYPE_CHECKING:
     from airflow_provider_whatsapp.storage.source import Source
@@ -57,10 +56,11 @@ class WabaIds:
 
         :raises StoredIdsError: if an object holds something other than accounts, or not as many as its manifest says
         """
-        seen = SeenIds()
+        seen: set[str] = set()
         for source in self._sources:
             for waba_id in source:
-                if seen.add(waba_id):
+                if waba_id not in seen:
+                    seen.add(waba_id)
                     yield waba_id
 
     def _add(self, value: Any, where: str) -> None:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_whatsapp.graph.seen import SeenIds
 from airflow_provider_whatsapp.hooks._waba_edge import ReadAccount
 from airflow_provider_whatsapp.storage.parts import PartsLostError
 
@@ -31,11 +30,12 @@ def find_accounts(checkpoint: Checkpoint) -> Iterator[tuple[ReadAccount, Iterato
     if not checkpoint.has_rows:
         return
     lines = checkpoint.rows()
-    seen = SeenIds()
+    seen: set[str] = set()
     for line in lines:
         account = _parse_account(line)
-        if not seen.add(account.waba_id):
+        if account.waba_id in seen:
             raise PartsLostError("an account is twice among the kept rows")
+        seen.add(account.waba_id)
         yield account, _take(lines, account.count)
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from airflow_provider_whatsapp.graph.pages import ListingMovedError, Page, Position
-from airflow_provider_whatsapp.graph.seen import SeenIds
 from airflow_provider_whatsapp.storage.parts import PartsLostError
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 1000
 
 #: Gives the pages of a listing from a position on, without the rows whose ids were seen.
-OpenPages: TypeAlias = Callable[[Position | None, SeenIds], Iterator[Page]]
+OpenPages: TypeAlias = Callable[[Position | None, set[str]], Iterator[Page]]
 
 
 def read_pages(checkpoint: Checkpoint, open_pages: OpenPages, log: Any) -> Iterator[Page]:
@@ -31,7 +30,7 @@ def read_pages(checkpoint: Checkpoint, open_pages: OpenPages, log: Any) -> Itera
     :raises ListingMovedError: if the listing must begin anew; the next call does so
     :raises GraphError: if the listing cannot be completed
     """
-    ids = SeenIds()
+    ids: set[str] = set()
     position = None
     if checkpoint.position is not None:
         try:
@@ -65,11 +64,14 @@ def read_pages(checkpoint: Checkpoint, open_pages: OpenPages, log: Any) -> Itera
         )
 
 
-def _kept_pages(checkpoint: Checkpoint, position: Position, ids: SeenIds) -> Iterator[Page]:
+def _kept_pages(checkpoint: Checkpoint, position: Position, ids: set[str]) -> Iterator[Page]:
     rows = checkpoint.rows()
     count = 0
     while some := list(islice(rows, _ROWS_AT_ONCE)):
-        if not all(ids.add_all([row["id"] for row in some if isinstance(row.get("id"), str)])):
+        kept = [row["id"] for row in some if isinstance(row.get("id"), str)]
+        known = len(ids)
+        ids.update(kept)
+        if len(ids) < known + len(kept):
             raise PartsLostError("an account is twice among the kept rows")
         count += len(some)
         yield Page(some, position, is_kept=True)

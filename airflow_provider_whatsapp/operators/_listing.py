@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_whatsapp.graph.pages import Page
+    from airflow_provider_whatsapp.graph.patience import Patience
     from airflow_provider_whatsapp.graph.query import EdgeQuery
-    from airflow_provider_whatsapp.graph.retry import Patience
     from airflow_provider_whatsapp.storage.target import Target
     from airflow_provider_whatsapp.transport.sync import GraphClient
 

@@ -11,7 +11,7 @@ from airflow_provider_whatsapp._compat import AirflowException, AirflowFailExcep
 from airflow_provider_whatsapp.graph import GraphError, GraphRateLimitError
 from airflow_provider_whatsapp.graph.arguments import given, parse_percentage, parse_seconds, shown
 from airflow_provider_whatsapp.graph.pages import ListingMovedError
-from airflow_provider_whatsapp.graph.retry import UNNAMED_WAIT, Patience
+from airflow_provider_whatsapp.graph.patience import UNNAMED_WAIT, Patience
 from airflow_provider_whatsapp.hooks._waba_ids import StoredIdsError
 from airflow_provider_whatsapp.operators._checkpoint import Checkpoint
 from airflow_provider_whatsapp.operators._failures import STORE_ERRORS, failing_fast

@@ -16,7 +16,7 @@ from airflow_provider_whatsapp._compat import AirflowFailException, AirflowSenso
 from airflow_provider_whatsapp.graph import GraphError
 from airflow_provider_whatsapp.graph.arguments import parse_moment, shown
 from airflow_provider_whatsapp.graph.condition import Tally, build_condition
-from airflow_provider_whatsapp.graph.retry import Patience
+from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.operators._failures import STORE_ERRORS, failing_fast
 from airflow_provider_whatsapp.operators._listing import WabaTask
 from airflow_provider_whatsapp.triggers._pace import pause_after

@@ -17,8 +17,8 @@ from airflow_provider_whatsapp.graph.errors import GraphError
 from airflow_provider_whatsapp.graph.flow import Flow, OnCall, Outcome, Wait
 from airflow_provider_whatsapp.graph.messages import Request, Response
 from airflow_provider_whatsapp.graph.pages import Page
+from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery
-from airflow_provider_whatsapp.graph.retry import Patience
 from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.transport.aio_transport import Transport
 from airflow_provider_whatsapp.transport.errors import build_transport_error

@@ -10,7 +10,7 @@ from http.cookiejar import DefaultCookiePolicy
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.flow import GraphFlow, OnCall
 from airflow_provider_whatsapp.graph.messages import MAX_BODY_BYTES, too_large_error
-from airflow_provider_whatsapp.graph.retry import Patience
+from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.usage import Usage
 from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.transport.log_filter import mask_in_library_logs

@@ -18,9 +18,8 @@ from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.flow import Flow, OnCall, Outcome, Wait
 from airflow_provider_whatsapp.graph.messages import Request
 from airflow_provider_whatsapp.graph.pages import Page, Position
+from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery
-from airflow_provider_whatsapp.graph.retry import Patience
-from airflow_provider_whatsapp.graph.seen import SeenIds
 from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.transport.proxies import check_proxy
 from airflow_provider_whatsapp.transport.sending import Calls, Sender
@@ -67,14 +66,14 @@ class GraphClient(BaseClient):
         self._sender.close()
 
     def pages(
-        self, query: EdgeQuery, *, position: Position | None = None, ids: SeenIds | None = None
+        self, query: EdgeQuery, *, position: Position | None = None, ids: set[str] | None = None
     ) -> Generator[Page, None, None]:
         """The pages of an edge, each fetched when it is asked for.
 
         :param query: what to list
         :param position: where to go on after an earlier process. The first page is then that of the position, without
             its rows: the caller has them, and adds the ids of all rows so far to ``ids`` before it asks for more
-        :param ids: remembers the ids of the listing
+        :param ids: ids of the rows so far; the listing adds to it
         :raises GraphError: if the listing cannot be completed
         :raises ListingMovedError: if it cannot go on from the position
         """

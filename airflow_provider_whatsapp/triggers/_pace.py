@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from airflow_provider_whatsapp.graph.errors import GraphError, GraphRateLimitError
-from airflow_provider_whatsapp.graph.retry import UNNAMED_WAIT
+from airflow_provider_whatsapp.graph.patience import UNNAMED_WAIT
 
 #: Shortest time between two looks, in seconds. With less, one trigger would keep the event loop and the API busy.
 SHORTEST_INTERVAL = 1.0

@@ -22,8 +22,8 @@ from airflow_provider_whatsapp.graph.condition import Condition, Tally
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.errors import GraphError
 from airflow_provider_whatsapp.graph.pages import Page
+from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.query import EdgeQuery
-from airflow_provider_whatsapp.graph.retry import Patience
 from airflow_provider_whatsapp.hooks._metrics import count_call
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient, load_trusted_cas
 from airflow_provider_whatsapp.transport.shared import find_trusted_cas

@@ -17,8 +17,8 @@ from airflow_provider_whatsapp.graph.accounts_flow import _ACCOUNTS_OF_A_WIDER_L
 from airflow_provider_whatsapp.graph.arguments import parse_concurrency
 from airflow_provider_whatsapp.graph.edges import _EDGES, RELATIONSHIPS, find_edge
 from airflow_provider_whatsapp.graph.error_codes import CODES, concerns_one_account, find_error
+from airflow_provider_whatsapp.graph.patience import UNNAMED_WAIT, Patience
 from airflow_provider_whatsapp.graph.query import WABA_ONLY_ARGUMENTS, build_edge_query
-from airflow_provider_whatsapp.graph.retry import UNNAMED_WAIT, Patience
 from airflow_provider_whatsapp.graph.versions import DEFAULT_VERSION
 from airflow_provider_whatsapp.hooks._waba_edge import _MOST_SKIPPED
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook

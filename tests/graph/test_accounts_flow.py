@@ -35,8 +35,8 @@ from airflow_provider_whatsapp.graph.accounts_flow import (
 )
 from airflow_provider_whatsapp.graph.flow import GraphFlow, Wait
 from airflow_provider_whatsapp.graph.messages import Credentials, Request, Response
+from airflow_provider_whatsapp.graph.patience import UNNAMED_WAIT, Patience
 from airflow_provider_whatsapp.graph.query import EdgeQuery, build_waba_edge_query
-from airflow_provider_whatsapp.graph.retry import UNNAMED_WAIT, Patience
 
 START = 1_700_000_000.0
 OF_ACCOUNT = build_waba_edge_query("phone_numbers", fields="id")

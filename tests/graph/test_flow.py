@@ -20,8 +20,8 @@ from airflow_provider_whatsapp.graph import (
 from airflow_provider_whatsapp.graph.flow import GraphFlow, Wait
 from airflow_provider_whatsapp.graph.messages import Credentials, Request, Response
 from airflow_provider_whatsapp.graph.pages import ListingMovedError, Position
+from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.query import NodeQuery, build_edge_query, build_node_query
-from airflow_provider_whatsapp.graph.retry import Patience
 
 TOKEN = "EAAtokentokentokentokentoken"
 NOW = 1_700_000_030.5

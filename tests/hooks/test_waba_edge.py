@@ -24,7 +24,7 @@ from airflow_provider_whatsapp.graph import (
     GraphRateLimitError,
     GraphRequestError,
 )
-from airflow_provider_whatsapp.graph.retry import Patience
+from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.hooks._waba_edge import ReadAccount, WabaEdgeListing, WabaEdgeQuery
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits

@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.messages import Credentials
 from airflow_provider_whatsapp.graph.pages import Page
+from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.query import build_edge_query
-from airflow_provider_whatsapp.graph.retry import Patience
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 from airflow_provider_whatsapp.transport.sync import GraphClient
 

@@ -30,7 +30,6 @@ from airflow_provider_whatsapp.graph.edges import RELATIONSHIPS
 from airflow_provider_whatsapp.graph.messages import Credentials
 from airflow_provider_whatsapp.graph.pages import ListingMovedError, Page
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery, build_edge_query, build_node_query
-from airflow_provider_whatsapp.graph.seen import SeenIds
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 from airflow_provider_whatsapp.transport.sync import GraphClient
@@ -419,10 +418,9 @@ def test_a_listing_goes_on_from_a_position(sandbox: GraphSandbox) -> None:
     query = clients_of(sandbox)
     with GraphClient(config_of(sandbox)) as client:
         whole = list(client.pages(query))
-        ids = SeenIds()
+        ids: set[str] = set()
         for page in whole[:2]:
-            for row in page.rows:
-                ids.add(row["id"])
+            ids.update(row["id"] for row in page.rows)
         sandbox.fail_next(Fault.duplicated_row().after(1))
         reached, *others = client.pages(query, position=whole[1].position, ids=ids)
         assert (reached.rows, reached.position) == ([], whole[1].position)

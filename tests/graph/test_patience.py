@@ -15,7 +15,7 @@ from airflow_provider_whatsapp.graph import (
     GraphServerError,
     GraphTransportError,
 )
-from airflow_provider_whatsapp.graph.retry import UNNAMED_WAIT, Patience
+from airflow_provider_whatsapp.graph.patience import UNNAMED_WAIT, Patience
 from airflow_provider_whatsapp.graph.usage import Usage
 
 PATIENCE = Patience(attempts=4, first_delay=1, max_delay=3, longest_named_wait=60, budget=100)
