@@ -101,7 +101,6 @@ class GraphFlow:
         self._on_call = on_call
         self._waba_id = waba_id
         self._waited = 0.0
-        self._paused = 0.0
 
     def pages(
         self, query: EdgeQuery, *, position: Position | None = None, ids: set[str] | None = None
@@ -147,10 +146,10 @@ class GraphFlow:
 
     def _pace(self, usage: Usage) -> Flow[_Result, None]:
         """Wait before the next page when the app has nearly used up its rate limit."""
-        pause = self._patience.pause(usage, paused=self._paused)
+        pause = self._patience.pause(usage, waited=self._waited)
         if pause:
             log.info("API usage is %g %%: waiting %.0f s before the next page", usage.percent, pause)
-            self._paused += pause
+            self._waited += pause
             yield Wait(pause)
 
     def _next_page(self, listing: Listing, fields: Sequence[Field]) -> Flow[_Result, Page]:

@@ -61,8 +61,8 @@ class WhatsAppListWabasOperator(WabaTask, ListingOperator["EdgeQuery", LoggedRow
         when there is no such object. ``changed`` compares the fields that both listings asked for
     :param deferrable: whether to wait for a rate limit without a worker slot. The rows read so far are kept beside the
         object; a list that goes to XCom is read again from the start, once
-    :param max_wait_in_place: longest wait, in seconds, during which the task keeps its worker slot; ten times that in
-        all
+    :param max_wait_in_place: seconds that a try may wait in its worker slot, in all: for faults, rate limits and
+        ``max_usage``. With ``deferrable``, the task defers for every rate limit of more than a minute at once
     :param max_usage: percentage of the app's rate limit. When it is used, the task waits before the next page, so that
         other users of the app are not throttled
     """

@@ -52,6 +52,8 @@ class GraphClient(BaseClient):
             install='pip install "requests[socks]"',
         )
         self._sender = Sender(config)
+        #: Seconds that the client has waited in all. The budget of its patience is that of each listing.
+        self.waited = 0.0
 
     def __enter__(self) -> GraphClient:
         """Return the client, which is closed at the end of the block."""
@@ -110,7 +112,7 @@ class GraphClient(BaseClient):
                 elif isinstance(step, Receive):
                     answer = calls.receive(step.seconds)
                 elif isinstance(step, Wait):
-                    clock.wait(step.seconds)
+                    self._wait(step.seconds)
                 else:
                     yield step
 
@@ -134,6 +136,10 @@ class GraphClient(BaseClient):
                 if isinstance(step, Request):
                     outcome = calls.answer(step)
                 elif isinstance(step, Wait):
-                    clock.wait(step.seconds)
+                    self._wait(step.seconds)
                 else:
                     yield step
+
+    def _wait(self, seconds: float) -> None:
+        self.waited += seconds
+        clock.wait(seconds)
