@@ -22,7 +22,7 @@ from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery
 from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.transport.proxies import check_proxy
-from airflow_provider_whatsapp.transport.sending import Calls, Sender
+from airflow_provider_whatsapp.transport.sending import RequestPool, Sender
 from airflow_provider_whatsapp.transport.shared import BaseClient, ignore_call
 
 _Result = TypeVar("_Result")
@@ -100,7 +100,7 @@ class GraphClient(BaseClient):
             skips_accounts=skips_accounts,
         ).read(accounts)
         answer: Answer = None
-        with closing(flow), Calls(self._sender) as calls:
+        with closing(flow), RequestPool(self._sender) as pool:
             while True:
                 try:
                     step = flow.send(answer)
@@ -108,9 +108,9 @@ class GraphClient(BaseClient):
                     return
                 answer = None
                 if isinstance(step, Send):
-                    calls.send(step.key, step.request)
+                    pool.send(step.key, step.request)
                 elif isinstance(step, Receive):
-                    answer = calls.receive(step.seconds)
+                    answer = pool.receive(step.seconds)
                 elif isinstance(step, Wait):
                     self._wait(step.seconds)
                 else:
@@ -126,7 +126,7 @@ class GraphClient(BaseClient):
 
     def _carry_out(self, flow: Flow[_Result, None]) -> Generator[_Result, None, None]:
         outcome: Outcome = None
-        with closing(flow), Calls(self._sender) as calls:
+        with closing(flow), RequestPool(self._sender) as pool:
             while True:
                 try:
                     step = flow.send(outcome)
@@ -134,7 +134,7 @@ class GraphClient(BaseClient):
                     return
                 outcome = None
                 if isinstance(step, Request):
-                    outcome = calls.answer(step)
+                    outcome = pool.answer(step)
                 elif isinstance(step, Wait):
                     self._wait(step.seconds)
                 else:
