@@ -37,7 +37,7 @@ nitpick_ignore_regex = [
     (r"py:class", r"airflow\..*|(collections\.abc|datetime)\..*"),
     (r"py:class", r"airflow_provider_whatsapp\.(operators\._\w+|graph\.query)\..*"),
     (r"py:class", r"BaseOperator|Context|PokeReturnValue|RetryDecision|TaskInstanceKey|date|datetime|timedelta"),
-    (r"py:class", r"EdgeQuery|Query|WabaEdgeListing|WabaEdgeQuery"),
+    (r"py:class", r"EdgeQuery|Query|AccountEdgeReader|WabaEdgeQuery"),
     (r"py:exc", r"Airflow\w+"),
 ]
 

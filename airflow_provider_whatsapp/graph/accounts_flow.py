@@ -22,7 +22,7 @@ from airflow_provider_whatsapp.graph.errors import GraphError, GraphRateLimitErr
 from airflow_provider_whatsapp.graph.flow import Flow, GraphFlow, Outcome, Wait
 from airflow_provider_whatsapp.graph.messages import Request, Response
 from airflow_provider_whatsapp.graph.pages import Page
-from airflow_provider_whatsapp.graph.patience import UNNAMED_WAIT, Patience
+from airflow_provider_whatsapp.graph.patience import UNNAMED_WAIT, Patience, used_up_error
 from airflow_provider_whatsapp.graph.query import EdgeQuery
 from airflow_provider_whatsapp.graph.usage import Usage
 
@@ -164,7 +164,6 @@ class AccountsFlow:
         self._pause_of_all = _Pause()
         self._throttled_since_last_page: set[str] = set()
         self._waited = 0.0
-        self._paused = 0.0
         #: Use of the limit of the app in percent. It is not known before the first answer and after a pause: one
         #: request then goes ahead of the others to find it out.
         self._percent = math.inf
@@ -306,29 +305,28 @@ class AccountsFlow:
         if not self._is_paused:
             self._percent = 0.0 if beyond is None else beyond.percent
             if beyond is not None:
-                pause = self._pause_for(beyond, paused=self._paused, waba_id=None)
-                self._paused += max(0.0, pause.until - self._now())
-                self._pause_all(pause)
+                self._pause_all(self._pause_for(beyond, waba_id=None))
         if usage is None:
             return _Pause()
         own = usage.by_node.get(reading.waba_id)
-        return _Pause() if own is None else self._pause_for(own, paused=0.0, waba_id=reading.waba_id)
+        return _Pause() if own is None else self._pause_for(own, waba_id=reading.waba_id)
 
-    def _pause_for(self, usage: Usage, *, paused: float, waba_id: str | None) -> _Pause:
+    def _pause_for(self, usage: Usage, *, waba_id: str | None) -> _Pause:
         """The wait because of a limit that is nearly used up.
 
+        Whether it is too long is decided when there is nothing else to do, because other accounts are read meanwhile.
+
         :param usage: the use of that limit
-        :param paused: seconds that were waited for this limit so far
         :param waba_id: id of the account that the limit counts for, or None if it counts for more
         """
-        now = self._now()
-        try:
-            seconds = self._patience.pause(usage, paused=paused)
-        except GraphRateLimitError as error:
+        seconds = self._patience.needed_pause(usage)
+        if not seconds:
+            return _Pause()
+        until, error = self._now() + seconds, None
+        if self._patience.raises_when_used_up:
+            error = used_up_error(usage, seconds)
             error.waba_id = waba_id
-            needed = now + (error.retry_after or timedelta()).total_seconds()
-            return _Pause(needed, needed, error)
-        return _Pause(now + seconds, now) if seconds else _Pause()
+        return _Pause(until, until, error)
 
     def _pause_all(self, pause: _Pause) -> None:
         self._pause_of_all = max(self._pause_of_all, pause, key=lambda one: one.until)

@@ -27,9 +27,9 @@ from airflow_provider_whatsapp.graph.errors import (
 from airflow_provider_whatsapp.graph.fields import Field
 from airflow_provider_whatsapp.graph.messages import Credentials, Request, Response, decompress, printable_header
 from airflow_provider_whatsapp.graph.pages import (
-    Listing,
     ListingMovedError,
     Page,
+    PageReader,
     Position,
     has_nested_edge,
     is_nested_edge,
@@ -101,7 +101,6 @@ class GraphFlow:
         self._on_call = on_call
         self._waba_id = waba_id
         self._waited = 0.0
-        self._paused = 0.0
 
     def pages(
         self, query: EdgeQuery, *, position: Position | None = None, ids: set[str] | None = None
@@ -111,16 +110,16 @@ class GraphFlow:
         With a position, the first page is that of the position, without its rows; the caller adds the ids of the rows
         up to there to ``ids`` before it asks for the next page.
         """
-        listing = Listing(query, position=position, ids=ids)
+        reader = PageReader(query, position=position, ids=ids)
         if position is not None:
-            yield (yield from self._return_to_position(listing))
-        while listing.more:
-            page = yield from self._next_page(listing, query.fields)
+            yield (yield from self._return_to_position(reader))
+        while reader.more:
+            page = yield from self._next_page(reader, query.fields)
             usage = page.usage
             yield page
             # Thousands of accounts can wait for their next page at the same time. Each would hold the rows of its last.
             del page
-            if listing.more and usage is not None:
+            if reader.more and usage is not None:
                 yield from self._pace(usage)
 
     def node(self, query: NodeQuery) -> Flow[dict[str, Any], None]:
@@ -134,10 +133,10 @@ class GraphFlow:
         yield from self._complete_nested_edges(node, query.fields)
         yield node
 
-    def _return_to_position(self, listing: Listing) -> Flow[_Result, Page]:
+    def _return_to_position(self, reader: PageReader) -> Flow[_Result, Page]:
         try:
-            payload, usage = yield from self._send_until_answered(listing.next_request())
-            return listing.return_to_position(parse_page(payload), usage)
+            payload, usage = yield from self._send_until_answered(reader.next_request())
+            return reader.return_to_position(parse_page(payload), usage)
         except (GraphRequestError, GraphProtocolError, GraphServerError) as error:
             # Meta's documentation does not say with which error the API answers a cursor that has stopped working. A
             # page that has become too large for one answer cannot be requested in halves either, because it could not
@@ -147,27 +146,27 @@ class GraphFlow:
 
     def _pace(self, usage: Usage) -> Flow[_Result, None]:
         """Wait before the next page when the app has nearly used up its rate limit."""
-        pause = self._patience.pause(usage, paused=self._paused)
+        pause = self._patience.pause(usage, waited=self._waited)
         if pause:
             log.info("API usage is %g %%: waiting %.0f s before the next page", usage.percent, pause)
-            self._paused += pause
+            self._waited += pause
             yield Wait(pause)
 
-    def _next_page(self, listing: Listing, fields: Sequence[Field]) -> Flow[_Result, Page]:
+    def _next_page(self, reader: PageReader, fields: Sequence[Field]) -> Flow[_Result, Page]:
         """Read a page, and complete the edges that are nested in its rows.
 
-        :param listing: what is listed
+        :param reader: gives the request, and takes the answer
         :param fields: fields that were asked for of each row
         """
         while True:
             try:
-                payload, usage = yield from self._send_until_answered(listing.next_request())
+                payload, usage = yield from self._send_until_answered(reader.next_request())
             except GraphServerError as error:
-                if not (error.too_much_data and listing.shrink()):
+                if not (error.too_much_data and reader.shrink()):
                     raise
                 log.warning("%s - going on with pages half the size", error)
             else:
-                page = listing.take(parse_page(payload), usage)
+                page = reader.take(parse_page(payload), usage)
                 # Most pages have no nested edge. Looking at a page as a whole takes a fifth of the time.
                 if not isinstance(payload, FlatObject) and has_nested_edge(page.rows):
                     for row in page.rows:
@@ -203,14 +202,14 @@ class GraphFlow:
         # `as` is no parameter of the edge itself. A `limit` among the arguments is replaced by the listing's page size,
         # because it is the size of the first page and not of the whole edge.
         arguments = {name: value for name, value in field.arguments if name != "as"}
-        listing = Listing(EdgeQuery(f"{node_id}/{field.name}", field.fields, arguments))
-        rows = listing.take(first).rows
-        if listing.more and not is_path_segment(node_id):
+        reader = PageReader(EdgeQuery(f"{node_id}/{field.name}", field.fields, arguments))
+        rows = reader.take(first).rows
+        if reader.more and not is_path_segment(node_id):
             raise GraphProtocolError(f"`{field.key}` came in part, and its node has no id to fetch the rest by")
         for row in rows:
             yield from self._complete_nested_edges(row, field.fields)
-        while listing.more:
-            rows += (yield from self._next_page(listing, field.fields)).rows
+        while reader.more:
+            rows += (yield from self._next_page(reader, field.fields)).rows
         # `paging` is left out of the row: it is of no use any more, and its addresses can contain the token.
         return {**{name: value for name, value in edge.items() if name != "paging"}, "data": rows}
 

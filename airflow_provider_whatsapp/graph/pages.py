@@ -155,7 +155,7 @@ def _find_cursor(paging: dict[str, Any], following: str) -> str:
     return after
 
 
-class Listing:
+class PageReader:
     """The state of reading an edge page by page: the next request, the ids seen, and whether there is more.
 
     :param query: what is listed

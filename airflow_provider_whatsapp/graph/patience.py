@@ -19,14 +19,16 @@ class Patience:
     :param attempts: how often one request is sent at most
     :param first_delay: upper bound of the wait after the first failure; it doubles with each further one
     :param max_delay: upper bound of the wait after any failure
-    :param longest_named_wait: the longest wait named by the API that is waited for in place
-    :param budget: upper bound of all waits of one listing together, so that it does not hold a worker slot for hours
+    :param longest_named_wait: longest wait named by the API that is waited for in place
+    :param budget: upper bound of all waits of one listing together, for faults, rate limits and ``max_usage``, so that
+        it does not hold a worker slot for hours
     :param unnamed_wait: how long to wait when the API refuses a call because of a rate limit and names no time; None
         gives up
     :param max_usage: percentage of the app's rate limit; once it is used, a listing waits before its next page
-    :param raises_when_used_up: whether waits for ``max_usage`` of more than ``longest_named_wait`` in all raise a
-        :class:`GraphRateLimitError`, so that the caller can wait without holding a worker slot; by default the listing
-        waits for ``longest_named_wait`` in all and then goes on until the API refuses a call
+    :param raises_when_used_up: whether a wait for ``max_usage`` that is longer than ``longest_named_wait``, or than
+        what is left of the budget, raises a :class:`GraphRateLimitError`, so that the caller can wait without holding a
+        worker slot; by default the listing waits for what is left of the budget, and then reads on until the API
+        refuses a call
     """
 
     attempts: int = 6
@@ -61,20 +63,36 @@ class Patience:
         delay = backoff + (named or 0.0)
         return delay if waited + delay <= self.budget else None
 
-    def pause(self, usage: Usage, *, paused: float) -> float:
+    def pause(self, usage: Usage, *, waited: float) -> float:
         """Seconds to wait before the next page, because of how much of its rate limit the app has used.
 
         :param usage: what the last answer said of the rate limit
-        :param paused: seconds that the listing has waited for this reason so far
+        :param waited: seconds that the listing has waited so far
         :raises GraphRateLimitError: if the wait is too long to be waited in place
+        """
+        needed = self.needed_pause(usage)
+        left = max(0.0, self.budget - waited)
+        if self.raises_when_used_up and needed > min(self.longest_named_wait, left):
+            raise used_up_error(usage, needed)
+        return min(needed, left)
+
+    def needed_pause(self, usage: Usage) -> float:
+        """Seconds until calls are free again, however long the listing may wait; 0 below ``max_usage``.
+
+        :param usage: what the last answer said of the rate limit
         """
         if usage.percent < self.max_usage:
             return 0.0
-        needed = UNNAMED_WAIT if usage.regain_access is None else usage.regain_access.total_seconds()
-        left = max(0.0, self.longest_named_wait - paused)
-        if self.raises_when_used_up and needed > left:
-            raise GraphRateLimitError(
-                f"{usage.percent:g} % of the rate limit is used; the listing goes on when calls are free again",
-                retry_after=timedelta(seconds=needed),
-            )
-        return min(needed, left)
+        return UNNAMED_WAIT if usage.regain_access is None else usage.regain_access.total_seconds()
+
+
+def used_up_error(usage: Usage, seconds: float) -> GraphRateLimitError:
+    """The error for a wait that is too long to be waited in place, before the API refuses a call.
+
+    :param usage: what the last answer said of the rate limit
+    :param seconds: how long to wait
+    """
+    return GraphRateLimitError(
+        f"{usage.percent:g} % of the rate limit is used; the listing goes on when calls are free again",
+        retry_after=timedelta(seconds=seconds),
+    )

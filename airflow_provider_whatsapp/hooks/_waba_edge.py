@@ -109,14 +109,14 @@ class ReadAccount:
     is_cut: bool = False
 
 
-class WabaEdgeListing:
+class AccountEdgeReader:
     """The rows of one edge of many accounts, in the order of the accounts, each with its ``waba_id`` first.
 
     :param client: reads the accounts
     :param query: which accounts to read, and what of them
     :param kept: accounts that an earlier process has read, with their rows
     :param keep: is called with each account that was read to its end, and its rows
-    :param on_answer: is called with this listing after each answer of the API
+    :param on_answer: called with this reader after each answer of the API
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class WabaEdgeListing:
         *,
         kept: Iterable[tuple[ReadAccount, Iterable[Row]]] = (),
         keep: Callable[[ReadAccount, Iterator[Row]], object] = lambda account, rows: None,
-        on_answer: Callable[[WabaEdgeListing], object] = lambda listing: None,
+        on_answer: Callable[[AccountEdgeReader], object] = lambda reader: None,
     ) -> None:
         #: Number of pages of the accounts whose rows were given.
         self.pages = 0

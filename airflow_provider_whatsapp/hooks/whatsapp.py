@@ -136,7 +136,7 @@ class WhatsAppHook(BaseHook):
             accounts
         """
         # Imported here, because parsing a DAG file must not wait for SQLite.
-        from airflow_provider_whatsapp.hooks._waba_edge import WabaEdgeListing, WabaEdgeQuery
+        from airflow_provider_whatsapp.hooks._waba_edge import AccountEdgeReader, WabaEdgeQuery
 
         edge_query = WabaEdgeQuery.build(
             waba_ids,
@@ -146,7 +146,7 @@ class WhatsAppHook(BaseHook):
             on_account_error=on_account_error,
             **query,
         )
-        return iter(WabaEdgeListing(self._client, edge_query))
+        return iter(AccountEdgeReader(self._client, edge_query))
 
     def iter_businesses(self, **query: Unpack[Query]) -> Iterator[dict[str, Any]]:
         """The businesses that the token can see, one by one.

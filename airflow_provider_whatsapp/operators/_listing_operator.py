@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     from airflow_provider_whatsapp.transport.sync import GraphClient
 
 # The defaults, in seconds and in percent.
-_MAX_WAIT_IN_PLACE = 60
+_MAX_WAIT_IN_PLACE = 300
 _MAX_USAGE = 95
+# A deferrable task keeps its worker slot during a wait for a rate limit of at most so many seconds.
+_LONGEST_WAIT_WITHOUT_DEFERRING = 60.0
 # How often a listing whose rows are not kept may begin anew after it waited for a rate limit.
 _MAX_RESTARTS = 1
 # Tasks that wait for the same rate limit are spread over at least this many seconds.
@@ -254,10 +256,10 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
         return Comparison(earlier, columns)
 
     def _build_patience(self, *, keeps_rows: bool) -> Patience:
-        longest = parse_seconds("max_wait_in_place", given(self.max_wait_in_place, _MAX_WAIT_IN_PLACE))
+        budget = parse_seconds("max_wait_in_place", given(self.max_wait_in_place, _MAX_WAIT_IN_PLACE))
         return Patience(
-            longest_named_wait=longest,
-            budget=10 * longest,
+            longest_named_wait=min(_LONGEST_WAIT_WITHOUT_DEFERRING, budget) if self.deferrable else budget,
+            budget=budget,
             max_usage=parse_percentage("max_usage", given(self.max_usage, _MAX_USAGE)),
             # A listing that goes to XCom would begin anew after the wait, so it waits only when it must.
             raises_when_used_up=self.deferrable and keeps_rows,

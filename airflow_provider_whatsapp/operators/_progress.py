@@ -10,7 +10,7 @@ from airflow_provider_whatsapp.graph.pages import Page
 
 if TYPE_CHECKING:
     from airflow_provider_whatsapp.graph.usage import Usage
-    from airflow_provider_whatsapp.hooks._waba_edge import WabaEdgeListing
+    from airflow_provider_whatsapp.hooks._waba_edge import AccountEdgeReader
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -76,7 +76,7 @@ class AccountsProgress:
         self._total = "" if total is None else f" of {total:,}"
         self._last_line = time.monotonic()
 
-    def __call__(self, listing: WabaEdgeListing) -> None:
+    def __call__(self, listing: AccountEdgeReader) -> None:
         """Log a line if the last one was some time ago.
 
         :param listing: the listing after an answer of the API

@@ -18,7 +18,7 @@ from airflow_provider_whatsapp.operators._progress import AccountsProgress, Logg
 if TYPE_CHECKING:
     from airflow_provider_whatsapp.graph.query import EdgeQuery
     from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection
-    from airflow_provider_whatsapp.hooks._waba_edge import WabaEdgeListing, WabaEdgeQuery
+    from airflow_provider_whatsapp.hooks._waba_edge import AccountEdgeReader, WabaEdgeQuery
     from airflow_provider_whatsapp.operators._checkpoint import Checkpoint
     from airflow_provider_whatsapp.transport.sync import GraphClient
 
@@ -61,8 +61,8 @@ class WhatsAppListWabasOperator(WabaTask, ListingOperator["EdgeQuery", LoggedRow
         when there is no such object. ``changed`` compares the fields that both listings asked for
     :param deferrable: whether to wait for a rate limit without a worker slot. The rows read so far are kept beside the
         object; a list that goes to XCom is read again from the start, once
-    :param max_wait_in_place: longest wait, in seconds, during which the task keeps its worker slot; ten times that in
-        all
+    :param max_wait_in_place: seconds that a try may wait in its worker slot, in all: for faults, rate limits and
+        ``max_usage``. With ``deferrable``, the task defers for every rate limit of more than a minute at once
     :param max_usage: percentage of the app's rate limit. When it is used, the task waits before the next page, so that
         other users of the app are not throttled
     """
@@ -78,7 +78,7 @@ class WhatsAppListWabasOperator(WabaTask, ListingOperator["EdgeQuery", LoggedRow
         return self._start_listing(query, pages)
 
 
-class WhatsAppListWabaEdgeOperator(ListingOperator["WabaEdgeQuery", "WabaEdgeListing"]):
+class WhatsAppListWabaEdgeOperator(ListingOperator["WabaEdgeQuery", "AccountEdgeReader"]):
     """Lists one edge of many WABAs, such as the phone numbers of all clients: a complete list, or an error.
 
     The rows have the order of the accounts, and each begins with its ``waba_id``. Several accounts are read at once.
@@ -165,8 +165,8 @@ class WhatsAppListWabaEdgeOperator(ListingOperator["WabaEdgeQuery", "WabaEdgeLis
         # Thousands of accounts would be thousands of datasets, so the edge stands for that of all of them.
         return Sources([f"whatsapp_business_accounts/{query.edge}"], query.waba_ids.uris)
 
-    def _open_listing(self, query: WabaEdgeQuery, client: GraphClient, checkpoint: Checkpoint) -> WabaEdgeListing:
-        from airflow_provider_whatsapp.hooks._waba_edge import ReadAccount, WabaEdgeListing
+    def _open_listing(self, query: WabaEdgeQuery, client: GraphClient, checkpoint: Checkpoint) -> AccountEdgeReader:
+        from airflow_provider_whatsapp.hooks._waba_edge import AccountEdgeReader, ReadAccount
         from airflow_provider_whatsapp.operators._kept_accounts import find_accounts, keep_account
 
         def keep(account: ReadAccount, rows: Iterator[dict[str, Any]]) -> None:
@@ -182,7 +182,7 @@ class WhatsAppListWabaEdgeOperator(ListingOperator["WabaEdgeQuery", "WabaEdgeLis
         )
         if checkpoint.has_rows:
             self.log.info("Going on after %s accounts, which an earlier try has kept", f"{checkpoint.progress:,}")
-        return WabaEdgeListing(
+        return AccountEdgeReader(
             client,
             query,
             kept=find_accounts(checkpoint),
@@ -190,7 +190,7 @@ class WhatsAppListWabaEdgeOperator(ListingOperator["WabaEdgeQuery", "WabaEdgeLis
             on_answer=AccountsProgress(self.log, query.waba_ids.count),
         )
 
-    def _describe(self, query: WabaEdgeQuery, listing: WabaEdgeListing) -> dict[str, Any]:
+    def _describe(self, query: WabaEdgeQuery, listing: AccountEdgeReader) -> dict[str, Any]:
         return {
             "pages": listing.pages,
             "accounts": listing.accounts,

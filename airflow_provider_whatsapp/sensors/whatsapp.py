@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -34,7 +35,7 @@ __all__ = ["WhatsAppWabasSensor"]
 # A trigger ends the wait at its deadline. Airflow ends it this much later if the trigger does not run at all.
 _GRACE_AFTER_DEADLINE = timedelta(minutes=5)
 # One look holds a worker slot, so it waits only for short faults; longer ones are waited for between two looks.
-_PATIENCE_OF_A_LOOK = Patience(longest_named_wait=5.0, budget=30.0)
+_PATIENCE_OF_A_LOOK = Patience(longest_named_wait=5.0, budget=30.0, max_usage=math.inf)
 
 
 class WhatsAppWabasSensor(WabaTask, BaseSensorOperator):

@@ -141,16 +141,16 @@ class AttemptThread:
         # A client that is never closed must not leave a thread behind.
         self.end()
 
-    def start(self, attempt: Attempt, work: Callable[[], _Result], deliver: Callable[[_Result], object]) -> None:
+    def start(self, attempt: Attempt, work: Callable[[], _Result], on_answer: Callable[[_Result], object]) -> None:
         """Begin an attempt.
 
         :param attempt: the attempt
         :param work: carries the attempt out; must not raise
-        :param deliver: is called in the thread with the result
+        :param on_answer: called in the thread with the result
         """
         # The thread gets the caller's context variables, because instrumentation of the HTTP library may read them.
         run_in_context = contextvars.copy_context().run
-        self._jobs.put(lambda: deliver(run_in_context(attempt.carry_out, work)))
+        self._jobs.put(lambda: on_answer(run_in_context(attempt.carry_out, work)))
 
     def end(self) -> None:
         """End the thread as soon as it has nothing more to do."""

@@ -72,29 +72,29 @@ class Sender:
             self._idle.pop().close()
 
     def start(
-        self, request: Request, thread: AttemptThread, deliver: Callable[[Response | GraphError], object]
-    ) -> Call:
+        self, request: Request, thread: AttemptThread, on_answer: Callable[[Response | GraphError], object]
+    ) -> OpenRequest:
         """Begin to send a request without waiting for its answer.
 
         :param request: what to send
         :param thread: the thread in which it is sent
-        :param deliver: is called in that thread with the answer, or with why there is none
+        :param on_answer: called in that thread with the answer, or with why there is none
         """
         session = self._idle.pop() if self._idle else Session(self._config)
         attempt = Attempt(self._config.timeout)
-        thread.start(attempt, partial(self._attempt, session, request), deliver)
-        return Call(session, attempt, thread)
+        thread.start(attempt, partial(self._attempt, session, request), on_answer)
+        return OpenRequest(session, attempt, thread)
 
-    def finish(self, call: Call) -> bool:
+    def finish(self, request: OpenRequest) -> bool:
         """End a request that was begun. Returns false if its answer had not come yet and is given up.
 
-        :param call: the request
+        :param request: what :meth:`start` returned
         """
-        if call.attempt.give_up():
+        if request.attempt.give_up():
             # The attempt's thread may still be using the session.
-            call.session.close()
+            request.session.close()
             return False
-        self._idle.append(call.session)
+        self._idle.append(request.session)
         return True
 
     def timeout_error(self) -> GraphError:
@@ -145,7 +145,7 @@ class Sender:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class OpenRequest:
     """A request that was begun.
 
     :param session: the session that it uses
@@ -158,7 +158,7 @@ class Call:
     thread: AttemptThread
 
 
-class Calls:
+class RequestPool:
     """The requests of one listing, one at a time or several side by side, and the threads that send them.
 
     :param sender: sends them
@@ -169,18 +169,18 @@ class Calls:
         self._idle: list[AttemptThread] = []
         # By a number that no other request has. The next attempt has the key of the one before, whose thread may still
         # tell how it ended.
-        self._open: dict[int, tuple[int, Call]] = {}
+        self._open: dict[int, tuple[int, OpenRequest]] = {}
         self._begun = 0
         self._answers: queue.SimpleQueue[tuple[int, Response | GraphError]] = queue.SimpleQueue()
 
-    def __enter__(self) -> Calls:
-        """Return the calls, of which those without an answer are given up at the end of the block."""
+    def __enter__(self) -> RequestPool:
+        """Return the pool. Its requests without an answer are given up at the end of the block."""
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         """Give up the requests that have no answer yet, and end the threads."""
-        for _, call in self._open.values():
-            self._finish(call)
+        for _, request in self._open.values():
+            self._finish(request)
         for thread in self._idle:
             thread.end()
 
@@ -203,7 +203,7 @@ class Calls:
         """
         number, self._begun = self._begun, self._begun + 1
         thread = self._idle.pop() if self._idle else AttemptThread()
-        self._open[number] = key, self._sender.start(request, thread, partial(self._deliver, number))
+        self._open[number] = key, self._sender.start(request, thread, partial(self._put_answer, number))
 
     def receive(self, seconds: float | None) -> tuple[int, Response | GraphError] | None:
         """The next answer with the key of its request, or None if there was none in time.
@@ -211,26 +211,26 @@ class Calls:
         :param seconds: how long to wait at most; None waits until an answer comes or a request has taken too long
         """
         # All requests have the same timeout, so the one that was begun first is the first whose time is over.
-        oldest, (_, oldest_call) = next(iter(self._open.items()))
-        left = oldest_call.attempt.seconds_left
+        oldest, (_, oldest_request) = next(iter(self._open.items()))
+        left = oldest_request.attempt.seconds_left
         try:
             number, outcome = self._answers.get(timeout=left if seconds is None else min(left, seconds))
         except queue.Empty:
-            if oldest_call.attempt.seconds_left > 0:
+            if oldest_request.attempt.seconds_left > 0:
                 return None
             number, outcome = oldest, self._sender.timeout_error()
         if number not in self._open:
             # The answer to a request that was given up.
             return None
-        key, call = self._open.pop(number)
-        self._finish(call)
+        key, request = self._open.pop(number)
+        self._finish(request)
         return key, outcome
 
-    def _finish(self, call: Call) -> None:
-        if self._sender.finish(call):
-            self._idle.append(call.thread)
+    def _finish(self, request: OpenRequest) -> None:
+        if self._sender.finish(request):
+            self._idle.append(request.thread)
         else:
-            call.thread.end()
+            request.thread.end()
 
-    def _deliver(self, number: int, outcome: Response | GraphError) -> None:
+    def _put_answer(self, number: int, outcome: Response | GraphError) -> None:
         self._answers.put((number, outcome))

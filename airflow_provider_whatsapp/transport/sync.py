@@ -22,7 +22,7 @@ from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery
 from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.transport.proxies import check_proxy
-from airflow_provider_whatsapp.transport.sending import Calls, Sender
+from airflow_provider_whatsapp.transport.sending import RequestPool, Sender
 from airflow_provider_whatsapp.transport.shared import BaseClient, ignore_call
 
 _Result = TypeVar("_Result")
@@ -52,6 +52,8 @@ class GraphClient(BaseClient):
             install='pip install "requests[socks]"',
         )
         self._sender = Sender(config)
+        #: Seconds that the client has waited in all. The budget of its patience is that of each listing.
+        self.waited = 0.0
 
     def __enter__(self) -> GraphClient:
         """Return the client, which is closed at the end of the block."""
@@ -98,7 +100,7 @@ class GraphClient(BaseClient):
             skips_accounts=skips_accounts,
         ).read(accounts)
         answer: Answer = None
-        with closing(flow), Calls(self._sender) as calls:
+        with closing(flow), RequestPool(self._sender) as pool:
             while True:
                 try:
                     step = flow.send(answer)
@@ -106,11 +108,11 @@ class GraphClient(BaseClient):
                     return
                 answer = None
                 if isinstance(step, Send):
-                    calls.send(step.key, step.request)
+                    pool.send(step.key, step.request)
                 elif isinstance(step, Receive):
-                    answer = calls.receive(step.seconds)
+                    answer = pool.receive(step.seconds)
                 elif isinstance(step, Wait):
-                    clock.wait(step.seconds)
+                    self._wait(step.seconds)
                 else:
                     yield step
 
@@ -124,7 +126,7 @@ class GraphClient(BaseClient):
 
     def _carry_out(self, flow: Flow[_Result, None]) -> Generator[_Result, None, None]:
         outcome: Outcome = None
-        with closing(flow), Calls(self._sender) as calls:
+        with closing(flow), RequestPool(self._sender) as pool:
             while True:
                 try:
                     step = flow.send(outcome)
@@ -132,8 +134,12 @@ class GraphClient(BaseClient):
                     return
                 outcome = None
                 if isinstance(step, Request):
-                    outcome = calls.answer(step)
+                    outcome = pool.answer(step)
                 elif isinstance(step, Wait):
-                    clock.wait(step.seconds)
+                    self._wait(step.seconds)
                 else:
                     yield step
+
+    def _wait(self, seconds: float) -> None:
+        self.waited += seconds
+        clock.wait(seconds)

@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import copy
 import json
+import math
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -31,7 +32,7 @@ from airflow_provider_whatsapp.triggers._pace import Pace, pause_after
 from airflow_provider_whatsapp.triggers._wait_log import Look
 
 # A client does not wait for a rate limit itself, because the other readings over the connection must wait for it too.
-_PATIENCE_OF_A_LOOK = Patience(longest_named_wait=0.0)
+_PATIENCE_OF_A_LOOK = Patience(longest_named_wait=0.0, max_usage=math.inf)
 # After this many comparisons of an account with a condition, other tasks of the event loop get their turn.
 _COMPARISONS_IN_A_ROW = 2000
 

@@ -206,18 +206,18 @@ class WhatsAppWabasChangeTrigger(BaseEventTrigger):
         while True:
             try:
                 await _load_shared_readings()
-                from airflow_provider_whatsapp.triggers._watched_listing import WatchedListing
+                from airflow_provider_whatsapp.triggers._watch import Watch
 
-                with closing(await WatchedListing.open(self)) as listing:
-                    await listing.load()
+                with closing(await Watch.open(self)) as watch:
+                    await watch.load()
                     while True:
-                        event = await listing.wait_for_change()
+                        event = await watch.wait_for_change()
                         if event is not None:
                             yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
                             # The triggerer stores events about once a second. A change that is stored here before its
                             # event would be lost if the triggerer died in between.
                             await asyncio.sleep(_SECONDS_UNTIL_STORED)
-                        await listing.store()
+                        await watch.store()
             except Exception as error:
                 # A trigger that ends would leave changes unnoticed. The connection is read anew, because the token may
                 # have been replaced meanwhile.

@@ -485,23 +485,22 @@ class TestUsage:
         )
         assert played.sent == [(0, "1"), (0, "2"), (61, "3")]
 
-    def test_its_own_and_that_of_all(self) -> None:
-        usage = {**own_usage("1", 100, 1), **app_usage(96)}
-        played = Played(
-            numbered(3),
-            {"1": [page("a", after="A", **usage), page("b")]},
-            patience=Patience(longest_named_wait=30),
-        )
-        assert played.sent == [(0, "1"), (31, "2"), (32, "1"), (33, "3")]
+    @pytest.mark.parametrize(
+        ("own", "of_all", "sent"),
+        [(1, 2, [(0, "1"), (121, "2"), (122, "1"), (123, "3")]), (2, 1, [(0, "1"), (61, "2"), (62, "3"), (121, "1")])],
+    )
+    def test_its_own_and_that_of_all(self, own: int, of_all: int, sent: list[tuple[float, str]]) -> None:
+        usage = {**own_usage("1", 100, own), **app_usage(96, of_all)}
+        assert Played(numbered(3), {"1": [page("a", after="A", **usage), page("b")]}).sent == sent
 
-    def test_the_pauses_of_all_last_for_a_minute_in_all(self) -> None:
+    def test_the_pauses_of_all_end_with_the_budget(self) -> None:
         replies = {one: [page(one, **app_usage(96, 1))] for one in numbered(4)}
-        played = Played(numbered(4), replies, concurrency=1)
-        assert [moment for moment, _ in played.sent] == [0, 61, 62, 63]
+        played = Played(numbered(4), replies, concurrency=1, patience=Patience(budget=100))
+        assert [moment for moment, _ in played.sent] == [0, 61, 102, 103]
 
-    def test_two_short_pauses_of_all(self) -> None:
+    def test_two_pauses_of_all(self) -> None:
         replies = {one: [page(one, **app_usage(96, 1))] for one in numbered(8)}
-        played = Played(numbered(8), replies, concurrency=2, patience=Patience(longest_named_wait=100))
+        played = Played(numbered(8), replies, concurrency=2, patience=Patience(budget=100))
         # The second answer arrives during the pause and does not count again, so that 40 seconds are left.
         assert [moment for moment, _ in played.sent] == [0, 0, 61, 102, 103, 104, 105, 106]
 
@@ -524,6 +523,19 @@ class TestUsage:
         assert played.error.retry_after == timedelta(minutes=5)
         assert played.rows == {"1": ["a"]}
         assert played.waits == []
+
+    def test_a_pause_beyond_the_budget_can_be_an_error(self) -> None:
+        replies = {one: [page(one, **app_usage(96, 1))] for one in numbered(4)}
+        played = Played(numbered(4), replies, patience=Patience(budget=100, raises_when_used_up=True))
+        assert played.waits == [(1, 60)]
+        assert isinstance(played.error, GraphRateLimitError)
+        assert played.error.retry_after == timedelta(minutes=1)
+        assert played.ended == ["1", "2"]
+        pages = [page("a", after="A", **own_usage("1", 96, 1)), page("b", after="B", **own_usage("1", 96, 1))]
+        played = Played(["1"], {"1": pages}, patience=Patience(budget=100, raises_when_used_up=True))
+        assert played.waits == [(1, 60)]
+        assert isinstance(played.error, GraphRateLimitError)
+        assert played.error.waba_id == "1"
 
     def test_a_long_pause_of_one_account_is_an_error_when_nothing_else_is_left(self) -> None:
         pages = [page("a", after="A", **own_usage("1", 96, 5)), page("b")]
@@ -594,6 +606,21 @@ class TestWaitsInPlace:
         assert isinstance(played.error, GraphTransportError)
         assert (played.error.waba_id, played.error.retry_after) == ("1", None)
         assert played.waits == [(1, 1)]
+
+    def test_waits_of_all_kinds_count_together(self) -> None:
+        replies: dict[str, list[Reply]] = {
+            "1": [GraphTransportError("reset"), page("a", **app_usage(96, 1))],
+            "2": [failed(4, retry_after="20"), page("b", after="B", **own_usage("2", 96, 1)), page("c")],
+        }
+        played = Played(numbered(2), replies, chance=1.0, patience=Patience(budget=100))
+        assert played.error is None
+        # A second of the first account's wait passes while the second account is read.
+        assert sum(seconds for _, seconds in played.waits) == 100
+
+    def test_accounts_that_wait_side_by_side_count_once(self) -> None:
+        replies = {one: [throttled(one), page(one)] for one in numbered(4)}
+        played = Played(numbered(4), replies, concurrency=4, patience=Patience(budget=60))
+        assert (played.waits, played.error) == ([(1, 60)], None)
 
     def test_a_fault_that_names_a_long_wait_is_no_rate_limit(self) -> None:
         reply = failed(2, status=503, retry_after="120")

@@ -10,7 +10,7 @@ import pytest
 from airflow_provider_whatsapp.graph import GraphProtocolError
 from airflow_provider_whatsapp.graph.edges import _EDGES, RELATIONSHIPS, find_edge
 from airflow_provider_whatsapp.graph.fields import join_fields
-from airflow_provider_whatsapp.graph.pages import Listing, parse_page
+from airflow_provider_whatsapp.graph.pages import PageReader, parse_page
 from airflow_provider_whatsapp.graph.query import build_edge_query
 
 DAYS = {"start": 1793491200, "end": 1793577600, "granularity": "DAILY"}
@@ -114,23 +114,23 @@ def test_every_edge_has_an_example() -> None:
     ("edge", "answer"), [(edge, answer) for edge, answers in EXAMPLES.items() for answer in answers]
 )
 def test_answers_as_meta_documents_them_are_listed(edge: str, answer: dict[str, Any]) -> None:
-    listing = Listing(build_edge_query(f"102/{edge}", params=find_edge(edge).required))
-    page = listing.take(parse_page(json.loads(json.dumps(answer))))
+    reader = PageReader(build_edge_query(f"102/{edge}", params=find_edge(edge).required))
+    page = reader.take(parse_page(json.loads(json.dumps(answer))))
     assert page.rows == answer["data"]
-    assert listing.more is ("next" in answer.get("paging", {}))
-    if listing.more:
-        assert listing.next_request().params["after"] == "QUZURVI="
+    assert reader.more is ("next" in answer.get("paging", {}))
+    if reader.more:
+        assert reader.next_request().params["after"] == "QUZURVI="
 
 
 @pytest.mark.parametrize("edge", EXAMPLES)
 def test_a_row_without_an_id(edge: str) -> None:
-    listing = Listing(build_edge_query(f"102/{edge}", params=find_edge(edge).required))
+    reader = PageReader(build_edge_query(f"102/{edge}", params=find_edge(edge).required))
     twice = parse_page({"data": [{"name": "a"}, {"name": "a"}]})
     if edge in LISTS_NODES:
         with pytest.raises(GraphProtocolError, match="no usable `id`"):
-            listing.take(twice)
+            reader.take(twice)
     else:
-        assert len(listing.take(twice).rows) == 2
+        assert len(reader.take(twice).rows) == 2
 
 
 @pytest.mark.parametrize("edge", EXAMPLES)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -295,9 +296,11 @@ class TestPacing:
         assert played.waits == [60]
         assert len(played.rows) == 3
 
-    def test_it_waits_for_a_minute_in_all(self) -> None:
-        answers = [ok(page([1], "A"), **usage(95)), ok(page([2], "B"), **usage(99, 1)), ok(page([3]))]
-        assert play(answers).waits == [60]
+    def test_it_waits_for_what_is_left_of_the_budget_and_reads_on(self) -> None:
+        answers = [ok(page([1], "A"), **usage(95, 1)), ok(page([2], "B"), **usage(99)), ok(page([3], "C"), **usage(99))]
+        played = play([*answers, ok(page([4]))], patience=Patience(budget=100))
+        assert played.waits == [60, 40]
+        assert len(played.rows) == 4
 
     def test_it_does_not_wait_behind_the_last_page(self) -> None:
         assert play([ok(page([1]), **usage(100, 1))]).waits == []
@@ -307,9 +310,20 @@ class TestPacing:
         assert len(played.rows) == 1
         assert isinstance(played.error, GraphRateLimitError)
 
-    def test_waits_for_faults_are_counted_apart(self) -> None:
-        played = play([failed(2, 500), ok(page([1], "A"), **usage(95, 1)), ok(page([2]))])
-        assert played.waits == [1, 60]
+    def test_the_error_comes_when_too_little_of_the_budget_is_left(self) -> None:
+        answers = [ok(page([1], "A"), **usage(95, 1)), ok(page([2], "B"), **usage(95, 1))]
+        played = play(answers, patience=Patience(budget=100, raises_when_used_up=True))
+        assert played.waits == [60]
+        assert isinstance(played.error, GraphRateLimitError)
+        assert played.error.retry_after == timedelta(minutes=1)
+
+    def test_all_waits_count_together(self) -> None:
+        refused, full = failed(80008, retry_after="20"), ok(page([1], "A"), **usage(95, 1))
+        played = play([failed(2, 500), refused, full, ok(page([2]))], patience=Patience(budget=50))
+        assert played.waits == [1, 22, 27]
+        played = play([full, failed(2, 500), ok(page([2]))], patience=Patience(budget=60))
+        assert played.waits == [60]
+        assert isinstance(played.error, GraphServerError)
 
 
 class TestPositions:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_whatsapp.graph import GraphProtocolError, pages
 from airflow_provider_whatsapp.graph.fields import parse_fields
-from airflow_provider_whatsapp.graph.pages import Listing, ListingMovedError, Position, RawPage, parse_page
+from airflow_provider_whatsapp.graph.pages import ListingMovedError, PageReader, Position, RawPage, parse_page
 from airflow_provider_whatsapp.graph.query import EdgeQuery
 
 NEXT = "https://graph.facebook.com/v26.0/1/edge?limit=25&after=FROM_NEXT"
@@ -18,16 +18,16 @@ def page(**paging: Any) -> dict[str, Any]:
     return {"data": [], "paging": paging}
 
 
-def listing(
+def page_reader(
     *,
     fields: str = "id",
     page_size: int = 100,
     max_items: int | None = None,
     position: Position | None = None,
     ids: set[str] | None = None,
-) -> Listing:
+) -> PageReader:
     query = EdgeQuery("1/edge", parse_fields(fields), {}, page_size, max_items)
-    return Listing(query, position=position, ids=ids)
+    return PageReader(query, position=position, ids=ids)
 
 
 def rows(*ids: int) -> list[dict[str, Any]]:
@@ -112,58 +112,58 @@ class TestListing:
                     parse_page(payload)
 
     def test_from_page_to_page(self) -> None:
-        reading = listing(page_size=2)
-        assert reading.next_request().params == {"limit": "2", "fields": "id"}
-        assert reading.take(RawPage(rows(1, 2), "A")).rows == rows(1, 2)
-        assert reading.more
-        assert reading.next_request().params == {"limit": "2", "fields": "id", "after": "A"}
-        last = reading.take(RawPage(rows(3), None))
-        assert (last.rows, last.number, last.truncated, reading.more) == (rows(3), 2, False, False)
+        reader = page_reader(page_size=2)
+        assert reader.next_request().params == {"limit": "2", "fields": "id"}
+        assert reader.take(RawPage(rows(1, 2), "A")).rows == rows(1, 2)
+        assert reader.more
+        assert reader.next_request().params == {"limit": "2", "fields": "id", "after": "A"}
+        last = reader.take(RawPage(rows(3), None))
+        assert (last.rows, last.number, last.truncated, reader.more) == (rows(3), 2, False, False)
 
     def test_an_id_seen_twice_is_given_once(self) -> None:
-        reading = listing()
-        assert reading.take(RawPage(rows(1, 1, 2), "A")).rows == rows(1, 2)
-        assert reading.take(RawPage(rows(2, 3), None)).rows == rows(3)
+        reader = page_reader()
+        assert reader.take(RawPage(rows(1, 1, 2), "A")).rows == rows(1, 2)
+        assert reader.take(RawPage(rows(2, 3), None)).rows == rows(3)
 
     @pytest.mark.parametrize("bad", [{}, {"id": None}, {"id": ""}, {"id": 1.5}, {"id": ["1"]}])
     def test_an_account_without_its_id_is_an_error(self, bad: dict[str, Any]) -> None:
         with pytest.raises(GraphProtocolError, match="usable `id`"):
-            listing().take(RawPage([bad], None))
+            page_reader().take(RawPage([bad], None))
 
     def test_rows_of_edges_without_ids_pass(self) -> None:
-        reading = listing(fields="whatsapp_business_api_data")
+        reader = page_reader(fields="whatsapp_business_api_data")
         same = {"whatsapp_business_api_data": {"id": "1"}}
-        assert reading.take(RawPage([same, same], None)).rows == [same, same]
+        assert reader.take(RawPage([same, same], None)).rows == [same, same]
         with pytest.raises(GraphProtocolError, match="usable `id`"):
-            listing(fields="x").take(RawPage([{"id": 5.5}], None))
+            page_reader(fields="x").take(RawPage([{"id": 5.5}], None))
 
     @pytest.mark.parametrize("cursors", ["AA", "ABA", "ABCB"])
     def test_a_cursor_seen_before_is_an_error(self, cursors: str) -> None:
-        reading = listing()
+        reader = page_reader()
         for number, cursor in enumerate(cursors[:-1]):
-            reading.take(RawPage(rows(number), cursor))
+            reader.take(RawPage(rows(number), cursor))
         with pytest.raises(GraphProtocolError, match="loops"):
-            reading.take(RawPage(rows(99), cursors[-1]))
+            reader.take(RawPage(rows(99), cursors[-1]))
 
     @given(st.lists(st.integers(0, 50), min_size=1, unique=True), st.data())
     def test_any_cycle_of_cursors_is_an_error(self, cursors: list[int], data: st.DataObject) -> None:
-        reading = listing()
+        reader = page_reader()
         for cursor in cursors:
-            reading.take(RawPage([], str(cursor)))
+            reader.take(RawPage([], str(cursor)))
         with pytest.raises(GraphProtocolError, match="loops"):
-            reading.take(RawPage([], str(data.draw(st.sampled_from(cursors)))))
+            reader.take(RawPage([], str(data.draw(st.sampled_from(cursors)))))
 
     def test_empty_pages_are_read_on_but_not_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pages, "MAX_BARREN_PAGES", 3)
-        reading = listing()
+        reader = page_reader()
         for number in range(3):
-            reading.take(RawPage([], f"A{number}"))
-        reading.take(RawPage(rows(1), "B"))
+            reader.take(RawPage([], f"A{number}"))
+        reader.take(RawPage(rows(1), "B"))
         for number in range(3):
-            reading.take(RawPage(rows(1), f"C{number}"))
-        assert reading.more
+            reader.take(RawPage(rows(1), f"C{number}"))
+        assert reader.more
         with pytest.raises(GraphProtocolError, match="no end: 3 pages in a row"):
-            reading.take(RawPage(rows(1), "D"))
+            reader.take(RawPage(rows(1), "D"))
 
     @pytest.mark.parametrize(
         ("max_items", "after", "kept", "truncated"),
@@ -177,65 +177,65 @@ class TestListing:
         ],
     )
     def test_max_items(self, max_items: int, after: str | None, kept: int, truncated: bool) -> None:
-        reading = listing(max_items=max_items)
-        page = reading.take(RawPage(rows(1, 2, 3), after))
+        reader = page_reader(max_items=max_items)
+        page = reader.take(RawPage(rows(1, 2, 3), after))
         assert (len(page.rows), page.truncated) == (kept, truncated)
-        assert reading.more is (after is not None and max_items > 3)
+        assert reader.more is (after is not None and max_items > 3)
 
     def test_no_more_is_asked_for_than_is_wanted(self) -> None:
-        reading = listing(max_items=150)
-        assert reading.next_request().params["limit"] == "100"
-        reading.take(RawPage(rows(*range(100)), "A"))
-        assert reading.next_request().params["limit"] == "50"
+        reader = page_reader(max_items=150)
+        assert reader.next_request().params["limit"] == "100"
+        reader.take(RawPage(rows(*range(100)), "A"))
+        assert reader.next_request().params["limit"] == "50"
 
     def test_a_page_shrinks_by_half_down_to_one(self) -> None:
-        reading = listing(page_size=100)
+        reader = page_reader(page_size=100)
         sizes = []
-        while reading.shrink():
-            sizes.append(reading.next_request().params["limit"])
+        while reader.shrink():
+            sizes.append(reader.next_request().params["limit"])
         assert sizes == ["50", "25", "12", "6", "3", "1"]
 
     @pytest.mark.parametrize(("start", "sizes"), [(8, ["4", "2", "1"]), (2, ["1"]), (1, [])])
     def test_a_small_page_shrinks_too(self, start: int, sizes: list[str]) -> None:
-        reading = listing(page_size=start)
+        reader = page_reader(page_size=start)
         seen = []
-        while reading.shrink():
-            seen.append(reading.next_request().params["limit"])
+        while reader.shrink():
+            seen.append(reader.next_request().params["limit"])
         assert seen == sizes
 
     def test_a_page_never_grows_beyond_what_was_asked(self) -> None:
-        reading = listing(page_size=30)
-        reading.shrink()
-        reading.shrink()
+        reader = page_reader(page_size=30)
+        reader.shrink()
+        reader.shrink()
         sizes = []
         for number in range(40):
-            reading.take(RawPage(rows(number), f"A{number}"))
-            sizes.append(reading.next_request().params["limit"])
+            reader.take(RawPage(rows(number), f"A{number}"))
+            sizes.append(reader.next_request().params["limit"])
         assert list(dict.fromkeys(sizes)) == ["7", "14", "28", "30"]
 
     def test_a_page_that_max_items_made_small_shrinks_from_there(self) -> None:
-        reading = listing(max_items=8)
-        assert reading.shrink()
-        assert reading.next_request().params["limit"] == "4"
+        reader = page_reader(max_items=8)
+        assert reader.shrink()
+        assert reader.next_request().params["limit"] == "4"
 
     def test_a_page_grows_again_after_ten_good_ones(self) -> None:
-        reading = listing(page_size=100)
-        reading.shrink()
-        reading.shrink()
+        reader = page_reader(page_size=100)
+        reader.shrink()
+        reader.shrink()
         sizes = []
         for number in range(25):
-            reading.take(RawPage(rows(number), f"A{number}"))
-            sizes.append(reading.next_request().params["limit"])
+            reader.take(RawPage(rows(number), f"A{number}"))
+            sizes.append(reader.next_request().params["limit"])
         assert sizes == ["25"] * 9 + ["50"] * 10 + ["100"] * 6
-        reading.shrink()
+        reader.shrink()
         for number in range(30, 39):
-            reading.take(RawPage(rows(number), f"A{number}"))
-        assert reading.next_request().params["limit"] == "50"
+            reader.take(RawPage(rows(number), f"A{number}"))
+        assert reader.next_request().params["limit"] == "50"
 
 
 class TestPosition:
     def test_it_tells_where_the_page_stands(self) -> None:
-        one = listing(page_size=2)
+        one = page_reader(page_size=2)
         first = one.take(RawPage(rows(1, 2), "A")).position
         second = one.take(RawPage(rows(2, 3), "B")).position
         assert (first.page, first.after, first.limit, first.count) == (1, None, 2, 2)
@@ -243,16 +243,16 @@ class TestPosition:
         assert first.digest != second.digest
 
     def test_the_limit_is_the_one_that_was_asked_for(self) -> None:
-        one = listing(page_size=8, max_items=6)
+        one = page_reader(page_size=8, max_items=6)
         one.shrink()
         assert one.take(RawPage(rows(1, 2, 3), "A")).position.limit == 3
 
     def test_another_listing_goes_on_from_it(self) -> None:
-        before = listing(page_size=3)
+        before = page_reader(page_size=3)
         before.take(RawPage(rows(1, 2), "A"))
         position = before.take(RawPage(rows(2, 3), "B")).position
         ids: set[str] = set()
-        one = listing(page_size=3, position=position, ids=ids)
+        one = page_reader(page_size=3, position=position, ids=ids)
         assert one.next_request().params == {"fields": "id", "limit": "3", "after": "A"}
         page = one.return_to_position(RawPage(rows(2, 3), "C"))
         assert (page.rows, page.position, page.number, page.truncated) == ([], position, 2, False)
@@ -264,16 +264,16 @@ class TestPosition:
         assert not one.more
 
     def test_a_cursor_that_comes_again_behind_it_is_an_error(self) -> None:
-        position = listing().take(RawPage(rows(1), "A")).position
-        one = listing(position=position)
+        position = page_reader().take(RawPage(rows(1), "A")).position
+        one = page_reader(position=position)
         one.return_to_position(RawPage(rows(1), "A"))
         with pytest.raises(GraphProtocolError, match="loops"):
             one.take(RawPage(rows(2), "A"))
 
     def test_it_is_asked_for_with_the_limit_of_then(self) -> None:
-        before = listing(page_size=8)
+        before = page_reader(page_size=8)
         before.shrink()
-        one = listing(page_size=8, position=before.take(RawPage(rows(1, 2, 3, 4), "A")).position)
+        one = page_reader(page_size=8, position=before.take(RawPage(rows(1, 2, 3, 4), "A")).position)
         assert one.next_request().params["limit"] == "4"
         one.return_to_position(RawPage(rows(1, 2, 3, 4), "A"))
         for number in range(5, 15):
@@ -283,19 +283,19 @@ class TestPosition:
 
     @pytest.mark.parametrize("moved", [rows(), rows(1), rows(2, 1), rows(1, 2, 3), rows(1, 3)])
     def test_other_nodes_are_an_error(self, moved: list[dict[str, Any]]) -> None:
-        position = listing().take(RawPage(rows(1, 2), "A")).position
+        position = page_reader().take(RawPage(rows(1, 2), "A")).position
         with pytest.raises(ListingMovedError, match="^page 1 does not hold the same accounts as before$"):
-            listing(position=position).return_to_position(RawPage(moved, "A"))
+            page_reader(position=position).return_to_position(RawPage(moved, "A"))
 
     def test_only_the_ids_of_nodes_count(self) -> None:
-        position = listing(fields="id,n").take(RawPage([{"id": "1", "n": 1}], "A")).position
-        listing(fields="id,n", position=position).return_to_position(RawPage([{"id": "1", "n": 2}], "A"))
+        position = page_reader(fields="id,n").take(RawPage([{"id": "1", "n": 1}], "A")).position
+        page_reader(fields="id,n", position=position).return_to_position(RawPage([{"id": "1", "n": 2}], "A"))
 
     def test_nodes_without_an_id_are_told_apart_by_what_they_hold(self) -> None:
-        position = listing(fields="n").take(RawPage([{"n": 1, "m": 2}], "A")).position
-        listing(fields="n", position=position).return_to_position(RawPage([{"m": 2, "n": 1}], "A"))
+        position = page_reader(fields="n").take(RawPage([{"n": 1, "m": 2}], "A")).position
+        page_reader(fields="n", position=position).return_to_position(RawPage([{"m": 2, "n": 1}], "A"))
         with pytest.raises(ListingMovedError):
-            listing(fields="n", position=position).return_to_position(RawPage([{"n": 1, "m": 3}], "A"))
+            page_reader(fields="n", position=position).return_to_position(RawPage([{"n": 1, "m": 3}], "A"))
 
     @pytest.mark.parametrize(
         ("max_items", "held", "after", "more", "truncated"),
@@ -309,8 +309,8 @@ class TestPosition:
     )
     def test_max_items(self, max_items: int | None, held: int, after: str | None, more: bool, truncated: bool) -> None:
         raw = RawPage(rows(*range(held)), after)
-        before = listing(max_items=max_items).take(raw)
-        one = listing(max_items=max_items, position=before.position)
+        before = page_reader(max_items=max_items).take(raw)
+        one = page_reader(max_items=max_items, position=before.position)
         again = one.return_to_position(raw)
         assert (one.more, again.truncated) == (more, truncated)
         assert before.truncated == truncated
@@ -318,9 +318,9 @@ class TestPosition:
 
 @given(st.lists(st.lists(st.sampled_from(["7", "007", "+7", "7 ", "x", "²"]) | st.text(min_size=1), max_size=20)))
 def test_an_id_is_given_once_in_its_exact_spelling(ids_of_pages: list[list[str]]) -> None:
-    reading = listing(fields="name")
+    reader = page_reader(fields="name")
     given_ids = []
     for number, ids in enumerate(ids_of_pages):
-        page = reading.take(RawPage([{"id": id_} for id_ in ids], str(number)))
+        page = reader.take(RawPage([{"id": id_} for id_ in ids], str(number)))
         given_ids += [row["id"] for row in page.rows]
     assert given_ids == list(dict.fromkeys(id_ for ids in ids_of_pages for id_ in ids))

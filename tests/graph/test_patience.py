@@ -81,35 +81,34 @@ def test_a_delay_is_never_shorter_than_asked_nor_longer_than_allowed(
 
 
 @pytest.mark.parametrize(
-    ("percent", "named", "paused", "pause"),
+    ("percent", "named", "waited", "pause"),
     [
         (94.9, 10, 0, 0),
         (95, 10, 0, 10),
-        (120, 60, 0, 60),
-        (95, 61, 0, 60),
-        (95, None, 0, 60),
-        (95, 50, 40, 20),
-        (95, 50, 60, 0),
-        (95, 50, 70, 0),
+        (120, 100, 0, 100),
+        (95, 101, 0, 100),
+        (95, None, 0, 100),
+        (95, 50, 60, 40),
+        (95, 50, 100, 0),
+        (95, 50, 110, 0),
     ],
 )
-def test_a_pause_lasts_for_a_minute_in_all(percent: float, named: float | None, paused: float, pause: float) -> None:
+def test_a_pause_ends_with_the_budget(percent: float, named: float | None, waited: float, pause: float) -> None:
     usage = Usage(percent, None if named is None else timedelta(seconds=named))
-    assert PATIENCE.pause(usage, paused=paused) == pause
+    assert PATIENCE.pause(usage, waited=waited) == pause
 
 
 def test_a_long_pause_can_be_an_error() -> None:
-    patience = Patience(longest_named_wait=60, raises_when_used_up=True)
-    assert patience.pause(Usage(94), paused=0) == 0
-    assert patience.pause(Usage(95, timedelta(seconds=60)), paused=0) == 60
+    patience = Patience(longest_named_wait=60, budget=100, raises_when_used_up=True)
+    assert patience.pause(Usage(94), waited=0) == 0
     for named, wait in ((timedelta(seconds=61), 61), (None, UNNAMED_WAIT)):
         with pytest.raises(GraphRateLimitError, match="^95 % of the rate limit is used") as caught:
-            patience.pause(Usage(95, named), paused=0)
+            patience.pause(Usage(95, named), waited=0)
         assert caught.value.retry_after == timedelta(seconds=wait)
     # A wait is too long as well when the time for all waits is used.
-    assert patience.pause(Usage(95, timedelta(seconds=60)), paused=0) == 60
+    assert patience.pause(Usage(95, timedelta(seconds=60)), waited=40) == 60
     with pytest.raises(GraphRateLimitError):
-        patience.pause(Usage(95, timedelta(seconds=60)), paused=1)
+        patience.pause(Usage(95, timedelta(seconds=60)), waited=41)
 
 
 def test_a_throttle_without_a_named_time_can_be_waited_out() -> None:
@@ -132,4 +131,4 @@ def test_without_a_bound_every_named_wait_is_waited() -> None:
     patience = Patience(longest_named_wait=math.inf, budget=math.inf, unnamed_wait=UNNAMED_WAIT, max_usage=math.inf)
     assert patience.delay(throttled(172_800), attempt=5, waited=1e9, chance=0) == 172_800
     assert patience.delay(throttled(1), attempt=6, waited=0, chance=0) is None
-    assert patience.pause(Usage(1e300, timedelta(days=2)), paused=0) == 0
+    assert patience.pause(Usage(1e300, timedelta(days=2)), waited=0) == 0

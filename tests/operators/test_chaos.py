@@ -21,7 +21,7 @@ from task_instance import TaskInstance
 from airflow_provider_whatsapp.operators import _checkpoint
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
-from airflow_provider_whatsapp.transport.sending import Calls
+from airflow_provider_whatsapp.transport.sending import RequestPool
 
 # More than the quick tests run: CHAOS_EXAMPLES=1000 python -m pytest tests/operators/test_chaos.py
 EXAMPLES = int(os.environ.get("CHAOS_EXAMPLES", "60"))
@@ -162,9 +162,9 @@ def test_the_list_is_whole_or_the_task_fails(
         always = {account["id"] for account in sandbox.accounts}
         requests = 0
         kill_at: int | None = None
-        real_answer = Calls.answer
+        real_answer = RequestPool.answer
 
-        def answer(calls: Calls, request: Any) -> Any:
+        def answer(pool: RequestPool, request: Any) -> Any:
             nonlocal requests, kill_at
             requests += 1
             if requests == kill_at:
@@ -172,12 +172,12 @@ def test_the_list_is_whole_or_the_task_fails(
                 Store.is_dead = True
                 raise KilledError
             every.update(account["id"] for account in sandbox.accounts)
-            outcome = real_answer(calls, request)
+            outcome = real_answer(pool, request)
             every.update(account["id"] for account in sandbox.accounts)
             always.intersection_update(account["id"] for account in sandbox.accounts)
             return outcome
 
-        patch.setattr(Calls, "answer", answer)
+        patch.setattr(RequestPool, "answer", answer)
 
         def build() -> WhatsAppListWabasOperator:
             """Begin another process, in which the next things of the plan happen."""
@@ -354,9 +354,9 @@ def test_the_edges_of_all_accounts_are_whole_or_the_task_fails(
         refused: set[str] = set()
         requests = 0
         kill_at: int | None = None
-        real_send = Calls.send
+        real_send = RequestPool.send
 
-        def send(calls: Calls, key: int, request: Any) -> Any:
+        def send(pool: RequestPool, key: int, request: Any) -> Any:
             nonlocal requests, kill_at
             requests += 1
             if requests == kill_at:
@@ -364,9 +364,9 @@ def test_the_edges_of_all_accounts_are_whole_or_the_task_fails(
                 Store.is_dead = True
             if Store.is_dead:
                 raise KilledError
-            return real_send(calls, key, request)
+            return real_send(pool, key, request)
 
-        patch.setattr(Calls, "send", send)
+        patch.setattr(RequestPool, "send", send)
 
         def build() -> WhatsAppListWabaEdgeOperator:
             """Begin another process, in which the next things of the plan happen."""

@@ -140,12 +140,32 @@ class TestWaiting:
         deferred.run()
         assert deferred.deferrals == 1
 
+    def test_all_waits_in_place_count_together(
+        self, connected: GraphSandbox, target: Path, skipped: SkippedWaits
+    ) -> None:
+        a_minute = Fault.throttle(minutes=1)
+        connected.fail_next(a_minute, a_minute.after(1), a_minute.after(1))
+        deferred = task(target, deferrable=True, max_wait_in_place=130)
+        deferred.run()
+        # Two are waited for in the worker slot. The third, and what follows it, has a budget of its own.
+        assert deferred.deferrals == 1
+        assert len(skipped.seconds) == 3
+        assert rows_of(target) == all_of(connected)
+
+    def test_without_deferrable_a_longer_one_is_waited_for_too(
+        self, connected: GraphSandbox, target: Path, skipped: SkippedWaits
+    ) -> None:
+        connected.fail_next(Fault.throttle(minutes=4).after(1))
+        task(target).run()
+        assert 240 <= skipped.total <= 241
+        assert rows_of(target) == all_of(connected)
+
     def test_without_deferrable_a_long_throttle_is_an_error(self, connected: GraphSandbox, target: Path) -> None:
-        connected.fail_next(THROTTLE.after(1))
+        connected.fail_next(Fault.throttle(minutes=6).after(1))
         with pytest.raises(GraphRateLimitError) as caught:
             task(target).run()
         assert caught.value.retry_after is not None
-        assert caught.value.retry_after.total_seconds() == 300
+        assert caught.value.retry_after.total_seconds() == 360
         assert names_in(target) == set()
 
     def test_five_waits_in_a_row_that_do_not_help(self, connected: GraphSandbox, target: Path) -> None:
@@ -214,12 +234,12 @@ class TestPacing:
         deferred.run()
         assert deferred.deferrals == 1
 
-    def test_in_place_it_waits_for_a_minute_in_all(
+    def test_in_place_it_waits_for_five_minutes_in_all(
         self, connected: GraphSandbox, target: Path, skipped: SkippedWaits
     ) -> None:
         connected.fail_next(Fault.high_usage(99).times(10))
         task(target).run()
-        assert skipped.seconds == [60]
+        assert skipped.seconds == [300]
         assert rows_of(target) == all_of(connected)
 
     def test_a_list_that_goes_to_xcom_waits_in_place(self, connected: GraphSandbox, skipped: SkippedWaits) -> None:
@@ -227,7 +247,7 @@ class TestPacing:
         deferred = task(deferrable=True)
         assert len(deferred.run()) == 250
         assert deferred.deferrals == 0
-        assert skipped.seconds == [60]
+        assert skipped.seconds == [300]
 
     @pytest.mark.parametrize("arguments", [{"max_usage": 0}, {"max_usage": "many"}, {"max_wait_in_place": -1}])
     def test_bad_input(self, connected: GraphSandbox, arguments: dict[str, Any]) -> None:

@@ -119,6 +119,12 @@ class TestPoke:
             assert not sensor().poke({})
         assert skipped.total <= longest
 
+    def test_a_look_does_not_wait_because_of_the_usage(self, connected: GraphSandbox) -> None:
+        connected.fail_next(Fault.high_usage(99).times(3))
+        with no_waits() as skipped:
+            assert sensor(min_count=250).poke({})
+        assert skipped.seconds == []
+
     @pytest.mark.parametrize("blank", ["", " ", "None"])
     def test_a_template_without_a_value_counts_as_not_given(self, connected: GraphSandbox, blank: str) -> None:
         arguments = {"min_count": blank, "whatsapp_conn_id": blank, "relationship": blank, "output_conn_id": blank}

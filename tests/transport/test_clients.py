@@ -411,7 +411,21 @@ def test_a_listing_slows_down_when_the_limit_is_nearly_used_up(driver: Driver, s
     sandbox.fail_next(Fault.high_usage(95).times(3))
     pages = driver.pages(clients_of(sandbox))
     assert [page.usage.percent for page in pages if page.usage] == [95, 95, 95]
-    assert driver.waits == [60]
+    assert driver.waits == [300, 300]
+
+
+def test_the_client_for_tasks_counts_its_waits(sandbox: GraphSandbox) -> None:
+    with no_waits() as skipped, GraphClient(config_of(sandbox)) as client:
+        assert client.waited == 0
+        sandbox.fail_next(Fault.server_error(), Fault.throttle(minutes=1), Fault.high_usage(95))
+        list(client.pages(clients_of(sandbox)))
+        assert len(skipped.seconds) == 3
+        assert client.waited == skipped.total
+        sandbox.fail_next(Fault.throttle(minutes=1))
+        accounts = [(sandbox.accounts[0]["id"], build_edge_query(f"{sandbox.accounts[0]['id']}/phone_numbers"))]
+        list(client.account_pages(accounts, max_concurrency=1, skips_accounts=False))
+        assert len(skipped.seconds) == 4
+        assert client.waited == pytest.approx(skipped.total)
 
 
 def test_a_listing_goes_on_from_a_position(sandbox: GraphSandbox) -> None:

@@ -89,6 +89,12 @@ def test_the_first_look_comes_after_one_interval(sandbox: GraphSandbox) -> None:
     assert nothing_left()
 
 
+def test_a_look_does_not_wait_because_of_the_usage(sandbox: GraphSandbox) -> None:
+    sandbox.fail_next(Fault.high_usage(99).times(3))
+    _, seconds = run_virtually(wait_for(sandbox, min_count=250))
+    assert seconds <= 70
+
+
 def test_it_stops_reading_when_it_knows(sandbox: GraphSandbox) -> None:
     run_virtually(wait_for(sandbox, min_count=100))
     assert len(sandbox.requests) == 1

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasChangeTrigger
 
 
-class WatchedListing:
+class Watch:
     """A listing, and what was seen of it last.
 
     :param trigger: the trigger that watches it
@@ -46,7 +46,7 @@ class WatchedListing:
         self._version = 0
 
     @classmethod
-    async def open(cls, trigger: WhatsAppWabasChangeTrigger) -> WatchedListing:
+    async def open(cls, trigger: WhatsAppWabasChangeTrigger) -> Watch:
         """The listing that the trigger watches. :meth:`load` must come next, and :meth:`close` in the end.
 
         :param trigger: the trigger that watches it
