@@ -38,11 +38,11 @@ DAG_ID, RUN = "account_edges", "checked"
 DAG_FILE = f"""
 from datetime import timedelta
 from airflow.sdk import dag
-from airflow_provider_whatsapp.operators import _checkpoint
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 
 # Parts are written once a minute, and no process lives that long here.
-_checkpoint._SECONDS_BETWEEN_PARTS = {SECONDS_BETWEEN_PARTS}
+for operator in (WhatsAppListWabasOperator, WhatsAppListWabaEdgeOperator):
+    operator.checkpoint_interval = {SECONDS_BETWEEN_PARTS}
 
 @dag(schedule=None, params={{"folder": ""}})
 def {DAG_ID}():

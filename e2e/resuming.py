@@ -42,7 +42,6 @@ OBJECT, RECORD = "wabas.ndjson", "_wabas.ndjson.airflow-record"
 DAG_FILE = """
 from datetime import timedelta
 from airflow.sdk import dag
-from airflow_provider_whatsapp.operators import _checkpoint
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 
 @dag(schedule=None, params={{"output_path": ""}})
@@ -55,7 +54,7 @@ def {dag_id}():
 {dag_id}()
 """
 # Parts are written once a minute, and no process lives that long here.
-MORE_PARTS = f"_checkpoint._SECONDS_BETWEEN_PARTS = {SECONDS_BETWEEN_PARTS}\n"
+MORE_PARTS = f"WhatsAppListWabasOperator.checkpoint_interval = {SECONDS_BETWEEN_PARTS}\n"
 THROTTLED, KILLED = "throttled", "killed"
 
 

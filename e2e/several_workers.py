@@ -36,18 +36,18 @@ LATENCY, KILLED_AFTER = 0.5, 15
 SECONDS_BETWEEN_PARTS = 2
 # A task whose worker does not report for this long is lost. Airflow's default is five minutes.
 HEARTBEAT_TIMEOUT = 20
-GOES_ON = "Going on after"
+GOES_ON = "Continuing after"
 MISSED_HEARTBEAT = "Detected a task instance without a heartbeat"
 RUN, POOL = "checked", "whatsapp"
 DAG_FILE = """
 from datetime import timedelta
 from airflow.sdk import dag
-from airflow_provider_whatsapp.operators import _checkpoint
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 
 # Parts are written once a minute, and the whole listing takes less here.
-_checkpoint._SECONDS_BETWEEN_PARTS = {seconds_between_parts}
+for operator in (WhatsAppListWabasOperator, WhatsAppListWabaEdgeOperator):
+    operator.checkpoint_interval = {seconds_between_parts}
 
 @dag(schedule=None, default_args={{"retries": 1, "retry_delay": timedelta(seconds=1)}})
 def {dag_id}():

@@ -122,9 +122,11 @@ def test_imports_go_one_way() -> None:
         "links": set(),
         "transport": {"graph"},
         "hooks": {"get_provider_info", "graph", "storage", "transport"},
-        "operators": {"graph", "hooks", "links", "storage", "transport", "triggers"},
         "triggers": {"graph", "hooks", "transport"},
-        "sensors": {"graph", "hooks", "operators", "triggers"},
+        "resume": {"graph", "hooks", "rows", "storage", "transport"},
+        "tasks": {"graph", "hooks", "resume", "rows", "storage", "transport", "triggers"},
+        "operators": {"hooks", "links", "rows", "tasks"},
+        "sensors": {"graph", "hooks", "links", "rows", "storage", "tasks", "triggers"},
         "sandbox": {"transport"},
     }
     package = PROJECT / "airflow_provider_whatsapp"

@@ -26,6 +26,7 @@ PUBLIC_MODULES = (
     "links.whatsapp",
     "operators.whatsapp",
     "retry",
+    "rows",
     "sandbox",
     "sensors.whatsapp",
     "triggers.whatsapp",
@@ -45,18 +46,8 @@ def describe() -> Iterator[str]:
                 yield f"    {name}{signature_of(public)}"
                 continue
             bases = ", ".join(base.__name__ for base in public.__bases__ if base is not object)
-            yield f"    class {name}({bases}){constructor_of(public)}"
+            yield f"    class {name}({bases}){signature_of(public.__init__, skip=1)}"
             yield from sorted(f"        {line}" for line in members_of(public))
-
-
-def constructor_of(public: Any) -> str:
-    """The signature of the class, with the arguments that an operator passes on to the bases of this package."""
-    own = signature_of(public.__init__, skip=1)
-    if not own.endswith(", **kwargs)"):
-        return own
-    ours = [base for base in public.__mro__ if base.__module__.startswith(airflow_provider_whatsapp.__name__)]
-    parts = [signature_of(base.__init__, skip=1) for base in ours]
-    return f"(*, {', '.join(part.removeprefix('(*, ').removesuffix(', **kwargs)') for part in parts)}, **kwargs)"
 
 
 def members_of(public: type) -> Iterator[str]:

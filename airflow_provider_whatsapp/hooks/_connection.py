@@ -32,10 +32,12 @@ _LONGEST_TIMEOUT = 600.0
 class WhatsAppConnection:
     """A checked connection.
 
+    :param conn_id: its id in Airflow
     :param config: where the API is and which credentials to use
     :param business_id: id of the business portfolio to list when a task names none, or None
     """
 
+    conn_id: str
     config: GraphConfig
     business_id: str | None
 
@@ -94,6 +96,7 @@ def parse_connection(connection: Connection, *, api_version: str | None = None) 
     try:
         extra = _parse_extra(connection.extra)
         return WhatsAppConnection(
+            conn_id=connection.conn_id,
             config=GraphConfig(
                 credentials=Credentials(
                     _parse_token(connection.password),

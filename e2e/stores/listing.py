@@ -10,10 +10,9 @@ import json
 import sys
 from types import SimpleNamespace
 
-from airflow_provider_whatsapp.operators import _checkpoint
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 
-_checkpoint._SECONDS_BETWEEN_PARTS = 0.0
+WhatsAppListWabasOperator.checkpoint_interval = 0.0
 
 
 def main() -> None:

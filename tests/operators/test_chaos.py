@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from numbered_accounts import give_numbers, ids_of, numbers_of
 from task_instance import TaskInstance
 
-from airflow_provider_whatsapp.operators import _checkpoint
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.transport.sending import RequestPool
@@ -344,7 +343,7 @@ def test_the_edges_of_all_accounts_are_whole_or_the_task_fails(
     ):
         give_numbers(sandbox, most=23)
         patch.setattr(WhatsAppListWabaEdgeOperator, "log", logging.getLogger("task"))
-        patch.setattr(_checkpoint, "_SECONDS_BETWEEN_PARTS", seconds_between_parts)
+        patch.setattr(WhatsAppListWabaEdgeOperator, "checkpoint_interval", seconds_between_parts)
         patch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
         if has_object:
             store.pipe_file(TARGET, b"before")

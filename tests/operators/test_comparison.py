@@ -14,11 +14,8 @@ from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 KINDS = ("added", "removed", "changed")
 
 
-def export(path: Path, **arguments: Any) -> dict[str, Any]:
-    operator = WhatsAppListWabasOperator(task_id="export", output_path=str(path), **arguments)
-    manifest = operator.execute({})
-    assert isinstance(manifest, dict)
-    return manifest
+def export(path: Path, **arguments: Any) -> Any:
+    return WhatsAppListWabasOperator(task_id="export", output_path=str(path), **arguments).execute({})
 
 
 def told(manifest: dict[str, Any]) -> tuple[list[str], list[str], list[str]]:

@@ -13,9 +13,9 @@ import pytest
 from airflow_provider_whatsapp._compat import AirflowFailException
 from airflow_provider_whatsapp.graph import GraphError, GraphTokenError, GraphTransportError
 from airflow_provider_whatsapp.graph.error_codes import CODES, find_error
-from airflow_provider_whatsapp.operators._failures import failing_fast
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
+from airflow_provider_whatsapp.tasks.failures import failing_fast
 
 Failing = Callable[[Exception], tuple[Exception, str]]
 

@@ -110,6 +110,6 @@ class TestOpenLineage:
     ],
 )
 def test_names_of_objects(uri: str, name: tuple[str, str]) -> None:
-    from airflow_provider_whatsapp.operators._lineage import _name_object
+    from airflow_provider_whatsapp.tasks.lineage import _name_object
 
     assert _name_object(uri) == name

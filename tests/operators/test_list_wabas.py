@@ -26,14 +26,12 @@ from task_instance import TaskInstance
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException
 from airflow_provider_whatsapp.graph import GraphError, GraphPermissionError, GraphRateLimitError
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.operators import _progress
-from airflow_provider_whatsapp.operators._listing import ListingTask, WabaTask
-from airflow_provider_whatsapp.operators._listing_operator import ListingOperator
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 from airflow_provider_whatsapp.storage import publish, target
 from airflow_provider_whatsapp.storage.errors import StoreError
+from airflow_provider_whatsapp.tasks import progress
 from airflow_provider_whatsapp.transport.sync import GraphClient
 
 
@@ -157,7 +155,7 @@ class TestIfExists:
         self, connected: GraphSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = tmp_path / "a.ndjson"
-        monkeypatch.setattr(_progress, "_describe_usage", lambda page: str(path.write_text("theirs")))
+        monkeypatch.setattr(progress, "_describe_usage", lambda page: str(path.write_text("theirs")))
         with pytest.raises(AirflowFailException, match="exists already"):
             run(output_path=str(path), if_exists="fail")
         assert path.read_text() == "theirs"
@@ -350,7 +348,7 @@ class TestLog:
         self, connected: GraphSandbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = iter(range(0, 10_000, 12))
-        monkeypatch.setattr(_progress, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+        monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
         lines = self.lines(caplog, monkeypatch, page_size=25)
         assert [line.partition(",")[0] for line in lines[1:-1]] == ["3 pages", "6 pages", "9 pages"]
         assert lines[2].startswith("6 pages, 150 accounts so far")
@@ -422,16 +420,6 @@ def test_an_asset_learns_what_was_written(connected: GraphSandbox, tmp_path: Pat
     assert events["accounts"].extra == manifest
     # The asset behind an alias is the object.
     assert events["lists"].added == [(manifest["uri"], manifest)]
-
-
-def test_every_argument_that_can_vary_by_run_is_templated() -> None:
-    import inspect
-
-    signatures = [inspect.signature(kind.__init__) for kind in (WabaTask, ListingOperator, ListingTask)]
-    arguments = {name for signature in signatures for name in signature.parameters}
-    # Airflow decides by it whether a task may be deferred, so it cannot depend on the run.
-    arguments -= {"self", "kwargs", "deferrable"}
-    assert set(WhatsAppListWabasOperator.template_fields) == arguments
 
 
 WORKER = """

@@ -24,6 +24,7 @@ from airflow_provider_whatsapp.graph import GraphRateLimitError, GraphServerErro
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, SkippedWaits, no_waits
 from airflow_provider_whatsapp.storage import publish
+from airflow_provider_whatsapp.tasks.jobs import AccountsJob
 
 RECORD = "_wabas.ndjson.airflow-record"
 PARTS = "_wabas.ndjson.airflow-parts"
@@ -118,7 +119,7 @@ class TestWaiting:
         lines = [record.getMessage() for record in log.records if record.name == "task"]
         (waiting,) = [line for line in lines if line.startswith("Waiting without a worker slot until 20")]
         assert " UTC: Too many calls: wait" in waiting
-        assert "Going on after 2 pages with 200 accounts, which an earlier try has kept" in lines
+        assert "Continuing after 2 pages with 200 accounts that an earlier try has read" in lines
         assert lines[-2].startswith("Listed 250 accounts on 3 pages")
 
     def test_a_throttle_before_the_first_page(self, connected: GraphSandbox, target: Path) -> None:
@@ -341,7 +342,7 @@ class TestWhenToBeginAnew:
         instance.run()
         assert rows_of(target) == all_of(connected)
         assert pages_of(connected)[2:] == [2, 1, 2, 3]
-        assert "page 2 does not hold the same accounts as before; the listing begins anew" in log.text
+        assert "page 2 does not hold the same accounts as before; the listing begins again" in log.text
 
     def test_the_last_page_holds_them_in_another_order(self, connected: GraphSandbox, target: Path) -> None:
         instance = throttled(target, connected)
@@ -646,9 +647,8 @@ class TestStoresThatRefuse:
 WORKER = """
 import sys
 from types import SimpleNamespace
-from airflow_provider_whatsapp.operators import _checkpoint
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
-_checkpoint._SECONDS_BETWEEN_PARTS = 0.0
+WhatsAppListWabasOperator.checkpoint_interval = 0.0
 instance = SimpleNamespace(
     dag_id="dag", run_id="run", task_id="t", map_index=-1, is_mapped=False, try_number=int(sys.argv[2]), max_tries=99
 )
@@ -703,15 +703,19 @@ class TestMappedTasks:
             self.task(target, 1).run()
         assert (target.read_bytes(), len(connected.requests)) == (before, calls)
 
-    def test_one_that_appears_meanwhile_is_not_replaced(self, connected: GraphSandbox, target: Path) -> None:
-        def other() -> None:
-            if not target.exists():
-                self.task(target, 0).run()
+    def test_one_that_appears_meanwhile_is_not_replaced(
+        self, connected: GraphSandbox, target: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read = AccountsJob.read
 
-        operator = WhatsAppListWabasOperator(task_id="accounts", output_path=str(target))
-        task = TaskInstance(lambda: operator)
+        def read_after_the_other(*args: Any) -> Any:
+            monkeypatch.setattr(AccountsJob, "read", read)
+            self.task(target, 0).run()
+            return read(*args)
+
+        task = TaskInstance(lambda: WhatsAppListWabasOperator(task_id="accounts", output_path=str(target)))
         task.ti.map_index = 1
-        operator._start_listing = lambda query, pages, start=operator._start_listing: (other(), start(query, pages))[1]  # type: ignore[method-assign, misc]
+        monkeypatch.setattr(AccountsJob, "read", read_after_the_other)
         with pytest.raises(AirflowFailException, match="^output_path: another mapped task of this DAG run has written"):
             task.run()
 

@@ -172,7 +172,7 @@ class TestRetries:
         instance = interrupted(connected, target, on_account_error="skip")
         instance.run()
         # The account that was left out was not kept.
-        assert "Going on after 4 accounts, which an earlier try has kept" in log.text
+        assert "Continuing after 4 accounts that an earlier try has read" in log.text
         assert "Listed 160 rows of 19 accounts on 20 pages, 1 accounts left out" in log.text
 
     def test_accounts_that_were_left_out_are_tried_again(self, connected: GraphSandbox, target: Path) -> None:
@@ -195,7 +195,7 @@ class TestRetries:
         self, connected: GraphSandbox, target: Path, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         instance = interrupted(connected, target)
-        monkeypatch.setattr("airflow_provider_whatsapp.operators._progress._SECONDS_BETWEEN_LINES", 0.0)
+        monkeypatch.setattr("airflow_provider_whatsapp.tasks.progress._SECONDS_BETWEEN_LINES", 0.0)
         log.clear()
         instance.run()
         lines = [record.getMessage() for record in log.records if record.getMessage()[0].isdigit()]
@@ -205,7 +205,7 @@ class TestRetries:
     def test_without_a_retry_nothing_is_kept(
         self, connected: GraphSandbox, target: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("airflow_provider_whatsapp.operators._checkpoint._SECONDS_BETWEEN_PARTS", 0.0)
+        monkeypatch.setattr(WhatsAppListWabaEdgeOperator, "checkpoint_interval", 0.0)
         kept: list[Any] = []
         monkeypatch.setattr("airflow_provider_whatsapp.storage.parts.Parts.keep", lambda *args: kept.append(args))
         task(ids_of(connected), target).run()
@@ -322,7 +322,7 @@ class TestRateLimits:
         lines = [record.getMessage() for record in log.records]
         (line,) = [line for line in lines if line.startswith("Waiting without a worker slot until 20")]
         assert f" UTC: Account {ids[3]}: Too many calls: wait" in line
-        assert "Going on after 19 accounts, which an earlier try has kept" in lines
+        assert "Continuing after 19 accounts that an earlier try has read" in lines
 
     @pytest.mark.parametrize("fault", [Fault.throttle(code=4), Fault.throttle(code=17), Fault.throttle(code=613)])
     def test_a_limit_of_the_app_holds_back_all(
@@ -579,7 +579,7 @@ class TestWhenToBeginAnew:
         assert instance.failures == []
         assert rows_of(target) == numbers_of(connected)
         assert asked_for(connected) == [*ids_of(connected)[:6], *ids_of(connected)[5:]]
-        assert log.text.count("; the listing begins anew") == 1
+        assert log.text.count("; the listing begins again") == 1
 
     @pytest.mark.parametrize("name", ["position", "progress", "fruitless_waits", "progress_at_last_wait"])
     def test_another_version_of_the_package_kept_the_rows(
@@ -818,9 +818,8 @@ class TestAfterPublishing:
 WORKER = """
 import sys
 from types import SimpleNamespace
-from airflow_provider_whatsapp.operators import _checkpoint
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator
-_checkpoint._SECONDS_BETWEEN_PARTS = 0.0
+WhatsAppListWabaEdgeOperator.checkpoint_interval = 0.0
 instance = SimpleNamespace(
     dag_id="dag", run_id="run", task_id="t", map_index=-1, is_mapped=False, try_number=int(sys.argv[3]), max_tries=99
 )

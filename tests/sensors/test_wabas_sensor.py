@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import logging
 import os
@@ -26,7 +25,6 @@ from airflow_provider_whatsapp._compat import (
     AirflowTaskTimeout,
 )
 from airflow_provider_whatsapp.graph import GraphPermissionError, GraphTokenError
-from airflow_provider_whatsapp.operators._listing import ListingTask, WabaTask
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 from airflow_provider_whatsapp.transport.sync import GraphClient
@@ -226,7 +224,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = time.time()
         self.slept: list[float] = []
-        for module in ("airflow.sdk.bases.sensor", "airflow_provider_whatsapp.sensors.whatsapp"):
+        for module in ("airflow.sdk.bases.sensor", "airflow_provider_whatsapp.sensors._wabas"):
             monkeypatch.setattr(f"{module}.time", self)
 
     def time(self) -> float:
@@ -513,13 +511,6 @@ def test_the_trigger_asks_the_api_for_what_the_sensor_was_given(
     asked_by_trigger = [(request.path, request.params) for request in connected.requests]
     # The trigger needs only those fields that the condition is about.
     assert asked_by_trigger == [(path, {**params, "fields": "id,name"}) for path, params in asked_by_sensor]
-
-
-def test_every_argument_that_can_vary_by_run_is_templated() -> None:
-    signatures = [inspect.signature(kind.__init__) for kind in (WhatsAppWabasSensor, WabaTask, ListingTask)]
-    arguments = {name for signature in signatures for name in signature.parameters} - {"self", "kwargs"}
-    # Whether to defer is decided when the DAG file is read.
-    assert set(WhatsAppWabasSensor.template_fields) == arguments - {"deferrable"}
 
 
 def test_deferring_is_a_setting_of_airflow() -> None:

@@ -17,6 +17,7 @@ from airflow_provider_whatsapp.graph import GraphApiError, GraphError, GraphRate
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.retry import GraphRetryPolicy
+from airflow_provider_whatsapp.rows import Manifest
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, ReceivedRequest, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
@@ -66,7 +67,7 @@ def errors(error: GraphError, api_error: GraphApiError, limit: GraphRateLimitErr
 def tasks() -> None:
     operator = WhatsAppListWabasOperator(task_id="t", fields="id", retries=2)
     sensor = WhatsAppWabasSensor(task_id="t", waba_ids=["1"], page_size=5, poke_interval=60)
-    assert_type(operator.execute({}), list[Row] | Row)
+    assert_type(operator.execute({}), list[Row] | Manifest)
     numbers = WhatsAppListWabaEdgeOperator(
         task_id="t",
         waba_ids=operator.output,
@@ -75,7 +76,7 @@ def tasks() -> None:
         fields=["id"],
         deferrable=True,
     )
-    assert_type(numbers.execute({}), list[Row] | Row)
+    assert_type(numbers.execute({}), list[Row] | Manifest)
     assert_type(sensor.deferrable, bool)
     assert_type(GraphRetryPolicy().evaluate(ValueError(), 1, 3), RetryDecision)
     WhatsAppListWabasOperator(task_id="t", retries=2, retry_policy=GraphRetryPolicy())

@@ -1,11 +1,11 @@
-"""Goes on with the pages of a listing that an earlier try of the task has begun."""
+"""Continues a listing of pages that an earlier try of the task has begun."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,21 +13,21 @@ from airflow_provider_whatsapp.graph.pages import ListingMovedError, Page, Posit
 from airflow_provider_whatsapp.storage.parts import PartsLostError
 
 if TYPE_CHECKING:
-    from airflow_provider_whatsapp.operators._checkpoint import Checkpoint
+    from airflow_provider_whatsapp.graph.query import EdgeQuery
+    from airflow_provider_whatsapp.resume.checkpoint import Checkpoint
+    from airflow_provider_whatsapp.transport.sync import GraphClient
 
 _ROWS_AT_ONCE = 1000
 
-#: Gives the pages of a listing from a position on, without the rows whose ids were seen.
-OpenPages: TypeAlias = Callable[[Position | None, set[str]], Iterator[Page]]
 
+def read_pages(client: GraphClient, query: EdgeQuery, checkpoint: Checkpoint, log: Any) -> Iterator[Page]:
+    """Yield the pages of a listing, including those that an earlier try has kept.
 
-def read_pages(checkpoint: Checkpoint, open_pages: OpenPages, log: Any) -> Iterator[Page]:
-    """The pages of the listing, those that an earlier try has kept included.
-
-    :param checkpoint: has the rows of the earlier try, and keeps those that are read
-    :param open_pages: reads the pages from the API
+    :param client: reads the API
+    :param query: what is listed
+    :param checkpoint: has the rows of the earlier try, and receives those that are read
     :param log: logger of the task
-    :raises ListingMovedError: if the listing must begin anew; the next call does so
+    :raises ListingMovedError: if the listing must begin again; the next call does so
     :raises GraphError: if the listing cannot be completed
     """
     ids: set[str] = set()
@@ -38,24 +38,24 @@ def read_pages(checkpoint: Checkpoint, open_pages: OpenPages, log: Any) -> Itera
         except msgspec.ValidationError:
             # The package was updated in the meantime, and its last version kept something else.
             checkpoint.forget()
-    pages = open_pages(position, ids)
+    pages = client.pages(query, position=position, ids=ids)
     if position is not None:
         try:
             reached = next(pages)
             log.info(
-                "Going on after %d pages with %d accounts, which an earlier try has kept", position.page, position.count
+                "Continuing after %d pages with %d accounts that an earlier try has read", position.page, position.count
             )
             yield from _kept_pages(checkpoint, position, ids)
         except (ListingMovedError, PartsLostError) as problem:
-            # The parts are not removed yet: if the API fails altogether, the next try can go on with them.
+            # The parts are not removed yet: if the API fails altogether, the next try can continue with them.
             checkpoint.forget()
             raise ListingMovedError(str(problem)) from problem
         yield reached
     for page in pages:
         yield page
         if page.rows:
-            # A page without new rows is no place to go on from: a cursor that has stopped working can lead to an empty
-            # page too, which would then be taken for the end of the listing.
+            # A page without new rows is no position to continue from: a cursor that has stopped working can lead to
+            # an empty page too, which would then be taken for the end of the listing.
             position = page.position
         checkpoint.add(
             page.rows,
@@ -76,4 +76,4 @@ def _kept_pages(checkpoint: Checkpoint, position: Position, ids: set[str]) -> It
         count += len(some)
         yield Page(some, position, is_kept=True)
     if count != position.count:
-        raise PartsLostError(f"{count} of {position.count} kept rows are there")
+        raise PartsLostError(f"{position.count} rows were kept, of which {count} are left")

@@ -1,4 +1,4 @@
-"""Tells Airflow's lineage collector and OpenLineage which edges of the Graph API went into which object."""
+"""Reports to Airflow's assets and lineage, and to OpenLineage, what was read and which object was written."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow.sdk import Asset, AssetAlias
+
+from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
+
 if TYPE_CHECKING:
-    from airflow.sdk import BaseHook
+    from airflow.sdk import BaseHook, BaseOperator, Context
+
+    from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection
+    from airflow_provider_whatsapp.rows import Manifest
 
 #: The namespace of what is read. It has no version of the API in it, so that an upgrade does not cut the lineage.
 GRAPH_API = "https://graph.facebook.com"
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class LineageInputs:
     """What the rows of a listing are read from.
 
     :param edges: edges of the Graph API, e.g. ``"1906385232743451/client_whatsapp_business_accounts"``
@@ -30,17 +37,17 @@ class Sources:
 class Lineage:
     """What was read, and the object that was written.
 
-    :param sources: what was read
+    :param inputs: what was read
     :param manifest: manifest of the object that was written
     :param columns: names of the fields of its rows
     """
 
-    sources: Sources
-    manifest: dict[str, Any]
+    inputs: LineageInputs
+    manifest: Manifest
     columns: Sequence[str]
 
     def collect(self, hook: BaseHook) -> None:
-        """Tell Airflow's collector, which does nothing unless a plugin reads it.
+        """Report to Airflow's collector, which does nothing unless a plugin reads it.
 
         :param hook: the hook that stands for the connection to the API
         """
@@ -51,7 +58,7 @@ class Lineage:
             from airflow.lineage.hook import get_hook_lineage_collector  # type: ignore[import-not-found, no-redef]
 
         collector = get_hook_lineage_collector()
-        for uri in (*(f"{GRAPH_API}/{edge}" for edge in self.sources.edges), *self.sources.objects):
+        for uri in (*(f"{GRAPH_API}/{edge}" for edge in self.inputs.edges), *self.inputs.objects):
             collector.add_input_asset(context=hook, uri=uri)
         collector.add_output_asset(context=hook, uri=self.manifest["uri"])
 
@@ -73,8 +80,28 @@ class Lineage:
             facets={"schema": schema_dataset.SchemaDatasetFacet(fields=fields)} if fields else {},
             outputFacets={"outputStatistics": statistics},
         )
-        read = [(GRAPH_API, edge) for edge in self.sources.edges] + [_name_object(uri) for uri in self.sources.objects]
+        read = [(GRAPH_API, edge) for edge in self.inputs.edges] + [_name_object(uri) for uri in self.inputs.objects]
         return OperatorLineage(inputs=[InputDataset(*name) for name in read], outputs=[written])
+
+
+def announce(task: BaseOperator, context: Context, connection: WhatsAppConnection, lineage: Lineage) -> None:
+    """Report a published object to the asset events of a task and to Airflow's lineage collector.
+
+    :param task: operator or sensor that published the object
+    :param context: Airflow's context of the task
+    :param connection: connection that the rows were read over
+    :param lineage: what was read and written
+    """
+    manifest: Any = lineage.manifest
+    if context.get("ti") is not None:
+        # In a task, Airflow has loaded its plugins anyway, which takes half a second.
+        lineage.collect(WhatsAppHook(connection.conn_id))
+    # A DAG that is scheduled by the asset finds the address of the new object in the event.
+    for outlet in task.outlets:
+        if isinstance(outlet, Asset):
+            context["outlet_events"][outlet].extra.update(manifest)
+        elif isinstance(outlet, AssetAlias):
+            context["outlet_events"][outlet].add(Asset(manifest["uri"]), extra=manifest)
 
 
 def _name_object(uri: str) -> tuple[str, str]:

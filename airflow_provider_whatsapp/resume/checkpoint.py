@@ -6,18 +6,20 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from typing_extensions import ParamSpec
+
 from airflow_provider_whatsapp._compat import AirflowException
 from airflow_provider_whatsapp.graph import GraphError
 from airflow_provider_whatsapp.transport import clock
 
 if TYPE_CHECKING:
-    from airflow_provider_whatsapp.operators._published import Tries
+    from airflow_provider_whatsapp.resume.published import TaskIdentity
     from airflow_provider_whatsapp.storage.target import Target
 
 #: How often in a row a listing may wait for a rate limit without coming further in between.
 MAX_FRUITLESS_WAITS = 5
-_SECONDS_BETWEEN_PARTS = 60.0
 
+_Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 
@@ -28,18 +30,19 @@ class Checkpoint:
     the next try begins with the first page.
 
     :param target: the object that is written; None keeps nothing
-    :param tries: the tries of the task instance
+    :param identity: identifies the task instance and what it lists
     :param log: logger of the task
+    :param interval: seconds between two checkpoints of the rows
     """
 
-    def __init__(self, target: Target | None, tries: Tries, log: Any) -> None:
-        #: Where the listing stands behind its last kept row, as JSON; None at its beginning.
+    def __init__(self, target: Target | None, identity: TaskIdentity, log: Any, *, interval: float) -> None:
+        #: Where the listing stands after its last kept row, as JSON; None at its beginning.
         self.position: Any = None
         #: Whether an earlier try has kept rows.
         self.has_rows = False
-        self._parts = target.open_parts(tries.owner) if target is not None and tries.owner else None
-        self._may_be_continued = tries.may_be_continued
-        self._is_last_try = tries.is_last
+        self._parts = target.open_parts(identity.owner) if target is not None and identity.owner else None
+        self._may_be_continued = identity.may_be_continued
+        self._is_last_try = identity.is_last
         self._log = log
         self._works = self._parts is not None
         self._has_new_rows = False
@@ -47,7 +50,8 @@ class Checkpoint:
         self.progress = 0
         self._fruitless_waits = 0
         self._progress_at_last_wait = 0
-        self._next_part = clock.now() + _SECONDS_BETWEEN_PARTS
+        self._interval = interval
+        self._next_part = clock.now() + interval
 
     def __enter__(self) -> Checkpoint:
         """Return the checkpoint."""
@@ -56,7 +60,7 @@ class Checkpoint:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Keep the rows if another try can go on with them, and remove them if none can."""
+        """Keep the rows if another try can continue with them, and remove them if none can."""
         try:
             # A deferral must keep the rows. It is none of these, because TaskDeferred is a BaseException only.
             is_the_end = isinstance(error, AirflowException) or (isinstance(error, Exception) and self._is_last_try)
@@ -68,13 +72,17 @@ class Checkpoint:
             if self._parts is not None:
                 self._parts.close()
 
-    def attempt(self, action: Callable[[], _Result]) -> _Result | None:
-        """What the action returns; or None, with a warning in the log, if the store refuses it.
+    def ask_store(
+        self, action: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs
+    ) -> _Result | None:
+        """Return what the action returns; or None, with a warning in the log, if the store refuses it.
 
-        :param action: what to do in the store that the listing does not depend on
+        :param action: something to do in the store that the listing does not depend on
+        :param args: positional arguments of the action
+        :param kwargs: keyword arguments of the action
         """
         try:
-            return action()
+            return action(*args, **kwargs)
         except Exception as error:
             if self._works:
                 # Without the exception's text: it comes from another library and may contain a secret.
@@ -88,13 +96,13 @@ class Checkpoint:
             return None
 
     def find_rows(self, *, counts_waits: bool) -> bool:
-        """Look for the rows that an earlier try has kept; False if there are none.
+        """Return whether an earlier try has kept rows, and take over its position.
 
-        :param counts_waits: whether the waits of that try count, because this one goes on after one of them
+        :param counts_waits: whether the waits of that try count, because this one continues after one of them
         """
         if self._parts is None:
             return False
-        self.attempt(self._parts.find)
+        self.ask_store(self._parts.find)
         state = self._parts.state
         if state is None:
             return False
@@ -122,7 +130,7 @@ class Checkpoint:
         """Add rows that were read. They are kept about once a minute.
 
         :param rows: rows as JSON
-        :param position: where the listing stands behind the last of them, as JSON
+        :param position: where the listing stands after the last of them, as JSON
         :param progress: a number that grows as the listing comes further
         """
         self.position, self.progress = position, progress
@@ -131,7 +139,7 @@ class Checkpoint:
             self._parts.add(rows)
             if clock.now() >= self._next_part:
                 self._keep()
-                self._next_part = clock.now() + _SECONDS_BETWEEN_PARTS
+                self._next_part = clock.now() + self._interval
 
     def keep_for_wait(self, error: GraphError) -> bool:
         """Keep all rows read so far, before the task waits; False when the store refused.
@@ -156,7 +164,7 @@ class Checkpoint:
         """Remove all rows that were kept beside the target."""
         self.forget()
         if self._parts is not None:
-            self.attempt(self._parts.clear)
+            self.ask_store(self._parts.clear)
 
     def _keep(self) -> bool:
         parts = self._parts
@@ -168,6 +176,6 @@ class Checkpoint:
             "fruitless_waits": self._fruitless_waits,
             "progress_at_last_wait": self._progress_at_last_wait,
         }
-        self.attempt(lambda: parts.keep(state))
+        self.ask_store(parts.keep, state)
         self._has_new_rows = False
         return self._works

@@ -1,4 +1,4 @@
-"""Says in one line of the task's log why a task fails, and fails it at once where a retry cannot help."""
+"""Logs in one line why a task fails, and fails it at once where a retry cannot help."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LONGEST_LINE = 160
 
 @contextmanager
 def failing_fast(errors: type[Exception] | tuple[type[Exception], ...] = GraphError) -> Iterator[None]:
-    """Log the error with which the task fails in one line, and fail the task at once if a retry cannot mend it.
+    """Log the error with which the task fails in one line, and fail the task at once if a retry cannot help.
 
     Other errors are left to the task's ``retries``.
 
     :param errors: which errors to look at; a retryable ``GraphError`` and a ``StoreError`` pass unchanged
-    :raises AirflowFailException: instead of an error that a retry cannot mend, which becomes its ``__cause__``
+    :raises AirflowFailException: instead of an error that a retry cannot fix, which becomes its ``__cause__``
     """
     try:
         yield
@@ -43,7 +43,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _describe(error: Exception) -> str:
-    """What happened and what to do, in one line that a log viewer shows whole."""
+    """Return what happened and what to do, in one line that a log viewer shows whole."""
     if not (isinstance(error, GraphError) and error.retryable):
         return shorten(str(error), _LONGEST_LINE)
     when = "" if error.retry_after is None else f" after {error.retry_after}"

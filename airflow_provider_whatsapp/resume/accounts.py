@@ -1,4 +1,4 @@
-"""Goes on with the accounts whose edge an earlier try of the task has begun to list.
+"""Continues a listing of an edge of many accounts that an earlier try of the task has begun.
 
 Only accounts that were read to their end are kept: an account has few pages, and is read again in a few calls. A line
 that describes the account precedes its rows.
@@ -18,7 +18,7 @@ from airflow_provider_whatsapp.hooks._waba_edge import ReadAccount
 from airflow_provider_whatsapp.storage.parts import PartsLostError
 
 if TYPE_CHECKING:
-    from airflow_provider_whatsapp.operators._checkpoint import Checkpoint
+    from airflow_provider_whatsapp.resume.checkpoint import Checkpoint
 
 
 def find_accounts(checkpoint: Checkpoint) -> Iterator[tuple[ReadAccount, Iterator[dict[str, Any]]]]:
@@ -46,7 +46,7 @@ def keep_account(checkpoint: Checkpoint, account: ReadAccount, rows: Iterator[di
     :param account: the account
     :param rows: its rows
     """
-    # The accounts are counted here, because those of an earlier try can come behind this one in the listing.
+    # Counted instead of numbered, because the accounts of an earlier try can come later in the order than this one.
     checkpoint.add(chain([asdict(account)], rows), position=None, progress=checkpoint.progress + 1)
 
 
@@ -65,4 +65,4 @@ def _take(lines: Iterator[dict[str, Any]], count: int) -> Iterator[dict[str, Any
         taken += 1
         yield row
     if taken != count:
-        raise PartsLostError(f"{taken} of {count} kept rows of an account are there")
+        raise PartsLostError(f"an account had {count} kept rows, of which {taken} are left")

@@ -1,4 +1,4 @@
-"""Tells a retry that an earlier try of the same task instance has published its object already.
+"""Finds out whether an earlier try of the same task instance has published its object already.
 
 A worker can be killed after it published the object and before Airflow knows of the success. No code of an operator
 runs after that, so a record beside the object holds its manifest and says which task instance published it.
@@ -9,23 +9,24 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_whatsapp.rows import Manifest
     from airflow_provider_whatsapp.storage.target import Target
 
 
 @dataclass(frozen=True, slots=True)
-class Tries:
-    """What the tries of one task instance have in common. Clearing a task begins a new series of tries.
+class TaskIdentity:
+    """Identifies a task instance and what it lists. Clearing a task begins a new series of tries.
 
     :param run: identifies the task and its DAG run; a digest in hex, as is ``owner``
     :param map_index: index of a mapped task, -1 for others
     :param series: grows when the task is cleared
     :param owner: identifies the task instance, its series of tries and what it lists; empty without a task instance
-    :param may_be_continued: whether another process may go on with the work of this one, after a retry or a wait
+    :param may_be_continued: whether another process may continue the work of this one, after a retry or a wait
     :param is_last: whether no retry follows
     """
 
@@ -37,11 +38,11 @@ class Tries:
     is_last: bool
 
     @classmethod
-    def of(cls, context: Context, *, listing: Any, is_deferrable: bool) -> Tries:
-        """The tries of the task instance that runs now.
+    def of(cls, context: Context, *, listing: Any, is_deferrable: bool) -> TaskIdentity:
+        """Return the identity of the task instance that runs now.
 
         :param context: Airflow's context of the task; without a task instance in it, nothing can be continued
-        :param listing: all on which the rows depend, as JSON
+        :param listing: all that the rows depend on, as JSON
         :param is_deferrable: whether the task instance may wait without a worker
         """
         ti = context.get("ti")
@@ -60,57 +61,59 @@ class Tries:
         )
 
 
-def find_published(target: Target, tries: Tries) -> dict[str, Any] | None:
-    """The manifest of what an earlier try of this task instance has published, if that object is there now.
+def find_published(target: Target, identity: TaskIdentity) -> Manifest | None:
+    """Return the manifest of what an earlier try of this task instance has published, if that object is there now.
 
     :param target: address of the object
-    :param tries: the tries of this task instance
+    :param identity: identifies this task instance and what it lists
     :raises OSError: if the store failed
     """
-    record = target.read_record() if tries.owner else None
-    if record is None or record.get("owner") != tries.owner:
+    record = target.read_record() if identity.owner else None
+    if record is None or record.get("owner") != identity.owner:
         return None
     manifest = record.get("manifest")
     if not isinstance(manifest, dict) or not target.holds(manifest.get("bytes"), manifest.get("sha256")):
         return None
-    return manifest
+    return cast("Manifest", manifest)
 
 
-def record_published(target: Target, tries: Tries, manifest: dict[str, Any]) -> None:
+def record_published(target: Target, identity: TaskIdentity, manifest: Manifest) -> None:
     """Write down what is about to be published.
 
     :param target: address of the object
-    :param tries: the tries of this task instance
+    :param identity: identifies this task instance and what it lists
     :param manifest: manifest of the object
     :raises OSError: if the store failed
     """
+    if not identity.owner:
+        return
     target.write_record(
         {
-            "run": tries.run,
-            "map_index": tries.map_index,
-            "series": tries.series,
-            "owner": tries.owner,
+            "run": identity.run,
+            "map_index": identity.map_index,
+            "series": identity.series,
+            "owner": identity.owner,
             "manifest": manifest,
         },
-        owner=tries.owner,
+        owner=identity.owner,
     )
 
 
-def is_of_another_mapped_task(target: Target, tries: Tries) -> bool:
+def is_of_another_mapped_task(target: Target, identity: TaskIdentity) -> bool:
     """Whether another task of the same mapped operator has published the object in the same DAG run.
 
     An object from before the task was cleared does not count: the items that are mapped over may have had another
     order then.
 
     :param target: address of the object
-    :param tries: the tries of this task instance
+    :param identity: identifies this task instance and what it lists
     :raises OSError: if the store failed
     """
-    record = target.read_record() if tries.owner and tries.map_index >= 0 else None
-    if record is None or record.get("run") != tries.run or not target.exists():
+    record = target.read_record() if identity.owner and identity.map_index >= 0 else None
+    if record is None or record.get("run") != identity.run or not target.exists():
         return False
     series = record.get("series")
-    return record.get("map_index") != tries.map_index and isinstance(series, int) and series >= tries.series
+    return record.get("map_index") != identity.map_index and isinstance(series, int) and series >= identity.series
 
 
 def _digest(value: Any) -> str:

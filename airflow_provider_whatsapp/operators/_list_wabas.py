@@ -1,0 +1,180 @@
+"""The operator that lists the accounts of a business."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseOperator
+
+from airflow_provider_whatsapp._compat import conf
+from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
+from airflow_provider_whatsapp.links.whatsapp import WhatsAppManagerLink
+from airflow_provider_whatsapp.tasks.arguments import (
+    LIST_ARGUMENTS,
+    MAX_USAGE,
+    MAX_WAIT_IN_PLACE,
+    OUTPUT_ARGUMENTS,
+    QUERY_ARGUMENTS,
+    ListArguments,
+)
+from airflow_provider_whatsapp.tasks.failures import failing_fast
+from airflow_provider_whatsapp.tasks.jobs import AccountsJob
+from airflow_provider_whatsapp.tasks.run import run
+from airflow_provider_whatsapp.tasks.waiting import Resumption
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context, XComArg
+    from typing_extensions import Unpack
+
+    from airflow_provider_whatsapp.rows import Manifest
+    from airflow_provider_whatsapp.tasks.airflow_arguments import OperatorArguments
+    from airflow_provider_whatsapp.tasks.lineage import Lineage
+
+
+class WhatsAppListWabasOperator(BaseOperator):
+    """Lists the WABAs of a business: a complete list, or an error.
+
+    XCom ``return_value`` is the list of rows or, with ``output_path``, a
+    :class:`~airflow_provider_whatsapp.rows.Manifest` of the object that holds them. An ``Asset`` among the task's
+    outlets gets the manifest as the ``extra`` of its event.
+
+    https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/business/client_whatsapp_business_accounts
+
+    :param business_id: id of the business portfolio; that of the connection by default
+    :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
+    :param fields: fields of each account, as a sequence of names or a comma string; nested ``{}`` is allowed; id, name
+        and ten more by default
+    :param ownership_types: ``SELF``, ``CLIENT_OWNED`` and ``ON_BEHALF_OF``, as a sequence or a comma string; all by
+        default
+    :param created_after: datetime, ISO 8601 string or unix seconds; UTC where no zone is given
+    :param created_before: datetime, ISO 8601 string or unix seconds; UTC where no zone is given
+    :param filtering: list of ``{"field", "operator", "value"}``, added to the filters above
+    :param sort: ``"creation_time_ascending"`` or ``"creation_time_descending"``; the API's own order by default
+    :param page_size: number of accounts to ask for in one request
+    :param max_items: number of accounts after which to stop; unlimited by default
+    :param output_path: address of the object to write, any ``ObjectStoragePath`` URL; the rows go to XCom by default.
+        The object appears whole or not at all. Each mapped task needs an object of its own:
+        ``"s3://bucket/{{ task.business_id }}.ndjson"``
+    :param output_conn_id: Airflow connection of the store; by default the one in the URL
+        (``"s3://conn_id@bucket/key"``), else the store's own default
+    :param output_format: ``"ndjson"``, ``"jsonl"``, ``"json"``, ``"csv"`` or ``"parquet"``; by default the suffix of
+        ``output_path`` decides, which may be followed by ``.gz`` except for Parquet
+    :param if_exists: what to do when the object exists already: ``"overwrite"`` it, ``"fail"`` the task, or ``"skip"``
+        the task. The latter two are decided before the API is called
+    :param if_empty: what to do when there are no accounts: ``"succeed"``, ``"skip"`` the task or ``"fail"`` it. After
+        the latter two, an object that existed before is unchanged
+    :param compare_with: address of an earlier object, which may be ``output_path`` itself. The manifest then has
+        ``added``, ``removed`` and ``changed``, each with the ``count`` and at most 1,000 ``ids``; all three are null
+        when there is no such object. ``changed`` compares the fields that both listings asked for
+    :param deferrable: whether to wait for rate limits of more than a minute without a worker slot. The rows read so far
+        are kept beside the object; a list that goes to XCom is read again from the start, once
+    :param max_wait_in_place: seconds that a try may wait in its worker slot, in all: for faults, rate limits and
+        ``max_usage``
+    :param max_usage: percentage of the app's rate limit. When it is used, the task waits before the next page, so that
+        other users of the app are not throttled
+    :param whatsapp_conn_id: Airflow connection of type ``whatsapp``
+    """
+
+    template_fields: Sequence[str] = (
+        "business_id",
+        "relationship",
+        *QUERY_ARGUMENTS,
+        *OUTPUT_ARGUMENTS,
+        *LIST_ARGUMENTS,
+        "whatsapp_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"filtering": "json"}
+    operator_extra_links = (WhatsAppManagerLink(),)
+    ui_color = "#d8f5e3"
+    #: Seconds between two checkpoints of the rows that were read.
+    checkpoint_interval: ClassVar[float] = 60.0
+
+    def __init__(
+        self,
+        *,
+        business_id: str | int | XComArg | None = None,
+        relationship: str | XComArg | None = "client",
+        fields: str | Sequence[str] | XComArg | None = None,
+        ownership_types: str | Sequence[str] | XComArg | None = None,
+        created_after: datetime | date | str | float | XComArg | None = None,
+        created_before: datetime | date | str | float | XComArg | None = None,
+        filtering: Sequence[Mapping[str, Any]] | str | XComArg | None = None,
+        sort: str | XComArg | None = None,
+        page_size: int | str | XComArg | None = 100,
+        max_items: int | str | XComArg | None = None,
+        output_path: str | XComArg | None = None,
+        output_conn_id: str | XComArg | None = None,
+        output_format: str | XComArg | None = None,
+        if_exists: str | XComArg | None = "overwrite",
+        if_empty: str | XComArg | None = "succeed",
+        compare_with: str | XComArg | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        max_wait_in_place: float | str | XComArg | None = MAX_WAIT_IN_PLACE,
+        max_usage: float | str | XComArg | None = MAX_USAGE,
+        whatsapp_conn_id: str | XComArg | None = WhatsAppHook.default_conn_name,
+        **kwargs: Unpack[OperatorArguments],
+    ) -> None:
+        super().__init__(**kwargs)
+        self.business_id = business_id
+        self.relationship = relationship
+        self.fields = fields
+        self.ownership_types = ownership_types
+        self.created_after = created_after
+        self.created_before = created_before
+        self.filtering = filtering
+        self.sort = sort
+        self.page_size = page_size
+        self.max_items = max_items
+        self.output_path = output_path
+        self.output_conn_id = output_conn_id
+        self.output_format = output_format
+        self.if_exists = if_exists
+        self.if_empty = if_empty
+        self.compare_with = compare_with
+        self.deferrable = deferrable
+        self.max_wait_in_place = max_wait_in_place
+        self.max_usage = max_usage
+        self.whatsapp_conn_id = whatsapp_conn_id
+        #: Id of the business that was listed, even if it came from the connection.
+        self.listed_business_id: str | None = None
+        self._lineage: Lineage | None = None
+
+    def execute(self, context: Context) -> list[dict[str, Any]] | Manifest:
+        """Return the rows, or the manifest of the object that holds them.
+
+        :raises AirflowFailException: if a retry cannot help: bad input, a bad token, a missing permission, an object
+            that exists with ``if_exists="fail"``, or a list in XCom that is too long for the task mapped over it
+        :raises AirflowException: if there are no accounts with ``if_empty="fail"``; Airflow retries
+        :raises AirflowSkipException: if ``if_exists`` or ``if_empty`` says to skip
+        :raises GraphError: if the fault may pass; Airflow then retries as the task's ``retries`` say
+        """
+        return self._list(context, None)
+
+    def execute_complete(
+        self, context: Context, event: Any = None, *, restarts: int = 0, is_kept: bool = False
+    ) -> list[dict[str, Any]] | Manifest:
+        """Return the rows, or the manifest of the object that holds them, after the task waited for a rate limit.
+
+        :param event: event of the trigger, which holds nothing that is needed
+        :param restarts: number of times that the listing has begun again because its rows were not kept
+        :param is_kept: whether the rows read so far were kept before the wait
+        """
+        return self._list(context, Resumption(restarts, is_kept))
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Return what was read and written, for the OpenLineage provider; None if no object was written.
+
+        :param task_instance: the task instance that has ended
+        """
+        return None if self._lineage is None else self._lineage.to_openlineage()
+
+    def _list(self, context: Context, resumption: Resumption | None) -> list[dict[str, Any]] | Manifest:
+        with failing_fast(ValueError):
+            arguments = ListArguments.of(self)
+            job = AccountsJob(self)
+        self.listed_business_id = job.query.node_id
+        outcome = run(self, context, job, arguments, resumption)
+        self._lineage = outcome.lineage
+        return outcome.result

@@ -1,0 +1,1 @@
+"""What operators and sensors share. It defines no operator and no sensor."""

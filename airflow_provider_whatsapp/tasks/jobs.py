@@ -1,0 +1,185 @@
+"""What a task lists. A job names its query, its columns, what it reads, and its part of the manifest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from airflow_provider_whatsapp.graph.arguments import given
+from airflow_provider_whatsapp.graph.fields import join_fields
+from airflow_provider_whatsapp.graph.query import parse_relationship
+from airflow_provider_whatsapp.resume.pages import read_pages
+from airflow_provider_whatsapp.tasks.arguments import (
+    EDGE_QUERY_ARGUMENTS,
+    QUERY_ARGUMENTS,
+    load_task_connection,
+    rendered,
+)
+from airflow_provider_whatsapp.tasks.lineage import LineageInputs
+from airflow_provider_whatsapp.tasks.progress import AccountsProgress, LoggedRows
+
+if TYPE_CHECKING:
+    from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection
+    from airflow_provider_whatsapp.hooks._waba_edge import AccountEdgeReader, ReadAccount
+    from airflow_provider_whatsapp.resume.checkpoint import Checkpoint
+    from airflow_provider_whatsapp.transport.sync import GraphClient
+
+Row = dict[str, Any]
+_Rows = TypeVar("_Rows", bound=Iterable[Row])
+
+
+class Job(Protocol[_Rows]):
+    """What a task lists."""
+
+    @property
+    def noun(self) -> str:
+        """What the rows are, for the log."""
+
+    @property
+    def connection(self) -> WhatsAppConnection:
+        """Where the API is and which credentials to use."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns of a CSV or of Parquet; empty if the API chooses the fields."""
+
+    @property
+    def inputs(self) -> LineageInputs:
+        """What the rows are read from."""
+
+    @property
+    def identity(self) -> Any:
+        """All that the rows depend on, as JSON. A later try continues only a listing with the same identity."""
+
+    def read(self, client: GraphClient, checkpoint: Checkpoint) -> _Rows:
+        """Return the rows of the listing. They are read from the API while they are iterated over, once.
+
+        :param client: reads the API
+        :param checkpoint: has the rows of an earlier try, and receives those that are read
+        """
+
+    def facts(self, rows: _Rows) -> dict[str, Any]:
+        """Return the part of the manifest that says what was listed, after the last row.
+
+        :param rows: what :meth:`read` returned
+        """
+
+
+class AccountsJob:
+    """Lists the accounts of a business.
+
+    :param task: operator or sensor whose templates are rendered
+    :raises ValueError: if an argument or a field of the connection is wrong
+    """
+
+    noun = "accounts"
+
+    def __init__(self, task: Any) -> None:
+        self.connection = load_task_connection(task)
+        self.relationship = parse_relationship(task.relationship)
+        self.query = self.connection.waba_query(
+            task.business_id, relationship=self.relationship, **rendered(task, QUERY_ARGUMENTS)
+        )
+        self.columns = [field.key for field in self.query.fields]
+        self.inputs = LineageInputs([self.query.path])
+        self.identity = self.query.to_json()
+        self._log = task.log
+
+    def read(self, client: GraphClient, checkpoint: Checkpoint | None = None) -> LoggedRows:
+        """See :meth:`Job.read`. Without a checkpoint, the listing begins with its first page."""
+        filters = "".join(f", {name} {value}" for name, value in self.query.params.items())
+        self._log.info(
+            "Listing the %s accounts of business %s, fields %s%s",
+            self.relationship,
+            self.query.node_id,
+            join_fields(self.query.fields),
+            filters,
+        )
+        if checkpoint is None:
+            return LoggedRows(client.pages(self.query), self._log)
+        return LoggedRows(read_pages(client, self.query, checkpoint, self._log), self._log)
+
+    def facts(self, rows: LoggedRows) -> dict[str, Any]:
+        """See :meth:`Job.facts`."""
+        return {
+            "pages": rows.pages,
+            "business_id": self.query.node_id,
+            "relationship": self.relationship,
+            "fields": [str(field) for field in self.query.fields],
+            "truncated": rows.truncated,
+        }
+
+
+class AccountEdgesJob:
+    """Lists one edge of many accounts.
+
+    :param task: operator whose templates are rendered
+    :raises ValueError: if an argument or a field of the connection is wrong
+    """
+
+    noun = "rows"
+
+    def __init__(self, task: Any) -> None:
+        # Imported here, because parsing a DAG file must not wait for SQLite.
+        from airflow_provider_whatsapp.hooks._waba_edge import WabaEdgeQuery
+
+        self.connection = load_task_connection(task)
+        try:
+            self.query = WabaEdgeQuery.build(
+                task.waba_ids,
+                task.edge,
+                conn_id=given(task.output_conn_id, None),
+                params=task.edge_params,
+                max_concurrency=task.max_concurrency,
+                on_account_error=task.on_account_error,
+                **rendered(task, EDGE_QUERY_ARGUMENTS),
+            )
+        except ValueError as error:
+            # `params` has another meaning in Airflow, so the operator has another name for this argument than the hook.
+            raise ValueError(re.sub("^params:", "edge_params:", str(error))) from None
+        fields = [field.key for field in self.query.example.fields]
+        # A field of that name is not in the rows: the id of the account takes its place.
+        self.columns = ["waba_id", *(field for field in fields if field != "waba_id")] if fields else []
+        # Thousands of accounts would be thousands of datasets, so the edge stands for that of all of them.
+        self.inputs = LineageInputs([f"whatsapp_business_accounts/{self.query.edge}"], self.query.waba_ids.uris)
+        self.identity = [self.query.example.to_json(), self.query.skips_accounts, self.query.waba_ids.to_json()]
+        self._log = task.log
+
+    def read(self, client: GraphClient, checkpoint: Checkpoint) -> AccountEdgeReader:
+        """See :meth:`Job.read`."""
+        from airflow_provider_whatsapp.hooks._waba_edge import AccountEdgeReader
+        from airflow_provider_whatsapp.resume.accounts import find_accounts, keep_account
+
+        def keep(account: ReadAccount, rows: Iterator[Row]) -> None:
+            keep_account(checkpoint, account, rows)
+
+        example, total = self.query.example, self.query.waba_ids.count
+        self._log.info(
+            "Listing the %s of %s accounts, fields %s%s",
+            self.query.edge,
+            "many" if total is None else f"{total:,}",
+            join_fields(example.fields) or "as the API gives them",
+            "".join(f", {name} {value}" for name, value in example.params.items()),
+        )
+        if checkpoint.has_rows:
+            self._log.info("Continuing after %s accounts that an earlier try has read", f"{checkpoint.progress:,}")
+        return AccountEdgeReader(
+            client,
+            self.query,
+            kept=find_accounts(checkpoint),
+            keep=keep,
+            on_answer=AccountsProgress(self._log, total),
+        )
+
+    def facts(self, rows: AccountEdgeReader) -> dict[str, Any]:
+        """See :meth:`Job.facts`."""
+        return {
+            "pages": rows.pages,
+            "accounts": rows.accounts,
+            "skipped": rows.skipped,
+            "skipped_count": rows.skipped_count,
+            "edge": self.query.edge,
+            "fields": [str(field) for field in self.query.example.fields],
+            "truncated": rows.truncated,
+        }
