@@ -82,10 +82,14 @@ def types(session: nox.Session) -> None:
 @nox.session(python=["3.10", "3.13"])
 @nox.parametrize("airflow", ["3.1", "3.2", "3.3"])
 def matrix(session: nox.Session, airflow: str) -> None:
-    """Run the tests on each supported version of Airflow, with ``FROM_WHEEL=1`` against the wheel in ``dist/``."""
+    """Run the tests, and check the types of task arguments, on each supported version of Airflow.
+
+    With ``FROM_WHEEL=1``, they run against the wheel in ``dist/``.
+    """
     as_of = () if airflow == "3.3" else OF_THEIR_TIME
     session.install(*as_of, f"apache-airflow=={airflow}.*")
-    session.install(*package(), "--group", "tests")
+    session.install(*package(), "--group", "tests", "mypy")
+    session.run("mypy", "--follow-imports=silent", "tests/types/task_arguments.py")
     session.run("pytest", *PARALLEL, *session.posargs)
 
 
