@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_whatsapp._compat import AirflowException
 from airflow_provider_whatsapp.graph import GraphError
+from airflow_provider_whatsapp.storage.parts import Parts
 from airflow_provider_whatsapp.transport import clock
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ class Checkpoint:
         self.position: Any = None
         #: Whether an earlier try has kept rows.
         self.has_rows = False
-        self._parts = target.open_parts(tries.owner) if target is not None and tries.owner else None
+        self._parts = None
+        if target is not None and tries.owner:
+            self._parts = Parts(target.store, target.key, owner=tries.owner, place=target.place)
         self._may_be_continued = tries.may_be_continued
         self._is_last_try = tries.is_last
         self._log = log

@@ -13,7 +13,7 @@ from airflow_provider_whatsapp.storage.columns import UnfitValueError, encode_te
 from airflow_provider_whatsapp.storage.json_text import encode_json
 
 if TYPE_CHECKING:
-    from airflow_provider_whatsapp.storage.source import Source
+    from airflow_provider_whatsapp.storage.reader import ObjectReader
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _KINDS = tuple(Changes().to_json())
@@ -31,7 +31,7 @@ class Comparison:
     :raises OSError: if the store failed
     """
 
-    def __init__(self, earlier: Source | None, columns: Sequence[str]) -> None:
+    def __init__(self, earlier: ObjectReader | None, columns: Sequence[str]) -> None:
         self._earlier = earlier
         self._format = None if earlier is None else earlier.format
         wanted = list(dict.fromkeys(("id", "waba_id", *columns)))

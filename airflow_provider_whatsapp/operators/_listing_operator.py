@@ -245,9 +245,9 @@ class ListingOperator(ListingTask, Generic[_Query, _Listing]):
             raise ValueError("compare_with: what is different is told in the manifest, which needs output_path")
         # Imported here, because it loads fsspec, which parsing a DAG file must not wait for.
         from airflow_provider_whatsapp.operators._comparison import Comparison
-        from airflow_provider_whatsapp.storage.source import Source
+        from airflow_provider_whatsapp.storage.reader import ObjectReader
 
-        earlier = Source("compare_with", address, conn_id=given(self.output_conn_id, None))
+        earlier = ObjectReader("compare_with", address, conn_id=given(self.output_conn_id, None))
         if not earlier.exists():
             self.log.info("There is no %s to compare with", earlier.uri)
             return Comparison(None, columns)

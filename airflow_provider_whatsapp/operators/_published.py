@@ -11,6 +11,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_whatsapp.storage.record import read_record, write_record
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
@@ -67,7 +69,7 @@ def find_published(target: Target, tries: Tries) -> dict[str, Any] | None:
     :param tries: the tries of this task instance
     :raises OSError: if the store failed
     """
-    record = target.read_record() if tries.owner else None
+    record = read_record(target.store, target.key) if tries.owner else None
     if record is None or record.get("owner") != tries.owner:
         return None
     manifest = record.get("manifest")
@@ -84,7 +86,9 @@ def record_published(target: Target, tries: Tries, manifest: dict[str, Any]) -> 
     :param manifest: manifest of the object
     :raises OSError: if the store failed
     """
-    target.write_record(
+    write_record(
+        target.store,
+        target.key,
         {
             "run": tries.run,
             "map_index": tries.map_index,
@@ -106,7 +110,7 @@ def is_of_another_mapped_task(target: Target, tries: Tries) -> bool:
     :param tries: the tries of this task instance
     :raises OSError: if the store failed
     """
-    record = target.read_record() if tries.owner and tries.map_index >= 0 else None
+    record = read_record(target.store, target.key) if tries.owner and tries.map_index >= 0 else None
     if record is None or record.get("run") != tries.run or not target.exists():
         return False
     series = record.get("series")

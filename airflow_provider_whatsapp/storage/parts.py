@@ -19,7 +19,6 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -28,9 +27,10 @@ import msgspec
 from airflow_provider_whatsapp.storage.errors import Place
 from airflow_provider_whatsapp.storage.formats import GZIP, Row
 from airflow_provider_whatsapp.storage.json_text import encode_rows
-from airflow_provider_whatsapp.storage.publish import hidden_path, publish
+from airflow_provider_whatsapp.storage.names import hidden_path
 from airflow_provider_whatsapp.storage.record import record_path, write_record
 from airflow_provider_whatsapp.storage.staging import StagingFolder
+from airflow_provider_whatsapp.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +48,14 @@ class Parts:
     The parts of other listings of the same target are removed when the first part is written or :meth:`clear` is
     called: nobody else would remove them.
 
-    :param fs: fsspec file system of the target
+    :param store: store of the target
     :param key: path of the target within the store
-    :param owner: tells this listing from others of the same target; letters and digits
+    :param owner: identifies the listing among others of the same target; letters and digits
     :param place: the target, for error messages
     """
 
-    def __init__(self, fs: Any, key: str, *, owner: str, place: Place) -> None:
-        self._fs = fs
+    def __init__(self, store: Store, key: str, *, owner: str, place: Place) -> None:
+        self._store = store
         self._key = key
         self._folder = hidden_path(key, "airflow-parts")
         self._owner = owner
@@ -72,7 +72,9 @@ class Parts:
 
         :raises OSError: if the store cannot be listed or read
         """
-        numbers = sorted(number for name in self._names() if (number := self._number(name)) is not None)
+        numbers = sorted(
+            number for name in self._store.names(self._folder) if (number := self._number(name)) is not None
+        )
         if not numbers or numbers != list(range(1, len(numbers) + 1)):
             return
         try:
@@ -127,10 +129,10 @@ class Parts:
         with self._added.open("rb") as lines, gzip.GzipFile(compressed, "wb", compresslevel=1) as file:
             shutil.copyfileobj(lines, file)
         if not self._kept:
-            self._remove_all()
+            self._store.remove_folder(self._folder)
             self._check_removal()
         name = f"{self._folder}/_{self._owner}-{self._kept + 1:05}"
-        publish(compressed, self._fs, name, uri=name, owner=self._owner, content_type=GZIP)
+        self._store.upload(compressed, name, content_type=GZIP, owner=self._owner)
         self._kept += 1
         self._last = part
 
@@ -145,7 +147,7 @@ class Parts:
         """
         self.close()
         self.forget()
-        self._remove_all()
+        self._store.remove_folder(self._folder)
 
     def close(self) -> None:
         """Drop the rows that were added and not kept."""
@@ -158,20 +160,13 @@ class Parts:
     def _added(self) -> Path:
         return cast("StagingFolder", self._staging).path / "part"
 
-    def _names(self) -> list[str]:
-        self._fs.invalidate_cache()
-        try:
-            return [str(path).rpartition("/")[2] for path in self._fs.ls(self._folder, detail=False)]
-        except FileNotFoundError:
-            return []
-
     def _number(self, name: str) -> int | None:
         match = re.fullmatch(rf"_{self._owner}-([0-9]{{5,9}})", name)
         return int(match[1]) if match else None
 
     def _lines(self, number: int) -> Iterator[bytes]:
         try:
-            with self._fs.open(f"{self._folder}/_{self._owner}-{number:05}", "rb") as file, gzip.open(file) as lines:
+            with self._store.open(f"{self._folder}/_{self._owner}-{number:05}") as file, gzip.open(file) as lines:
                 yield from lines
         except (FileNotFoundError, EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise PartsLostError(f"part {number} in {self._folder} is missing or broken") from error
@@ -179,19 +174,14 @@ class Parts:
             # Without the error as the cause: the log would show its text, which can hold a secret.
             raise self._place.explain(error, "continued from its kept rows") from None
 
-    def _remove_all(self) -> None:
-        self._fs.invalidate_cache()
-        with suppress(FileNotFoundError):
-            self._fs.rm(self._folder, recursive=True)
-
     def _check_removal(self) -> None:
         """Make sure that what is written here can be removed.
 
         :raises OSError: if it cannot
         """
         # The path of the record is used, because that is the one object that may stay.
-        write_record(self._fs, self._key, {}, owner=self._owner)
-        self._fs.rm_file(record_path(self._key))
+        write_record(self._store, self._key, {}, owner=self._owner)
+        self._store.remove(record_path(self._key))
 
     def _finish_file(self) -> None:
         if self._file is not None:

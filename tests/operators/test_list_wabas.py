@@ -32,8 +32,8 @@ from airflow_provider_whatsapp.operators._listing_operator import ListingOperato
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
-from airflow_provider_whatsapp.storage import publish, target
 from airflow_provider_whatsapp.storage.errors import StoreError
+from airflow_provider_whatsapp.storage.local import LocalStore
 from airflow_provider_whatsapp.transport.sync import GraphClient
 
 
@@ -169,13 +169,13 @@ class TestIfExists:
         error: type[Exception],
     ) -> None:
         path = tmp_path / "a.ndjson"
-        publish_ = publish.publish
+        upload = LocalStore.upload
 
-        def publish_late(*args: Any, **kwargs: Any) -> None:
+        def upload_late(*args: Any, **kwargs: Any) -> None:
             path.write_text("theirs")
-            publish_(*args, **kwargs)
+            upload(*args, **kwargs)
 
-        monkeypatch.setattr(target, "publish", publish_late)
+        monkeypatch.setattr(LocalStore, "upload", upload_late)
         with pytest.raises(error, match="appeared while the rows were read, and if_exists is"):
             run(output_path=str(path), if_exists=if_exists)
         assert path.read_text() == "theirs"
@@ -185,7 +185,7 @@ class TestStoreThatFails:
     @pytest.mark.parametrize(
         ("failure", "error", "advice"),
         [
-            (PermissionError(13, "not shown"), AirflowFailException, "the credentials may not do that; allow it"),
+            (PermissionError(13, "not shown"), AirflowFailException, "the credentials lack this permission; grant it"),
             (OSError(5, "not shown"), StoreError, "Airflow tries again if the task has `retries`"),
         ],
     )
@@ -202,7 +202,7 @@ class TestStoreThatFails:
         def fail(*args: Any, **kwargs: Any) -> None:
             raise failure
 
-        monkeypatch.setattr(target, "publish", fail)
+        monkeypatch.setattr(LocalStore, "upload", fail)
         with pytest.raises(error, match="^output_path: file://.* cannot be written") as caught:
             run(output_path=str(tmp_path / "a.ndjson"))
         assert advice in str(caught.value)

@@ -23,7 +23,7 @@ from airflow_provider_whatsapp._compat import AirflowFailException, AirflowSkipE
 from airflow_provider_whatsapp.graph import GraphRateLimitError, GraphServerError
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, SkippedWaits, no_waits
-from airflow_provider_whatsapp.storage import publish
+from airflow_provider_whatsapp.storage.local import LocalStore
 
 RECORD = "_wabas.ndjson.airflow-record"
 PARTS = "_wabas.ndjson.airflow-parts"
@@ -257,11 +257,14 @@ class TestRetries:
     ) -> None:
         connected.fail_next(Fault.throttle(minutes=1).after(1))
         kept: list[int] = []
-        real = publish.publish
-        monkeypatch.setattr(
-            "airflow_provider_whatsapp.storage.parts.publish",
-            lambda staged, fs, key, **more: (kept.append(len(connected.requests)), real(staged, fs, key, **more)),
-        )
+        upload = LocalStore.upload
+
+        def note(self: LocalStore, file: Path, key: str, **more: Any) -> None:
+            if ".airflow-parts/" in key:
+                kept.append(len(connected.requests))
+            upload(self, file, key, **more)
+
+        monkeypatch.setattr(LocalStore, "upload", note)
         task(target, retries=1, page_size=50).run()
         # Only once, after the page behind the wait of a minute.
         assert kept == [3]

@@ -723,7 +723,7 @@ class TestAccountsThatChange:
     ) -> None:
         instance = interrupted(connected, target, str(accounts))
         accounts.write_text(json.dumps({"id": ids_of(connected)[0]}) + "\nbroken\n")
-        with pytest.raises(AirflowFailException, match="^waba_ids: .*cannot be read as ndjson behind row 1"):
+        with pytest.raises(AirflowFailException, match="^waba_ids: .*cannot be read as ndjson after row 1"):
             instance.run()
         assert names_in(target) == set()
 

@@ -12,6 +12,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from airflow_provider_whatsapp.storage.errors import Place, StoreError, StoreRefusedError
+from airflow_provider_whatsapp.storage.local import LocalStore
 from airflow_provider_whatsapp.storage.parts import Parts, PartsLostError
 
 Open = Callable[[], Parts]
@@ -24,7 +25,7 @@ def open_parts(tmp_path: Path) -> Iterator[Open]:
     opened = []
 
     def open_parts() -> Parts:
-        opened.append(Parts(LocalFileSystem(), str(tmp_path / "wabas.ndjson"), owner="a", place=PLACE))
+        opened.append(Parts(LocalStore(LocalFileSystem()), str(tmp_path / "wabas.ndjson"), owner="a", place=PLACE))
         opened[-1].find()
         return opened[-1]
 
@@ -109,7 +110,7 @@ def test_all_parts_can_be_removed(open_parts: Open, tmp_path: Path) -> None:
 
 
 def test_parts_of_other_listings_are_removed_with_the_first_one(open_parts: Open, tmp_path: Path) -> None:
-    other = Parts(LocalFileSystem(), str(tmp_path / "wabas.ndjson"), owner="b", place=PLACE)
+    other = Parts(LocalStore(LocalFileSystem()), str(tmp_path / "wabas.ndjson"), owner="b", place=PLACE)
     keep(other, "9")
     other.close()
     assert open_parts().state is None
@@ -179,7 +180,7 @@ def test_a_store_that_fails_while_kept_rows_are_read(
     def fail(*args: object, **kwargs: object) -> None:
         raise failure
 
-    monkeypatch.setattr(again._fs, "open", fail, raising=False)
+    monkeypatch.setattr(LocalStore, "open", fail)
     with pytest.raises(error, match="^output_path: s3://lake/wabas.ndjson cannot be continued from its kept rows") as e:
         list(again.rows())
     assert "a secret" not in str(e.value)
