@@ -106,11 +106,11 @@ assert "requests" in sys.modules
 def test_only_parquet_loads_pyarrow(tmp_path: Path, name: str, is_loaded: bool) -> None:
     path = str(tmp_path / name)
     code = f"""
-from airflow_provider_whatsapp.storage.source import Source
+from airflow_provider_whatsapp.storage.reader import ObjectReader
 from airflow_provider_whatsapp.storage.target import Target
 with Target({path!r}).stage([{{"id": "1"}}], ["id"]) as staged:
     staged.publish()
-assert [row["id"] for row in Source("waba_ids", {path!r}).rows()] == ["1"]
+assert [row["id"] for row in ObjectReader("waba_ids", {path!r}).rows()] == ["1"]
 """
     assert ("pyarrow" in roots(loaded_by(code))) is is_loaded
 

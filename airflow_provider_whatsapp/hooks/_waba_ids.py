@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_whatsapp.graph.arguments import given, parse_waba_id, shown
 
 if TYPE_CHECKING:
-    from airflow_provider_whatsapp.storage.source import Source
+    from airflow_provider_whatsapp.storage.reader import ObjectReader
 
 _EXAMPLE = (
     "give ids (['102290129340398']), the rows or the manifest that WhatsAppListWabasOperator gave, or the address of "
@@ -118,7 +118,7 @@ class _StoredIds:
     :param count: number of rows that the object must have, or None if that is not known
     """
 
-    def __init__(self, source: Source, count: Any = None) -> None:
+    def __init__(self, source: ObjectReader, count: Any = None) -> None:
         self.uri = source.uri
         self._source = source
         self._count = count
@@ -151,11 +151,11 @@ def _parse_row(row: Any, *, where: str) -> str:
     return parse_waba_id(row, where=where)
 
 
-def _open_source(path: Any, *, conn_id: str | None, format: str | None = None) -> Source:
+def _open_source(path: Any, *, conn_id: str | None, format: str | None = None) -> ObjectReader:
     # Imported here, because it loads fsspec, which a list of ids does not need.
-    from airflow_provider_whatsapp.storage.source import Source
+    from airflow_provider_whatsapp.storage.reader import ObjectReader
 
-    return Source("waba_ids", path, conn_id=conn_id, format=format)
+    return ObjectReader("waba_ids", path, conn_id=conn_id, format=format)
 
 
 def _parse_rendered(text: str) -> Any:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_whatsapp.hooks._waba_edge import ReadAccount
-from airflow_provider_whatsapp.storage.parts import PartsLostError
+from airflow_provider_whatsapp.resume.files import RowsLostError
 
 if TYPE_CHECKING:
     from airflow_provider_whatsapp.resume.checkpoint import Checkpoint
@@ -25,7 +25,7 @@ def find_accounts(checkpoint: Checkpoint) -> Iterator[tuple[ReadAccount, Iterato
     """The accounts that an earlier try has kept, each with its rows, which must be taken before the next account.
 
     :param checkpoint: has the rows of the earlier try
-    :raises PartsLostError: if some of them cannot be read any more
+    :raises RowsLostError: if some of them cannot be read any more
     """
     if not checkpoint.has_rows:
         return
@@ -34,7 +34,7 @@ def find_accounts(checkpoint: Checkpoint) -> Iterator[tuple[ReadAccount, Iterato
     for line in lines:
         account = _parse_account(line)
         if account.waba_id in seen:
-            raise PartsLostError("an account is twice among the kept rows")
+            raise RowsLostError("an account is twice among the kept rows")
         seen.add(account.waba_id)
         yield account, _take(lines, account.count)
 
@@ -56,7 +56,7 @@ def _parse_account(line: dict[str, Any]) -> ReadAccount:
         # Another version of the package may have kept more.
         if asdict(account) == line and account.waba_id and account.count >= 0:
             return account
-    raise PartsLostError("a line of the kept rows does not describe an account")
+    raise RowsLostError("a line of the kept rows does not describe an account")
 
 
 def _take(lines: Iterator[dict[str, Any]], count: int) -> Iterator[dict[str, Any]]:
@@ -65,4 +65,4 @@ def _take(lines: Iterator[dict[str, Any]], count: int) -> Iterator[dict[str, Any
         taken += 1
         yield row
     if taken != count:
-        raise PartsLostError(f"an account had {count} kept rows, of which {taken} are left")
+        raise RowsLostError(f"an account had {count} kept rows, of which {taken} are left")

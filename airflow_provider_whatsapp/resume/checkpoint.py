@@ -10,6 +10,7 @@ from typing_extensions import ParamSpec
 
 from airflow_provider_whatsapp._compat import AirflowException
 from airflow_provider_whatsapp.graph import GraphError
+from airflow_provider_whatsapp.resume.files import CheckpointFiles
 from airflow_provider_whatsapp.transport import clock
 
 if TYPE_CHECKING:
@@ -40,18 +41,20 @@ class Checkpoint:
         self.position: Any = None
         #: Whether an earlier try has kept rows.
         self.has_rows = False
-        self._parts = target.open_parts(identity.owner) if target is not None and identity.owner else None
+        self._files = None
+        if target is not None and identity.owner:
+            self._files = CheckpointFiles(target.store, target.key, owner=identity.owner, place=target.place)
         self._may_be_continued = identity.may_be_continued
         self._is_last_try = identity.is_last
         self._log = log
-        self._works = self._parts is not None
+        self._works = self._files is not None
         self._has_new_rows = False
         #: How far the listing had come when its last row was kept: a number of pages, or of accounts.
         self.progress = 0
         self._fruitless_waits = 0
         self._progress_at_last_wait = 0
         self._interval = interval
-        self._next_part = clock.now() + interval
+        self._next_checkpoint = clock.now() + interval
 
     def __enter__(self) -> Checkpoint:
         """Return the checkpoint."""
@@ -69,8 +72,8 @@ class Checkpoint:
             elif isinstance(error, Exception) and self._has_new_rows:
                 self._keep()
         finally:
-            if self._parts is not None:
-                self._parts.close()
+            if self._files is not None:
+                self._files.close()
 
     def ask_store(
         self, action: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs
@@ -100,10 +103,10 @@ class Checkpoint:
 
         :param counts_waits: whether the waits of that try count, because this one continues after one of them
         """
-        if self._parts is None:
+        if self._files is None:
             return False
-        self.ask_store(self._parts.find)
-        state = self._parts.state
+        self.ask_store(self._files.find)
+        state = self._files.state
         if state is None:
             return False
         try:
@@ -121,10 +124,10 @@ class Checkpoint:
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows that an earlier try has kept.
 
-        :raises PartsLostError: if some of them cannot be read any more
+        :raises RowsLostError: if some of them cannot be read any more
         :raises OSError: if the store cannot be read
         """
-        return self._parts.rows() if self._parts is not None else iter(())
+        return self._files.rows() if self._files is not None else iter(())
 
     def add(self, rows: Iterable[dict[str, Any]], *, position: Any, progress: int) -> None:
         """Add rows that were read. They are kept about once a minute.
@@ -134,12 +137,12 @@ class Checkpoint:
         :param progress: a number that grows as the listing comes further
         """
         self.position, self.progress = position, progress
-        if self._works and self._parts is not None and self._may_be_continued:
+        if self._works and self._files is not None and self._may_be_continued:
             self._has_new_rows = True
-            self._parts.add(rows)
-            if clock.now() >= self._next_part:
+            self._files.add(rows)
+            if clock.now() >= self._next_checkpoint:
                 self._keep()
-                self._next_part = clock.now() + self._interval
+                self._next_checkpoint = clock.now() + self._interval
 
     def keep_for_wait(self, error: GraphError) -> bool:
         """Keep all rows read so far, before the task waits; False when the store refused.
@@ -157,18 +160,18 @@ class Checkpoint:
     def forget(self) -> None:
         """Begin with the first row again. What is kept stays until other rows are, or :meth:`clear` is called."""
         self.position, self.has_rows, self._has_new_rows, self.progress = None, False, False, 0
-        if self._parts is not None:
-            self._parts.forget()
+        if self._files is not None:
+            self._files.forget()
 
     def clear(self) -> None:
         """Remove all rows that were kept beside the target."""
         self.forget()
-        if self._parts is not None:
-            self.ask_store(self._parts.clear)
+        if self._files is not None:
+            self.ask_store(self._files.clear)
 
     def _keep(self) -> bool:
-        parts = self._parts
-        if parts is None or not self._works:
+        files = self._files
+        if files is None or not self._works:
             return False
         state = {
             "position": self.position,
@@ -176,6 +179,6 @@ class Checkpoint:
             "fruitless_waits": self._fruitless_waits,
             "progress_at_last_wait": self._progress_at_last_wait,
         }
-        self.ask_store(parts.keep, state)
+        self.ask_store(files.keep, state)
         self._has_new_rows = False
         return self._works

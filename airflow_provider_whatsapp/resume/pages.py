@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_whatsapp.graph.pages import ListingMovedError, Page, Position
-from airflow_provider_whatsapp.storage.parts import PartsLostError
+from airflow_provider_whatsapp.resume.files import RowsLostError
 
 if TYPE_CHECKING:
     from airflow_provider_whatsapp.graph.query import EdgeQuery
@@ -46,7 +46,7 @@ def read_pages(client: GraphClient, query: EdgeQuery, checkpoint: Checkpoint, lo
                 "Continuing after %d pages with %d accounts that an earlier try has read", position.page, position.count
             )
             yield from _kept_pages(checkpoint, position, ids)
-        except (ListingMovedError, PartsLostError) as problem:
+        except (ListingMovedError, RowsLostError) as problem:
             # The parts are not removed yet: if the API fails altogether, the next try can continue with them.
             checkpoint.forget()
             raise ListingMovedError(str(problem)) from problem
@@ -72,8 +72,8 @@ def _kept_pages(checkpoint: Checkpoint, position: Position, ids: set[str]) -> It
         known = len(ids)
         ids.update(kept)
         if len(ids) < known + len(kept):
-            raise PartsLostError("an account is twice among the kept rows")
+            raise RowsLostError("an account is twice among the kept rows")
         count += len(some)
         yield Page(some, position, is_kept=True)
     if count != position.count:
-        raise PartsLostError(f"{position.count} rows were kept, of which {count} are left")
+        raise RowsLostError(f"{position.count} rows were kept, of which {count} are left")

@@ -11,11 +11,19 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from airflow_provider_whatsapp.storage.names import hidden_path
+from airflow_provider_whatsapp.storage.staging import StagingFolder
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_whatsapp.rows import Manifest
+    from airflow_provider_whatsapp.storage.store import Store
     from airflow_provider_whatsapp.storage.target import Target
+
+# A record has some 700 bytes, and up to 130 KB if its manifest names accounts that were left out or have changed. Do
+# not read more of what somebody else may have put there.
+_LONGEST_RECORD = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +76,7 @@ def find_published(target: Target, identity: TaskIdentity) -> Manifest | None:
     :param identity: identifies this task instance and what it lists
     :raises OSError: if the store failed
     """
-    record = target.read_record() if identity.owner else None
+    record = read_record(target.store, target.key) if identity.owner else None
     if record is None or record.get("owner") != identity.owner:
         return None
     manifest = record.get("manifest")
@@ -87,16 +95,14 @@ def record_published(target: Target, identity: TaskIdentity, manifest: Manifest)
     """
     if not identity.owner:
         return
-    target.write_record(
-        {
-            "run": identity.run,
-            "map_index": identity.map_index,
-            "series": identity.series,
-            "owner": identity.owner,
-            "manifest": manifest,
-        },
-        owner=identity.owner,
-    )
+    record = {
+        "run": identity.run,
+        "map_index": identity.map_index,
+        "series": identity.series,
+        "owner": identity.owner,
+        "manifest": manifest,
+    }
+    write_record(target.store, target.key, record, owner=identity.owner)
 
 
 def is_of_another_mapped_task(target: Target, identity: TaskIdentity) -> bool:
@@ -109,11 +115,49 @@ def is_of_another_mapped_task(target: Target, identity: TaskIdentity) -> bool:
     :param identity: identifies this task instance and what it lists
     :raises OSError: if the store failed
     """
-    record = target.read_record() if identity.owner and identity.map_index >= 0 else None
+    record = read_record(target.store, target.key) if identity.owner and identity.map_index >= 0 else None
     if record is None or record.get("run") != identity.run or not target.exists():
         return False
     series = record.get("series")
     return record.get("map_index") != identity.map_index and isinstance(series, int) and series >= identity.series
+
+
+def read_record(store: Store, key: str) -> dict[str, Any] | None:
+    """The record of the object, or None when there is none that can be read.
+
+    :param store: store of the object
+    :param key: path of the object within the store
+    :raises OSError: if the store failed
+    """
+    try:
+        with store.open(record_path(key)) as file:
+            record = json.loads(file.read(_LONGEST_RECORD))
+    except (FileNotFoundError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def write_record(store: Store, key: str, record: dict[str, Any], *, owner: str) -> None:
+    """Write the record of the object, in place of the one before.
+
+    :param store: store of the object
+    :param key: path of the object within the store
+    :param record: JSON of less than 256 KB
+    :param owner: identifies the task instance that writes; letters and digits
+    :raises OSError: if the store failed
+    """
+    with StagingFolder() as folder:
+        staged = folder / "record"
+        staged.write_text(json.dumps(record), encoding="utf-8")
+        store.upload(staged, record_path(key), content_type="application/json", owner=owner)
+
+
+def record_path(key: str) -> str:
+    """The path of the record of an object.
+
+    :param key: path of the object within the store
+    """
+    return hidden_path(key, "airflow-record")
 
 
 def _digest(value: Any) -> str:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from airflow_provider_whatsapp._compat import AirflowException
-from airflow_provider_whatsapp.storage import gcs, sftp
-from airflow_provider_whatsapp.storage.errors import Place, Problem
+from airflow_provider_whatsapp.storage.azure import AzureStore
+from airflow_provider_whatsapp.storage.errors import Place, StoreFailure
+from airflow_provider_whatsapp.storage.gcs import GcsStore
+from airflow_provider_whatsapp.storage.local import LocalStore
+from airflow_provider_whatsapp.storage.s3 import S3Store
+from airflow_provider_whatsapp.storage.sftp import SftpStore
+from airflow_provider_whatsapp.storage.store import MovingStore, Store
 
 _AMAZON = "apache-airflow-providers-amazon[s3fs]"
 _GOOGLE = "apache-airflow-providers-google"
@@ -28,38 +32,32 @@ _PROVIDERS = {
 }
 # Names of the same stores that Airflow does not take.
 _OTHER_NAMES = {"s3n": "s3", "az": "abfs", "azure": "abfs", "wasb": "abfs", "wasbs": "abfs", "sshfs": "sftp"}
-# What libraries log for each request, connection or failure. What matters is in the exceptions.
-_CHATTY_LOGGERS = {
-    "aiobotocore": logging.WARNING,
-    "airflow.providers.amazon.aws.fs.s3": logging.WARNING,
-    "airflow.providers.amazon.aws.hooks.base_aws": logging.WARNING,
-    "airflow.providers.amazon.aws.utils.connection_wrapper": logging.WARNING,
-    "asyncssh": logging.WARNING,
-    "azure": logging.WARNING,
-    "boto3": logging.WARNING,
-    "botocore": logging.WARNING,
-    # It logs each failure with its traceback, and in it the address of an upload, by which others could write there.
-    "gcsfs": logging.CRITICAL,
-    "google": logging.WARNING,
-}
 _KNOWN_STORES = f"addresses that Airflow knows begin with {', '.join(f'{name}://' for name in _PROVIDERS)} or file://"
 _AZURE_SCHEMES = ("abfs", "abfss", "adl")
+_STORES_BY_LIBRARY: dict[str, type[Store]] = {
+    "adlfs": AzureStore,
+    "gcsfs": GcsStore,
+    "s3fs": S3Store,
+    "sshfs": SftpStore,
+}
+# Stores of other libraries in which an upload becomes visible only when it is complete.
+_PROTOCOLS_WITH_WHOLE_UPLOADS = {"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci"}
 
 
 def check_address(argument: str, path: object) -> str:
     """The address, without blanks around it.
 
-    :param argument: name of the argument that it was given in, for the error
+    :param argument: name of the argument that it was given in, for errors
     :param path: any ``ObjectStoragePath`` URL, or an absolute path on this machine
     :raises ValueError: if it is no address of an object, or has a password in it
     """
     if not isinstance(path, str) or not path.strip():
-        raise ValueError(f"{argument}: {path!r} is not a path; a right one looks like 's3://bucket/wabas.ndjson'")
+        raise ValueError(f"{argument}: {path!r} is not a path; for example 's3://bucket/wabas.ndjson'")
     path = path.strip()
     scheme, host = urlsplit(path).scheme, urlsplit(path).netloc
     if ("://" not in path and not path.startswith("/")) or (scheme in ("file", "local") and host):
         raise ValueError(
-            f"{argument}: {path!r} is neither a URL nor an absolute path; right ones look like "
+            f"{argument}: {path!r} is neither a URL nor an absolute path; for example "
             "'s3://bucket/wabas.ndjson' and 'file:///data/wabas.ndjson'"
         )
     if ":" in host.rpartition("@")[0]:
@@ -100,7 +98,7 @@ def split_address(path: str) -> Address:
     bucket, account, key = host, None, rest[len(authority) :]
     if scheme in _AZURE_SCHEMES and conn_id and "." in host:
         # In abfss://container@account.dfs.core.windows.net/key, Airflow would take the container for a connection. The
-        # host tells the two forms apart, because the name of a container has no dot.
+        # host distinguishes the two forms, because the name of a container has no dot.
         # https://learn.microsoft.com/azure/storage/blobs/data-lake-storage-introduction-abfs-uri
         conn_id, _, bucket = conn_id.rpartition("@")
         account, host = host.partition(".")[0], f"{bucket}@{host}"
@@ -114,29 +112,45 @@ def split_address(path: str) -> Address:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedStore:
-    """A store, and the path of an object within it.
+class OpenedStore(NamedTuple):
+    """Where an object is.
 
-    :param fs: fsspec file system
-    :param path: path of the object
+    :param store: its store
+    :param key: its path within the store
+    :param place: its address, for messages
     """
 
-    fs: Any
-    path: str
+    store: Store
+    key: str
+    place: Place
 
 
-def open_store(argument: str, address: Address, conn_id: str | None) -> OpenedStore:
-    """The store of an address, and the path of the object within it.
+def open_store(argument: str, path: str, conn_id: str | None) -> OpenedStore:
+    """The store of an object, and where the object is in it.
 
-    :param argument: name of the argument that the address was given in, for the error
-    :param address: where the object is
-    :param conn_id: Airflow connection of the store, or None for the store's own default
+    :param argument: name of the argument that the address was given in, for errors
+    :param path: address as :func:`check_address` returns it
+    :param conn_id: Airflow connection of the store; the one in the address by default, else the store's own default
     :raises ValueError: if no installed provider knows the store, if there is no such connection, or if it leads to
         another account or lacks something
     :raises StoreRefusedError: if the store does not accept the credentials
     :raises StoreError: if the store cannot be reached
     """
+    address = split_address(path)
+    conn_id = conn_id or address.conn_id
+    store, key = _open(argument, address, conn_id)
+    uri, key = store.locate(address.uri, key)
+    account = getattr(store.fs, "account_name", None)
+    if address.account and account and account.lower() != address.account.lower():
+        # The connection decides where the object goes, so it would appear in another account than the address names.
+        raise ValueError(
+            f"{argument}: {uri!r} is in the account {address.account!r}, but the connection {conn_id!r} "
+            f"leads to {account!r}; name the connection of that account in output_conn_id"
+        )
+    return OpenedStore(store, key, Place(argument, uri, conn_id))
+
+
+def _open(argument: str, address: Address, conn_id: str | None) -> tuple[Store, str]:
     # Imported here, because it loads fsspec, which parsing a DAG file must not wait for.
     from airflow.sdk import ObjectStoragePath
     from airflow.sdk.io import attach
@@ -148,8 +162,7 @@ def open_store(argument: str, address: Address, conn_id: str | None) -> OpenedSt
     if scheme in ("file", "local") and conn_id is None and not is_attached:
         # The same file system as below. But Airflow would look for it among the stores of all providers, which loads
         # their libraries and can take half a second.
-        return OpenedStore(LocalFileSystem(), LocalFileSystem._strip_protocol(address.url))
-    _quiet_libraries()
+        return LocalStore(LocalFileSystem()), LocalFileSystem._strip_protocol(address.url)
     if not is_attached:
         _check_provider(argument, scheme)
         if conn_id:
@@ -157,30 +170,33 @@ def open_store(argument: str, address: Address, conn_id: str | None) -> OpenedSt
     place = Place(argument, address.uri, conn_id)
     try:
         opened = ObjectStoragePath(address.url, **({"conn_id": conn_id} if conn_id else {}))
-        fs = opened.fs
-        if sftp.is_sftp(fs):
-            fs = sftp.connected(fs)
+        return choose_store(opened.fs), str(opened.path)
     except ImportError as error:
         raise ValueError(_missing_provider(argument, scheme, f" ({type(error).__name__})")) from error
     except Exception as error:
-        problem = Problem.of(error)
-        if problem.kind or not isinstance(error, (ValueError, TypeError, KeyError, AirflowException)):
+        failure = StoreFailure.of(error)
+        if failure.kind or not isinstance(error, (ValueError, TypeError, KeyError, AirflowException)):
             raise place.explain(error, "reached") from None
         # The text of the error comes from a library and may show a part of the connection.
         what = "lacks something or has a wrong value" if conn_id else "does not exist; name one in output_conn_id"
         raise ValueError(
-            f"{argument}: {address.uri} cannot be reached: {place.connection} {what} ({problem})"
+            f"{argument}: {address.uri} cannot be reached: {place.connection} {what} ({failure})"
         ) from None
-    account = getattr(fs, "account_name", None)
-    if address.account and account and account.lower() != address.account.lower():
-        # The connection decides where the object goes, so it would appear in another account than the address names.
-        raise ValueError(
-            f"{argument}: {address.uri!r} is in the account {address.account!r}, but the connection {conn_id!r} "
-            f"leads to {account!r}; name the connection of that account in output_conn_id"
-        )
-    if gcs.is_gcs(fs):
-        fs = gcs.without_grpc(fs)
-    return OpenedStore(fs, str(opened.path))
+
+
+def choose_store(fs: Any) -> Store:
+    """The store of a file system. Nothing else asks which store it is.
+
+    :param fs: fsspec file system
+    """
+    protocols = {fs.protocol} if isinstance(fs.protocol, str) else {*fs.protocol}
+    if "file" in protocols:
+        return LocalStore(fs)
+    for base in type(fs).__mro__:
+        library = base.__module__.partition(".")[0]
+        if library in _STORES_BY_LIBRARY:
+            return _STORES_BY_LIBRARY[library](fs)
+    return Store(fs) if protocols & _PROTOCOLS_WITH_WHOLE_UPLOADS else MovingStore(fs)
 
 
 def _check_provider(argument: str, scheme: str) -> None:
@@ -215,11 +231,3 @@ def _check_connection(argument: str, address: Address, conn_id: str) -> None:
             f"{argument}: there is no Airflow connection {conn_id!r}, which {address.uri} was to be reached over; "
             "create it, or correct its id in the address or in output_conn_id"
         ) from None
-
-
-def _quiet_libraries() -> None:
-    # A level that somebody has set stays.
-    for name, level in _CHATTY_LOGGERS.items():
-        logger = logging.getLogger(name)
-        if logger.level == logging.NOTSET:
-            logger.setLevel(level)

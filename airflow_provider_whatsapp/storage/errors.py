@@ -58,6 +58,10 @@ class MissingBucketError(Exception):
     """There is no bucket or container with this name."""
 
 
+class UnsuitableStoreError(Exception):
+    """An object cannot be written there. The text says why, and holds no secret."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where an object is, for error messages.
@@ -93,16 +97,19 @@ class Place:
         :param error: exception of a store library
         :param doing: what was done with the object
         """
-        problem = Problem.of(error)
+        # The files of this machine have no connection.
+        over = "" if self.uri.startswith("file://") and not self.conn_id else f" over {self.connection}"
+        message = f"{self.argument}: {self.uri} cannot be {doing}{over}"
+        if isinstance(error, UnsuitableStoreError):
+            return StoreRefusedError(f"{message}: {error}")
+        failure = StoreFailure.of(error)
         advice = {
             "missing": "there is no such bucket or container; create it, or correct the address",
             "credentials": "the store does not accept the credentials; correct them in the connection",
-            "forbidden": "the credentials may not do that; allow it, or use another connection",
-        }.get(problem.kind, "this may pass; Airflow tries again if the task has `retries`")
-        # The files of this machine have no connection.
-        over = "" if self.uri.startswith("file://") and not self.conn_id else f" over {self.connection}"
-        message = f"{self.argument}: {self.uri} cannot be {doing}{over} ({problem}); {advice}"
-        return StoreRefusedError(message) if problem.kind else StoreError(message)
+            "forbidden": "the credentials lack this permission; grant it, or use another connection",
+        }.get(failure.kind, "this may be temporary; Airflow tries again if the task has `retries`")
+        message = f"{message} ({failure}); {advice}"
+        return StoreRefusedError(message) if failure.kind else StoreError(message)
 
     @property
     def connection(self) -> str:
@@ -111,7 +118,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class StoreFailure:
     """What can be said of an exception without its text.
 
     :param kind: ``"missing"``, ``"credentials"`` or ``"forbidden"`` if a retry cannot help, else an empty text
@@ -127,7 +134,7 @@ class Problem:
         return f"{self.status} {self.code}" if self.status else self.code
 
     @classmethod
-    def of(cls, error: BaseException) -> Problem:
+    def of(cls, error: BaseException) -> StoreFailure:
         """What can be said of the exception and of those that led to it.
 
         :param error: exception of a store library

@@ -2,80 +2,58 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import secrets
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_whatsapp.storage.errors import MissingBucketError
+from airflow_provider_whatsapp.storage.store import Store, finish_or_cancel
 
 # gcsfs holds several copies of a chunk while it sends it. A chunk must be a multiple of 256 KiB.
 # https://cloud.google.com/storage/docs/performing-resumable-uploads#chunked-upload
 _CHUNK_BYTES = 8 * 1024 * 1024
-# gcsfs waits for an answer without an end by default. A chunk needs 70 KB/s to be sent in this time, and gcsfs sends a
+# gcsfs waits for an answer indefinitely by default. A chunk needs 70 KB/s to be sent in this time, and gcsfs sends a
 # request six times.
 _SECONDS_FOR_A_REQUEST = 120
-# Tells whether an object was published by this very call, after its answer was lost.
+# Metadata that identifies the call that published an object, for when the answer to that call was lost.
 _PUBLISHER = "whatsapp-publisher"
+_UPLOAD_ID = re.compile(r"(upload_id=)[^&\s'\"]+")
 
 
-def is_gcs(fs: Any) -> bool:
-    """Whether the store is reached through gcsfs.
-
-    :param fs: fsspec file system
-    """
-    library = sys.modules.get("gcsfs.core")
-    return library is not None and isinstance(fs, library.GCSFileSystem)
-
-
-def without_grpc(fs: Any) -> Any:
-    """The same store, reached over the JSON API only and with a bound for the time of each request.
-
-    By default, gcsfs asks for the type of the bucket over gRPC before each upload. That takes three minutes where gRPC
-    does not get through, and the uploads to zonal buckets that it then makes can be seen before they are complete.
+class GcsStore(Store):
+    """A bucket of Google Cloud Storage, which shows an object only when it is complete.
 
     :param fs: file system of gcsfs
     """
-    core = sys.modules["gcsfs.core"].GCSFileSystem
-    if type(fs) is core and fs.requests_timeout is not None:
-        return fs
-    return core(*fs.storage_args, **{"requests_timeout": _SECONDS_FOR_A_REQUEST, **fs.storage_options})
 
+    def __init__(self, fs: Any) -> None:
+        super().__init__(_without_grpc(fs))
+        logging.getLogger("gcsfs").addFilter(_MASK_UPLOADS)
 
-def check_writable(fs: Any, key: str) -> None:
-    """Begin an upload and cancel it, which needs the right to write and leaves nothing.
+    def check_writable(self, key: str) -> None:
+        """Begin an upload and cancel it, which needs the right to write and leaves nothing.
 
-    :param fs: file system of gcsfs
-    :param key: ``bucket/path`` of the object
-    :raises MissingBucketError: if there is no such bucket
-    """
-    from fsspec.asyn import sync
-    from gcsfs.core import initiate_upload
+        :raises MissingBucketError: if there is no such bucket
+        """
+        from fsspec.asyn import sync
+        from gcsfs.core import initiate_upload
 
-    bucket, path, _ = fs.split_path(key)
-    try:
-        upload = sync(fs.loop, initiate_upload, fs, bucket, path)
-    except FileNotFoundError:
-        raise MissingBucketError from None
-    with suppress(Exception):
-        fs.call("DELETE", upload)
+        bucket, path, _ = self.fs.split_path(key)
+        try:
+            upload = sync(self.fs.loop, initiate_upload, self.fs, bucket, path)
+        except FileNotFoundError:
+            raise MissingBucketError from None
+        with suppress(Exception):
+            self.fs.call("DELETE", upload)
 
-
-def upload(staged: Path, fs: Any, key: str, *, content_type: str, replace: bool) -> None:
-    """Make the file the object. GCS shows an object only when it is complete.
-
-    :param staged: the finished file
-    :param fs: file system of gcsfs
-    :param key: ``bucket/path`` of the object
-    :param content_type: media type of the object
-    :param replace: whether an object that is there may be replaced
-    :raises FileExistsError: if one is there and may not be replaced
-    """
-    publisher = secrets.token_hex(8)
-    try:
-        fs.put_file(
-            str(staged),
+    def upload(self, file: Path, key: str, *, content_type: str, owner: str = "", replace: bool = True) -> None:
+        """Send the finished file in chunks of 8 MiB. GCS shows it after the last one."""
+        publisher = secrets.token_hex(8)
+        put = self.fs._put_file(
+            str(file),
             key,
             content_type=content_type,
             chunksize=_CHUNK_BYTES,
@@ -84,16 +62,49 @@ def upload(staged: Path, fs: Any, key: str, *, content_type: str, replace: bool)
             consistency="md5",
             mode="overwrite" if replace else "create",
         )
-    except FileExistsError:
-        # The first answer may have been lost, and gcsfs has sent the request again.
-        if _publisher_of(fs, key) != publisher:
-            raise
+        try:
+            finish_or_cancel(self.fs, put)
+        except FileExistsError:
+            # The first answer may have been lost, and gcsfs has sent the request again.
+            if self._publisher_of(key) != publisher:
+                raise
+
+    def _publisher_of(self, key: str) -> str | None:
+        try:
+            self.fs.invalidate_cache()
+            publisher: str | None = self.fs.info(key).get("metadata", {}).get(_PUBLISHER)
+        except Exception:
+            return None
+        return publisher
 
 
-def _publisher_of(fs: Any, key: str) -> str | None:
-    try:
-        fs.invalidate_cache()
-        publisher: str | None = fs.info(key).get("metadata", {}).get(_PUBLISHER)
-    except Exception:
-        return None
-    return publisher
+def _without_grpc(fs: Any) -> Any:
+    """The same store, reached over the JSON API only and with a bound for the time of each request.
+
+    By default, gcsfs asks for the type of the bucket over gRPC before each upload. That takes three minutes where gRPC
+    does not get through, and the uploads to zonal buckets that it then makes can be seen before they are complete.
+    """
+    from gcsfs.core import GCSFileSystem
+
+    if type(fs) is GCSFileSystem and fs.requests_timeout is not None:
+        return fs
+    return GCSFileSystem(*fs.storage_args, **{"requests_timeout": _SECONDS_FOR_A_REQUEST, **fs.storage_options})
+
+
+class MaskUploads(logging.Filter):
+    """Masks the addresses of unfinished uploads, with which anybody could write to the bucket.
+
+    gcsfs logs them for each chunk at the level DEBUG, and in the texts of some exceptions at the level ERROR.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Mask the record, and log it."""
+        message = record.getMessage()
+        traceback = logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
+        if _UPLOAD_ID.search(message + traceback):
+            record.msg, record.args = _UPLOAD_ID.sub(r"\1***", message), ()
+            record.exc_info = record.exc_text = None
+        return True
+
+
+_MASK_UPLOADS = MaskUploads()

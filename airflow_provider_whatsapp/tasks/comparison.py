@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_whatsapp._compat import AirflowFailException
 from airflow_provider_whatsapp.graph.changes import Changes, Snapshot
 from airflow_provider_whatsapp.graph.fields import parse_fields
+from airflow_provider_whatsapp.resume.published import read_record
 from airflow_provider_whatsapp.storage.columns import UnfitValueError, encode_text, encoder_of
 from airflow_provider_whatsapp.storage.json_text import encode_json
 
 if TYPE_CHECKING:
-    from airflow_provider_whatsapp.storage.source import Source
+    from airflow_provider_whatsapp.storage.reader import ObjectReader
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _KINDS = tuple(Changes().to_json())
@@ -31,13 +32,13 @@ class Comparison:
     :raises OSError: if the store failed
     """
 
-    def __init__(self, earlier: Source | None, columns: Sequence[str]) -> None:
+    def __init__(self, earlier: ObjectReader | None, columns: Sequence[str]) -> None:
         self._earlier = earlier
         self._format = None if earlier is None else earlier.format
         wanted = list(dict.fromkeys(("id", "waba_id", *columns)))
         names: set[str] = set()
         if earlier is not None:
-            manifest = earlier.read_manifest() or {}
+            manifest = _manifest_of(earlier)
             if manifest.get("truncated"):
                 raise ValueError(
                     f"compare_with: max_items has cut {earlier.uri}, so accounts that are missing in it are not new"
@@ -100,6 +101,14 @@ def _parquet_cell(column: str, value: Any) -> Any:
     except UnfitValueError:
         # No cell of the earlier object can equal it.
         return encode_json([value])
+
+
+def _manifest_of(earlier: ObjectReader) -> dict[str, Any]:
+    """Return the manifest in the record beside an object; empty if there is none."""
+    with earlier.place.errors("read"):
+        record = read_record(earlier.store, earlier.key)
+    manifest = None if record is None else record.get("manifest")
+    return manifest if isinstance(manifest, dict) else {}
 
 
 def _fields_of(manifest: dict[str, Any]) -> list[str]:

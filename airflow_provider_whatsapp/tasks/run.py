@@ -12,6 +12,7 @@ from airflow_provider_whatsapp.graph.pages import ListingMovedError
 from airflow_provider_whatsapp.hooks._metrics import count_call
 from airflow_provider_whatsapp.hooks._waba_ids import StoredIdsError
 from airflow_provider_whatsapp.resume.checkpoint import Checkpoint
+from airflow_provider_whatsapp.resume.files import RowsLostError
 from airflow_provider_whatsapp.resume.published import (
     TaskIdentity,
     find_published,
@@ -20,7 +21,6 @@ from airflow_provider_whatsapp.resume.published import (
 )
 from airflow_provider_whatsapp.storage.columns import FORMATS_WITH_COLUMNS, UnfitValueError
 from airflow_provider_whatsapp.storage.errors import ObjectExistsError
-from airflow_provider_whatsapp.storage.parts import PartsLostError
 from airflow_provider_whatsapp.tasks.failures import STORE_ERRORS, failing_fast
 from airflow_provider_whatsapp.tasks.lineage import Lineage, announce
 from airflow_provider_whatsapp.tasks.mapping import short_enough_to_map_over
@@ -118,7 +118,7 @@ def run(
                     return _announce(operator, context, job, manifest)
             except ObjectExistsError as error:
                 _refuse_to_replace(str(error), arguments)
-            except (ListingMovedError, PartsLostError) as problem:
+            except (ListingMovedError, RowsLostError) as problem:
                 checkpoint.forget()
                 operator.log.warning("%s; the listing begins again", problem)
                 patience = replace(patience, budget=max(0.0, patience.budget - client.waited))
@@ -166,10 +166,10 @@ def _open_comparison(operator: BaseOperator, arguments: ListArguments, columns: 
     if arguments.compare_with is None:
         return None
     # Imported here, because it loads fsspec, which parsing a DAG file must not wait for.
-    from airflow_provider_whatsapp.storage.source import Source
+    from airflow_provider_whatsapp.storage.reader import ObjectReader
     from airflow_provider_whatsapp.tasks.comparison import Comparison
 
-    earlier = Source("compare_with", arguments.compare_with, conn_id=arguments.output.conn_id)
+    earlier = ObjectReader("compare_with", arguments.compare_with, conn_id=arguments.output.conn_id)
     if not earlier.exists():
         operator.log.info("There is no %s to compare with", earlier.uri)
         return Comparison(None, columns)

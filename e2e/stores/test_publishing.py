@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
+import re
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.asyn import sync
 from servers import SftpStore, Store
 from stores_support import Worker, connect, on, write_object
 
-from airflow_provider_whatsapp.storage import publish
 from airflow_provider_whatsapp.storage.errors import StoreError, StoreRefusedError
+from airflow_provider_whatsapp.storage.names import temporary_name
 from airflow_provider_whatsapp.storage.target import Target
 
 Note = Callable[[str, str], None]
@@ -157,6 +161,49 @@ def test_a_disk_fails(store: Store, name: str, result: Note, monkeypatch: pytest
     result("failures", "open, fsync and rename fail, all whole")
 
 
+@pytest.mark.quick
+@on("s3", "gcs", "azure")
+def test_a_task_times_out_while_it_publishes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow raises in the main thread, while the libraries send on an event loop in another one."""
+
+    class TimedOutError(BaseException):
+        pass
+
+    def time_out(*args: object) -> None:
+        is_raised.set()
+        raise TimedOutError
+
+    def interrupt(request: Any) -> None:
+        # The first chunk of several has been received.
+        if re.search("partNumber=1|upload_id=|comp=block&", request.path) and not is_raised.is_set():
+            os.kill(os.getpid(), signal.SIGALRM)
+            has_failed.wait()
+
+    async def settle() -> None:
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=60)
+
+    is_raised, has_failed = threading.Event(), threading.Event()
+    before = encoded([{"id": "before"}])
+    store.write("late/a.ndjson", before)
+    target = Target(store.url("late/a.ndjson"), conn_id=store.conn_id)
+    handler = signal.signal(signal.SIGALRM, time_out)
+    try:
+        with target.stage(LARGE, COLUMNS) as staged:
+            store.proxy.forwarded = interrupt
+            with pytest.raises(TimedOutError):
+                staged.publish()
+            has_failed.set()
+            # What the library still does after the task has failed.
+            sync(target.store.fs.loop, settle)
+    finally:
+        signal.signal(signal.SIGALRM, handler)
+    assert store.read("late/a.ndjson") == before
+    if store.name == "S3":
+        # The others remove an unfinished upload themselves, after a week.
+        assert store.unfinished("late/a.ndjson") == 0
+
+
 @on()
 def test_kills(store: Store, worker: Worker, result: Note, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty workers are killed, each at another moment, and the next one finds a whole object and removes all."""
@@ -286,7 +333,7 @@ def test_two_uploads_of_one_object_are_not_mixed(store: Store, monkeypatch: pyte
 @pytest.mark.quick
 @on("sftp")
 def test_an_abandoned_upload_is_removed_after_an_hour(store: Any) -> None:
-    name = publish._temporary_name("a.ndjson", "")
+    name = temporary_name("a.ndjson", "")
     store.write(f"old/{name}", b"half")
     write(store, "old/a.ndjson", SMALL)
     assert f"old/{name}" in store.names("old")

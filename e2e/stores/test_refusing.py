@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import tempfile
 import traceback
 from contextlib import ExitStack
@@ -57,14 +58,29 @@ def assert_fails_at_once(run: Any, path: str, conn_id: str, *words: str, **argum
 
 
 @on()
-def test_a_task_writes_and_the_libraries_are_quiet(store: Store, run: Any, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    manifest = run(store.url("quiet/a.ndjson.gz"), store.conn_id)
+def test_a_task_writes_and_leaves_the_loggers_of_the_libraries_alone(store: Store, run: Any) -> None:
+    manifest = run(store.url("task/a.ndjson.gz"), store.conn_id)
     assert manifest["count"] == 3
-    assert manifest["uri"] == store.url("quiet/a.ndjson.gz")
-    ours = ("airflow_provider_whatsapp", "task", "airflow.sdk._shared.secrets_masker")
-    assert [record.name for record in caplog.records if not record.name.startswith(ours)] == []
-    assert store.names("quiet") == ["quiet/a.ndjson.gz"]
+    assert manifest["uri"] == store.url("task/a.ndjson.gz")
+    assert store.names("task") == ["task/a.ndjson.gz"]
+    names = ("aiobotocore", "airflow.providers.amazon", "asyncssh", "azure", "boto3", "botocore", "gcsfs", "google")
+    assert [name for name in names if logging.getLogger(name).level != logging.NOTSET] == []
+
+
+@on("gcs")
+def test_the_address_of_an_upload_is_not_logged(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever has it could write to the bucket. gcsfs logs it for each chunk."""
+    caplog.set_level(logging.DEBUG)
+    target = Target(store.url("logged/a.ndjson"), conn_id=store.conn_id)
+    with target.stage(LARGE, COLUMNS) as staged:
+        store.proxy.fault = lambda request: "403" if "upload_id=" in request.path else None
+        with pytest.raises(StoreRefusedError, match="403"):
+            staged.publish()
+    ids = {found[1] for request in store.proxy.requests if (found := re.search("upload_id=([^&]+)", request.path))}
+    assert ids
+    assert [id_ for id_ in ids if id_ in caplog.text] == []
+    lines = [record.getMessage() for record in caplog.records if record.name == "gcsfs"]
+    assert any("POST: http" in line and "upload_id=***" in line for line in lines)
 
 
 @on()
@@ -116,6 +132,23 @@ def test_credentials_that_may_only_write(store: Store, run: Any) -> None:
     assert len((store.read("write-only/a.ndjson") or b"").splitlines()) == len(LARGE)
 
 
+@on("s3")
+def test_credentials_that_may_not_abort_an_upload(store: Store) -> None:
+    """The error is that of the upload, not that of the abort, so that a retry is decided by the former."""
+    target = Target(store.url("no-abort/a.ndjson"), conn_id=store.conn_id)
+    with target.stage(LARGE, COLUMNS) as staged:
+        store.proxy.fault = lambda request: {
+            "DELETE": "403",
+            "POST": "500" if "uploadId=" in request.path else None,
+        }.get(request.method)
+        with pytest.raises(StoreError, match="500"):
+            staged.publish()
+        store.write("no-abort/a.ndjson", b"of somebody else")
+        store.proxy.fault = lambda request: "403" if request.method == "DELETE" else None
+        with pytest.raises(ObjectExistsError):
+            staged.publish(replace=False)
+
+
 @on("azure")
 def test_a_token_that_may_only_write(store: Any, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     conn_id = connect(monkeypatch, store.connect_with_rights("cw"))
@@ -128,7 +161,7 @@ def test_a_token_that_may_only_write(store: Any, run: Any, monkeypatch: pytest.M
 def test_a_token_that_may_only_read_is_found_out_when_it_writes(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     conn_id = connect(monkeypatch, store.connect_with_rights("rl"))
     target = Target(store.url("read-only/a.ndjson"), conn_id=conn_id)
-    with pytest.raises(StoreRefusedError, match="403 .*the credentials may not do that"):
+    with pytest.raises(StoreRefusedError, match="403 .*the credentials lack this permission"):
         write_object(target, SMALL)
 
 
@@ -148,7 +181,7 @@ def test_a_folder_that_must_not_be_written_to(store: Any) -> None:
     store.write("locked/a.ndjson", b"before")
     (store.folder / "locked").chmod(0o555)
     target = Target(store.url("locked/a.ndjson"), conn_id=store.conn_id)
-    with pytest.raises(StoreRefusedError, match="the credentials may not do that"):
+    with pytest.raises(StoreRefusedError, match="the credentials lack this permission"):
         write_object(target, SMALL)
     assert store.read("locked/a.ndjson") == b"before"
 

@@ -350,7 +350,7 @@ def test_half_an_object(tmp_path: Path, name: str) -> None:
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: len(whole) // 2])
     for value in (manifest, manifest["uri"]):
-        with pytest.raises(ValueError, match=r"^waba_ids: .* cannot be read as \w+ behind row \d+ \(EOFError\)"):
+        with pytest.raises(ValueError, match=r"^waba_ids: .* cannot be read as \w+ after row \d+ \(EOFError\)"):
             list(WabaIds(value))
 
 
@@ -370,16 +370,16 @@ def test_an_address_is_checked_at_once() -> None:
 
 
 def test_the_connection_of_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from airflow_provider_whatsapp.storage import source
+    from airflow_provider_whatsapp.storage import reader
     from airflow_provider_whatsapp.storage.address import open_store as opened
 
     asked: list[tuple[str, str | None]] = []
 
-    def open_store(argument: str, address: Any, conn_id: str | None) -> Any:
+    def open_store(argument: str, path: str, conn_id: str | None) -> Any:
         asked.append((argument, conn_id))
-        return opened(argument, address, None)
+        return opened(argument, path, None)
 
-    monkeypatch.setattr(source, "open_store", open_store)
+    monkeypatch.setattr(reader, "open_store", open_store)
     manifest = stored(tmp_path / "a.csv")
     WabaIds(manifest["uri"], conn_id="of_argument")
     WabaIds([manifest["uri"]])

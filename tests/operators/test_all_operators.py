@@ -103,7 +103,7 @@ def test_a_misspelled_argument(kind: Any) -> None:
 
 
 def test_a_subclass_with_arguments_of_its_own(kind: Any) -> None:
-    class Own(kind):  # type: ignore[misc]
+    class Own(kind):
         template_fields = (*kind.template_fields, "region")
 
         def __init__(self, *, region: str, **kwargs: Any) -> None:

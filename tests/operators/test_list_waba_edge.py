@@ -227,7 +227,7 @@ class TestAccounts:
             (None, "there is no object"),
             ('{"name": "x"}\n', "row 1 of .* the row has no `id`"),
             ('{"waba_id": "1", "id": "2"}\n', "row 1 of .* this is a row of what hangs on an account"),
-            ("not JSON\n", "cannot be read as ndjson behind row 0"),
+            ("not JSON\n", "cannot be read as ndjson after row 0"),
         ],
     )
     def test_an_object_of_something_else_fails_at_once(

@@ -29,8 +29,8 @@ from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
-from airflow_provider_whatsapp.storage import publish, target
 from airflow_provider_whatsapp.storage.errors import StoreError
+from airflow_provider_whatsapp.storage.local import LocalStore
 from airflow_provider_whatsapp.tasks import progress
 from airflow_provider_whatsapp.transport.sync import GraphClient
 
@@ -170,13 +170,13 @@ class TestIfExists:
         error: type[Exception],
     ) -> None:
         path = tmp_path / "a.ndjson"
-        publish_ = publish.publish
+        upload = LocalStore.upload
 
-        def publish_late(*args: Any, **kwargs: Any) -> None:
+        def upload_late(*args: Any, **kwargs: Any) -> None:
             path.write_text("theirs")
-            publish_(*args, **kwargs)
+            upload(*args, **kwargs)
 
-        monkeypatch.setattr(target, "publish", publish_late)
+        monkeypatch.setattr(LocalStore, "upload", upload_late)
         with pytest.raises(error, match="appeared while the rows were read, and if_exists is"):
             run(output_path=str(path), if_exists=if_exists)
         assert path.read_text() == "theirs"
@@ -186,7 +186,7 @@ class TestStoreThatFails:
     @pytest.mark.parametrize(
         ("failure", "error", "advice"),
         [
-            (PermissionError(13, "not shown"), AirflowFailException, "the credentials may not do that; allow it"),
+            (PermissionError(13, "not shown"), AirflowFailException, "the credentials lack this permission; grant it"),
             (OSError(5, "not shown"), StoreError, "Airflow tries again if the task has `retries`"),
         ],
     )
@@ -203,7 +203,7 @@ class TestStoreThatFails:
         def fail(*args: Any, **kwargs: Any) -> None:
             raise failure
 
-        monkeypatch.setattr(target, "publish", fail)
+        monkeypatch.setattr(LocalStore, "upload", fail)
         with pytest.raises(error, match="^output_path: file://.* cannot be written") as caught:
             run(output_path=str(tmp_path / "a.ndjson"))
         assert advice in str(caught.value)

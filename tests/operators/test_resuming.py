@@ -23,7 +23,7 @@ from airflow_provider_whatsapp._compat import AirflowFailException, AirflowSkipE
 from airflow_provider_whatsapp.graph import GraphRateLimitError, GraphServerError
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, SkippedWaits, no_waits
-from airflow_provider_whatsapp.storage import publish
+from airflow_provider_whatsapp.storage.local import LocalStore
 from airflow_provider_whatsapp.tasks.jobs import AccountsJob
 
 RECORD = "_wabas.ndjson.airflow-record"
@@ -204,7 +204,7 @@ class TestWaiting:
         # As with a file:// path when each process runs on a worker of its own.
         connected.fail_next(*[THROTTLE.after(1) for _ in range(9)])
         deferred = task(target, deferrable=True)
-        monkeypatch.setattr("airflow_provider_whatsapp.storage.parts.Parts.find", lambda self: None)
+        monkeypatch.setattr("airflow_provider_whatsapp.resume.files.CheckpointFiles.find", lambda self: None)
         with pytest.raises(GraphRateLimitError, match="every worker"):
             deferred.run()
         assert deferred.deferrals == 2
@@ -278,11 +278,14 @@ class TestRetries:
     ) -> None:
         connected.fail_next(Fault.throttle(minutes=1).after(1))
         kept: list[int] = []
-        real = publish.publish
-        monkeypatch.setattr(
-            "airflow_provider_whatsapp.storage.parts.publish",
-            lambda staged, fs, key, **more: (kept.append(len(connected.requests)), real(staged, fs, key, **more)),
-        )
+        upload = LocalStore.upload
+
+        def note(self: LocalStore, file: Path, key: str, **more: Any) -> None:
+            if ".airflow-parts/" in key:
+                kept.append(len(connected.requests))
+            upload(self, file, key, **more)
+
+        monkeypatch.setattr(LocalStore, "upload", note)
         task(target, retries=1, page_size=50).run()
         # Only once, after the page behind the wait of a minute.
         assert kept == [3]
@@ -292,7 +295,7 @@ class TestRetries:
         self, connected: GraphSandbox, target: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         connected.fail_next(Fault.throttle(minutes=1).after(1))
-        monkeypatch.setattr("airflow_provider_whatsapp.storage.parts.Parts.keep", None)
+        monkeypatch.setattr("airflow_provider_whatsapp.resume.files.CheckpointFiles.keep", None)
         task(target, page_size=50).run()
         assert rows_of(target) == all_of(connected)
 
@@ -454,7 +457,7 @@ class TestWhenToBeginAnew:
     ) -> None:
         instance = throttled(target, connected)
         now = time.time() + hours * 3600
-        monkeypatch.setattr("airflow_provider_whatsapp.storage.parts.time.time", lambda: now)
+        monkeypatch.setattr("airflow_provider_whatsapp.resume.files.time.time", lambda: now)
         instance.run()
         assert pages_of(connected)[2:] == ([2, 3] if goes_on else [1, 2, 3])
         assert rows_of(target) == all_of(connected)
@@ -510,7 +513,7 @@ class TestAfterPublishing:
         connected.fail_next(THROTTLE.after(1))
         published = task(target, retries=1, deferrable=True)
         with monkeypatch.context() as patched:
-            patched.setattr("airflow_provider_whatsapp.storage.parts.Parts.clear", lambda self: self.close())
+            patched.setattr("airflow_provider_whatsapp.resume.files.CheckpointFiles.clear", lambda self: self.close())
             published.run()
         assert names_in(target) == {"wabas.ndjson", RECORD, PARTS}
         published.run()
@@ -570,7 +573,7 @@ class TestAfterPublishing:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr("airflow_provider_whatsapp.storage.parts.Parts.clear", kill)
+            patched.setattr("airflow_provider_whatsapp.resume.files.CheckpointFiles.clear", kill)
             with pytest.raises(KeyboardInterrupt):
                 instance.build().execute({"ti": instance.ti})
         assert names_in(target) == {"wabas.ndjson", RECORD, PARTS}

@@ -207,7 +207,9 @@ class TestRetries:
     ) -> None:
         monkeypatch.setattr(WhatsAppListWabaEdgeOperator, "checkpoint_interval", 0.0)
         kept: list[Any] = []
-        monkeypatch.setattr("airflow_provider_whatsapp.storage.parts.Parts.keep", lambda *args: kept.append(args))
+        monkeypatch.setattr(
+            "airflow_provider_whatsapp.resume.files.CheckpointFiles.keep", lambda *args: kept.append(args)
+        )
         task(ids_of(connected), target).run()
         assert rows_of(target) == numbers_of(connected)
         assert kept == []
@@ -215,11 +217,13 @@ class TestRetries:
     def test_it_is_kept_once_a_minute(
         self, connected: GraphSandbox, target: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from airflow_provider_whatsapp.storage.parts import Parts
+        from airflow_provider_whatsapp.resume.files import CheckpointFiles
 
         kept: list[int] = []
-        keep = Parts.keep
-        monkeypatch.setattr(Parts, "keep", lambda self, state: (kept.append(state["progress"]), keep(self, state)))
+        keep = CheckpointFiles.keep
+        monkeypatch.setattr(
+            CheckpointFiles, "keep", lambda self, state: (kept.append(state["progress"]), keep(self, state))
+        )
         waited = ids_of(connected)[3:6]
         connected.fail_next(*[Fault.throttle(minutes=1).on(waba_id) for waba_id in waited])
         task(ids_of(connected), target, retries=1, max_concurrency=10).run()
@@ -649,7 +653,7 @@ class TestWhenToBeginAnew:
     ) -> None:
         instance = interrupted(connected, target)
         now = time.time() + hours * 3600
-        monkeypatch.setattr("airflow_provider_whatsapp.storage.parts.time.time", lambda: now)
+        monkeypatch.setattr("airflow_provider_whatsapp.resume.files.time.time", lambda: now)
         instance.run()
         assert len(connected.requests) == (16 if goes_on else 21)
         assert rows_of(target) == numbers_of(connected)
@@ -724,7 +728,7 @@ class TestAccountsThatChange:
     ) -> None:
         instance = interrupted(connected, target, str(accounts))
         accounts.write_text(json.dumps({"id": ids_of(connected)[0]}) + "\nbroken\n")
-        with pytest.raises(AirflowFailException, match="^waba_ids: .*cannot be read as ndjson behind row 1"):
+        with pytest.raises(AirflowFailException, match="^waba_ids: .*cannot be read as ndjson after row 1"):
             instance.run()
         assert names_in(target) == set()
 
@@ -804,7 +808,7 @@ class TestAfterPublishing:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr("airflow_provider_whatsapp.storage.parts.Parts.clear", kill)
+            patched.setattr("airflow_provider_whatsapp.resume.files.CheckpointFiles.clear", kill)
             with pytest.raises(KeyboardInterrupt):
                 instance.build().execute({"ti": instance.ti})
         assert names_in(target) == {"numbers.ndjson", RECORD, PARTS}

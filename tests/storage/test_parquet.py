@@ -23,7 +23,7 @@ from written_objects import write_object
 
 from airflow_provider_whatsapp.storage import parquet
 from airflow_provider_whatsapp.storage.columns import TYPED_COLUMNS, UnfitValueError, type_of
-from airflow_provider_whatsapp.storage.source import Source
+from airflow_provider_whatsapp.storage.reader import ObjectReader
 from airflow_provider_whatsapp.storage.target import Target
 
 ARROW = {
@@ -338,7 +338,7 @@ class TestOneTable:
 
 class TestReadingBack:
     def rows_of(self, path: Path, **arguments: Any) -> list[dict[str, Any]]:
-        return list(Source("waba_ids", str(path)).rows(**arguments))
+        return list(ObjectReader("waba_ids", str(path)).rows(**arguments))
 
     def test_the_columns_that_tell_an_account(self, tmp_path: Path) -> None:
         path = tmp_path / "a.parquet"
@@ -367,7 +367,7 @@ class TestReadingBack:
 
     def test_no_column_with_an_id(self, tmp_path: Path) -> None:
         write(tmp_path / "a.parquet", ROWS, ["name"])
-        with pytest.raises(ValueError, match="cannot be read as parquet behind row 0 .it has no column id or waba_id"):
+        with pytest.raises(ValueError, match="cannot be read as parquet after row 0 .it has no column id or waba_id"):
             self.rows_of(tmp_path / "a.parquet")
 
     def test_no_such_object(self, tmp_path: Path) -> None:
@@ -389,11 +389,11 @@ class TestReadingBack:
         table = pa.table({"id": [str(number) for number in range(count)], "name": names})
         pq.write_table(table, path, row_group_size=count, compression="none", use_dictionary=False)
         code = f"""
-from airflow_provider_whatsapp.storage.source import Source
+from airflow_provider_whatsapp.storage.reader import ObjectReader
 
-source = Source("waba_ids", {str(path)!r})
+reader = ObjectReader("waba_ids", {str(path)!r})
 before = megabytes()
-assert sum(1 for _ in source.rows(["id", "name"])) == {count}
+assert sum(1 for _ in reader.rows(["id", "name"])) == {count}
 print(megabytes() - before)
 """
         output = run_measured(code)
@@ -414,7 +414,7 @@ print(megabytes() - before)
             whole[:middle] + bytes(50) + whole[middle + 50 :],
         ):
             path.write_bytes(damaged)
-            with pytest.raises(ValueError, match=r"^waba_ids: .* cannot be read as parquet behind row \d+ \("):
+            with pytest.raises(ValueError, match=r"^waba_ids: .* cannot be read as parquet after row \d+ \("):
                 self.rows_of(path)
 
     def test_a_store_that_fails_is_not_taken_for_a_damaged_object(self, tmp_path: Path) -> None:
@@ -433,7 +433,7 @@ class TestRefusals:
         with pytest.raises(ValueError, match="^output_path: .*compressed inside.*leave out .gz"):
             Target(str(tmp_path / "a.parquet.gz"), **arguments)
         with pytest.raises(ValueError, match="^waba_ids: .*leave out .gz"):
-            Source("waba_ids", str(tmp_path / "a.parquet.gz"), **arguments)
+            ObjectReader("waba_ids", str(tmp_path / "a.parquet.gz"), **arguments)
 
     def test_another_format_may_have_any_name(self, tmp_path: Path) -> None:
         assert Target(str(tmp_path / "a.parquet.gz"), format="ndjson").format == "ndjson"
@@ -448,7 +448,7 @@ class TestRefusals:
         with pytest.raises(ValueError, match=f"^output_format: {advice}"):
             Target(str(tmp_path / "a"), format="parquet")
         with pytest.raises(ValueError, match=f"^waba_ids: {advice}"):
-            Source("waba_ids", str(tmp_path / "a.parquet"))
+            ObjectReader("waba_ids", str(tmp_path / "a.parquet"))
         assert write_object(Target(str(tmp_path / "a.csv")), ROWS, COLUMNS).count == 2
 
     def test_the_errors_name_the_format(self, tmp_path: Path) -> None:

@@ -45,21 +45,21 @@ def caused_by(error: BaseException) -> Exception:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (of_boto("AccessDenied", 403), ("(403 AccessDenied)", "the credentials may not do that")),
-        (caused_by(of_boto("AccessDenied", 403)), ("(403 AccessDenied)", "the credentials may not do that")),
+        (of_boto("AccessDenied", 403), ("(403 AccessDenied)", "the credentials lack this permission")),
+        (caused_by(of_boto("AccessDenied", 403)), ("(403 AccessDenied)", "the credentials lack this permission")),
         (of_boto("InvalidAccessKeyId", 403), ("the store does not accept the credentials",)),
         (of_boto("NoSuchBucket", 404), ("(404 NoSuchBucket)", "there is no such bucket or container")),
         (of_azure("ContainerNotFound", 404), ("(404 ContainerNotFound)", "there is no such bucket or container")),
         (of_azure("AuthenticationFailed", 403), ("the store does not accept the credentials",)),
-        (of_azure("AuthorizationPermissionMismatch", 403), ("the credentials may not do that",)),
+        (of_azure("AuthorizationPermissionMismatch", 403), ("the credentials lack this permission",)),
         (of_gcs(401), ("(401 Exception)", "the store does not accept the credentials")),
         (
             OSError("Forbidden: https://storage/upload_id=5ecret\nno"),
-            ("(403 OSError)", "the credentials may not do that"),
+            ("(403 OSError)", "the credentials lack this permission"),
         ),
         (named("DefaultCredentialsError"), ("the store does not accept the credentials",)),
         (named("RefreshError", retryable=False), ("the store does not accept the credentials",)),
-        (PermissionError("5ecret"), ("(PermissionError)", "the credentials may not do that")),
+        (PermissionError("5ecret"), ("(PermissionError)", "the credentials lack this permission")),
     ],
 )
 def test_what_a_retry_cannot_mend(error: Exception, words: tuple[str, ...]) -> None:
@@ -91,7 +91,7 @@ def test_what_may_pass(error: Exception, reason: str) -> None:
         raise error
     assert str(caught.value) == (
         f"output_path: s3://lake/a.ndjson cannot be looked for over the connection 'aws_lake' ({reason}); "
-        "this may pass; Airflow tries again if the task has `retries`"
+        "this may be temporary; Airflow tries again if the task has `retries`"
     )
     assert "5ecret" not in "".join(traceback.format_exception(caught.value))
 

@@ -18,10 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from written_objects import write_object
 
-from airflow_provider_whatsapp.storage import source
+from airflow_provider_whatsapp.storage import reader
 from airflow_provider_whatsapp.storage.errors import StoreError, StoreRefusedError
-from airflow_provider_whatsapp.storage.source import Source
+from airflow_provider_whatsapp.storage.reader import ObjectReader
 from airflow_provider_whatsapp.storage.target import Target
+from airflow_provider_whatsapp.tasks.comparison import Comparison
 
 NAMES = [f"a.{suffix}{gz}" for suffix in ("ndjson", "jsonl", "json", "csv") for gz in ("", ".gz")]
 # Characters that end a line for some readers, separate columns or rows, or take more than one byte.
@@ -36,7 +37,7 @@ ROWS = st.lists(st.dictionaries(TEXTS, VALUES, max_size=3), max_size=6)
 
 
 def read(path: Path | str, **more: Any) -> list[dict[str, Any]]:
-    return list(Source("waba_ids", str(path), **more).rows())
+    return list(ObjectReader("waba_ids", str(path), **more).rows())
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if ".csv" not in name])
@@ -46,7 +47,7 @@ def test_json_comes_back_as_it_was(name: str, rows: list[dict[str, Any]], at_onc
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
         path = Path(folder, name)
         write_object(Target(str(path)), rows, [])
-        patched.setattr(source, "_CHARACTERS_AT_ONCE", at_once)
+        patched.setattr(reader, "_CHARACTERS_AT_ONCE", at_once)
         assert read(path) == rows
 
 
@@ -66,16 +67,16 @@ ARRAY = ' [\n{"id":"1","name":"a\\u0062\\"]},{["},\n {"id": "2", "n": [1, {"x": 
 
 @pytest.mark.parametrize("at_once", range(1, len(ARRAY) + 2))
 def test_an_array_that_is_cut_at_every_character(tmp_path: Path, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "_CHARACTERS_AT_ONCE", at_once)
+    monkeypatch.setattr(reader, "_CHARACTERS_AT_ONCE", at_once)
     (tmp_path / "a.json").write_text(ARRAY)
     assert read(tmp_path / "a.json") == json.loads(ARRAY)
 
 
 @pytest.mark.parametrize("length", range(len(ARRAY.rstrip())))
 def test_half_an_array_is_an_error(tmp_path: Path, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "_CHARACTERS_AT_ONCE", 7)
+    monkeypatch.setattr(reader, "_CHARACTERS_AT_ONCE", 7)
     (tmp_path / "a.json").write_text(ARRAY[:length])
-    with pytest.raises(ValueError, match=r"^waba_ids: file:///.*a\.json cannot be read as json behind row \d \("):
+    with pytest.raises(ValueError, match=r"^waba_ids: file:///.*a\.json cannot be read as json after row \d \("):
         read(tmp_path / "a.json")
 
 
@@ -111,7 +112,7 @@ def test_what_does_not_hold_rows(tmp_path: Path, name: str, text: str, count: in
     format = name.partition(".")[2]
     with pytest.raises(ValueError, match="^waba_ids: ") as caught:
         read(path)
-    assert str(caught.value) == f"waba_ids: {path.as_uri()} cannot be read as {format} behind row {count} ({reason})"
+    assert str(caught.value) == f"waba_ids: {path.as_uri()} cannot be read as {format} after row {count} ({reason})"
     # What is in the object could be anything, so that neither the message nor the exceptions before it quote it.
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
@@ -120,7 +121,7 @@ def test_what_does_not_hold_rows(tmp_path: Path, name: str, text: str, count: in
 @pytest.mark.parametrize("name", ["a.ndjson", "a.json", "a.csv"])
 def test_text_that_is_not_utf_8(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b'\xff\xfe[{"id":"1"}]')
-    with pytest.raises(ValueError, match=r"behind row 0 \(UnicodeDecodeError\)$"):
+    with pytest.raises(ValueError, match=r"after row 0 \(UnicodeDecodeError\)$"):
         read(tmp_path / name)
 
 
@@ -132,7 +133,7 @@ def test_half_a_gzip_is_an_error(tmp_path: Path, name: str) -> None:
     whole = (tmp_path / name).read_bytes()
     for length in (1, 5, 12, len(whole) // 2, len(whole) - 9, len(whole) - 1):
         (tmp_path / name).write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"^waba_ids: .* behind row \d+ \((EOFError|BadGzipFile)\)$"):
+        with pytest.raises(ValueError, match=r"^waba_ids: .* after row \d+ \((EOFError|BadGzipFile)\)$"):
             read(tmp_path / name)
 
 
@@ -143,14 +144,14 @@ def test_a_damaged_gzip_is_an_error(tmp_path: Path) -> None:
         damaged = whole.copy()
         damaged[place] ^= 0xFF
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"^waba_ids: .* behind row \d+ \("):
+        with pytest.raises(ValueError, match=r"^waba_ids: .* after row \d+ \("):
             read(path)
 
 
 @pytest.mark.parametrize("name", ["a.ndjson.gz", "a.json.gz", "a.csv.gz"])
 def test_what_is_not_compressed_although_it_should_be(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text('{"id":"1"}\n')
-    with pytest.raises(ValueError, match=r"behind row 0 \(BadGzipFile\)$"):
+    with pytest.raises(ValueError, match=r"after row 0 \(BadGzipFile\)$"):
         read(tmp_path / name)
 
 
@@ -177,8 +178,8 @@ def test_a_line_ends_with_a_line_feed_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.ndjson", "a.json", "a.csv"])
 def test_a_row_that_is_too_long(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "_LONGEST_ROW", 200)
-    monkeypatch.setattr(source, "_CHARACTERS_AT_ONCE", 16)
+    monkeypatch.setattr(reader, "_LONGEST_ROW", 200)
+    monkeypatch.setattr(reader, "_CHARACTERS_AT_ONCE", 16)
     path = tmp_path / name
     before = csv.field_size_limit()
     try:
@@ -187,7 +188,7 @@ def test_a_row_that_is_too_long(tmp_path: Path, name: str, monkeypatch: pytest.M
         write_object(
             Target(str(path)), [{"id": "1", "name": "x" * 100}, {"id": "2", "name": "x" * 1000}], ["id", "name"]
         )
-        with pytest.raises(ValueError, match=r"^waba_ids: .* behind row 1 \("):
+        with pytest.raises(ValueError, match=r"^waba_ids: .* after row 1 \("):
             read(path)
     finally:
         csv.field_size_limit(before)
@@ -199,10 +200,10 @@ def test_a_row_of_csv_is_too_long_although_its_fields_are_not(
 ) -> None:
     before = csv.field_size_limit()
     try:
-        monkeypatch.setattr(source, "_LONGEST_ROW", 250)
+        monkeypatch.setattr(reader, "_LONGEST_ROW", 250)
         path = tmp_path / "a.csv"
         path.write_text("id,name\n1,a\n" + row)
-        with pytest.raises(ValueError, match=r"behind row 1 \(a row is too long\)"):
+        with pytest.raises(ValueError, match=r"after row 1 \(a row is too long\)"):
             read(path)
     finally:
         csv.field_size_limit(before)
@@ -259,8 +260,8 @@ def test_a_store_that_fails(monkeypatch: pytest.MonkeyPatch, error: Exception, k
 
     monkeypatch.setattr(store, "_STORE_CACHE", {})
     attach("memory", conn_id="lake", fs=FailingStore(error))
-    source = Source("compare_with", "memory://lake@bucket/a.ndjson")
-    for action in (source.exists, source.read_manifest, lambda: list(source.rows())):
+    stored = ObjectReader("compare_with", "memory://lake@bucket/a.ndjson")
+    for action in (stored.exists, lambda: Comparison(stored, []), lambda: list(stored.rows())):
         with pytest.raises(kind, match="^compare_with: memory://bucket/a.ndjson cannot be") as caught:
             action()
         shown = "".join(traceback.format_exception(caught.value))
@@ -269,7 +270,7 @@ def test_a_store_that_fails(monkeypatch: pytest.MonkeyPatch, error: Exception, k
 
 
 def test_it_is_read_anew_each_time(tmp_path: Path) -> None:
-    opened = Source("waba_ids", str(tmp_path / "a.ndjson"))
+    opened = ObjectReader("waba_ids", str(tmp_path / "a.ndjson"))
     for id_ in ("1", "2"):
         (tmp_path / "a.ndjson").write_text(f'{{"id":"{id_}"}}')
         assert list(opened.rows()) == [{"id": id_}]
@@ -278,8 +279,8 @@ def test_it_is_read_anew_each_time(tmp_path: Path) -> None:
 def test_the_address_as_it_was_given(tmp_path: Path) -> None:
     path = tmp_path / "a.ndjson"
     path.write_text('{"id":"1"}')
-    assert Source("waba_ids", f" {path.as_uri()}\n").uri == path.as_uri()
-    assert Source("waba_ids", f" {path} ").uri == path.as_uri()
+    assert ObjectReader("waba_ids", f" {path.as_uri()}\n").uri == path.as_uri()
+    assert ObjectReader("waba_ids", f" {path} ").uri == path.as_uri()
     assert read(path.as_uri()) == [{"id": "1"}]
 
 
@@ -288,19 +289,19 @@ def test_the_address_as_it_was_given(tmp_path: Path) -> None:
 )
 def test_what_is_no_address(path: Any) -> None:
     with pytest.raises(ValueError, match="^waba_ids: "):
-        Source("waba_ids", path)
+        ObjectReader("waba_ids", path)
 
 
 def test_errors_name_the_argument_and_no_password() -> None:
     with pytest.raises(ValueError, match="^waba_ids: the URL has a password in it") as caught:
-        Source("waba_ids", "s3://user:hunter2@bucket/a.ndjson")
+        ObjectReader("waba_ids", "s3://user:hunter2@bucket/a.ndjson")
     assert "hunter2" not in str(caught.value)
     with pytest.raises(ValueError, match="^waba_ids: no storage is installed for nowhere://"):
-        Source("waba_ids", "nowhere://bucket/a.ndjson")
+        ObjectReader("waba_ids", "nowhere://bucket/a.ndjson")
     with pytest.raises(ValueError, match=r"^waba_ids: the suffix of '/tmp/a' names no format; use [^;]*\.parquet$"):
-        Source("waba_ids", "/tmp/a")
+        ObjectReader("waba_ids", "/tmp/a")
     with pytest.raises(ValueError, match="^output_format: 'xml' is not one of"):
-        Source("waba_ids", "/tmp/a", format="xml")
+        ObjectReader("waba_ids", "/tmp/a", format="xml")
 
 
 def test_only_a_small_part_is_in_memory(tmp_path: Path) -> None:
@@ -310,7 +311,7 @@ def test_only_a_small_part_is_in_memory(tmp_path: Path) -> None:
         for number in range(50_000):
             file.write(("," if number else "") + json.dumps({"id": str(number), "name": "x" * 200}))
         file.write("]")
-    rows = Source("waba_ids", str(path)).rows()
+    rows = ObjectReader("waba_ids", str(path)).rows()
     next(rows)
     tracemalloc.start()
     try:

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
+from airflow_provider_whatsapp.resume.files import CheckpointFiles, RowsLostError
 from airflow_provider_whatsapp.storage.errors import Place, StoreError, StoreRefusedError
-from airflow_provider_whatsapp.storage.parts import Parts, PartsLostError
+from airflow_provider_whatsapp.storage.local import LocalStore
 
-Open = Callable[[], Parts]
+Open = Callable[[], CheckpointFiles]
 PLACE = Place("output_path", "s3://lake/wabas.ndjson", "lake")
 
 
@@ -23,8 +24,10 @@ def open_parts(tmp_path: Path) -> Iterator[Open]:
     """Gives the parts of a listing as another process finds them."""
     opened = []
 
-    def open_parts() -> Parts:
-        opened.append(Parts(LocalFileSystem(), str(tmp_path / "wabas.ndjson"), owner="a", place=PLACE))
+    def open_parts() -> CheckpointFiles:
+        opened.append(
+            CheckpointFiles(LocalStore(LocalFileSystem()), str(tmp_path / "wabas.ndjson"), owner="a", place=PLACE)
+        )
         opened[-1].find()
         return opened[-1]
 
@@ -33,12 +36,12 @@ def open_parts(tmp_path: Path) -> Iterator[Open]:
         parts.close()
 
 
-def keep(parts: Parts, *ids: str) -> None:
+def keep(parts: CheckpointFiles, *ids: str) -> None:
     parts.add([{"id": id_} for id_ in ids])
     parts.keep({"ids": ids})
 
 
-def ids_of(parts: Parts) -> list[Any]:
+def ids_of(parts: CheckpointFiles) -> list[Any]:
     return [row["id"] for row in parts.rows()]
 
 
@@ -70,7 +73,7 @@ def test_a_process_that_was_taken_for_dead_goes_on_writing(open_parts: Open) -> 
     second.forget()
     keep(second, "9")
     keep(first, "2")
-    with pytest.raises(PartsLostError, match="part 2 in .* does not follow"):
+    with pytest.raises(RowsLostError, match="part 2 in .* does not follow"):
         ids_of(open_parts())
 
 
@@ -81,7 +84,7 @@ def test_a_process_that_was_taken_for_dead_replaces_the_last_part(open_parts: Op
     keep(second, "2")
     third = open_parts()
     keep(first, "8")
-    with pytest.raises(PartsLostError, match="was replaced"):
+    with pytest.raises(RowsLostError, match="was replaced"):
         ids_of(third)
 
 
@@ -109,7 +112,7 @@ def test_all_parts_can_be_removed(open_parts: Open, tmp_path: Path) -> None:
 
 
 def test_parts_of_other_listings_are_removed_with_the_first_one(open_parts: Open, tmp_path: Path) -> None:
-    other = Parts(LocalFileSystem(), str(tmp_path / "wabas.ndjson"), owner="b", place=PLACE)
+    other = CheckpointFiles(LocalStore(LocalFileSystem()), str(tmp_path / "wabas.ndjson"), owner="b", place=PLACE)
     keep(other, "9")
     other.close()
     assert open_parts().state is None
@@ -134,7 +137,7 @@ def test_a_missing_part_is_noticed(open_parts: Open, tmp_path: Path) -> None:
     second = open_parts()
     (tmp_path / "_wabas.ndjson.airflow-parts" / "_a-00001").unlink()
     assert open_parts().state is None
-    with pytest.raises(PartsLostError, match="part 1 in .* is missing or broken"):
+    with pytest.raises(RowsLostError, match="part 1 in .* is missing or broken"):
         ids_of(second)
 
 
@@ -149,7 +152,7 @@ def test_a_broken_part_is_noticed(open_parts: Open, tmp_path: Path, data: bytes)
     second = open_parts()
     (tmp_path / "_wabas.ndjson.airflow-parts" / "_a-00001").write_bytes(data)
     assert open_parts().state is None
-    with pytest.raises(PartsLostError):
+    with pytest.raises(RowsLostError):
         ids_of(second)
 
 
@@ -179,7 +182,7 @@ def test_a_store_that_fails_while_kept_rows_are_read(
     def fail(*args: object, **kwargs: object) -> None:
         raise failure
 
-    monkeypatch.setattr(again._fs, "open", fail, raising=False)
+    monkeypatch.setattr(LocalStore, "open", fail)
     with pytest.raises(error, match="^output_path: s3://lake/wabas.ndjson cannot be continued from its kept rows") as e:
         list(again.rows())
     assert "a secret" not in str(e.value)

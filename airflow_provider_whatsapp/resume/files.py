@@ -1,10 +1,10 @@
-"""Keeps the rows of an unfinished listing next to its target, so that a later process can go on from there.
+"""Keeps the rows of an unfinished listing next to its target, so that a later process can resume it.
 
 The rows lie in *parts* in a folder beside the target. The names of the folder and of the parts begin with ``_``,
 because Spark, Athena and Trino skip such files, and do not end like the target, so that ``*.ndjson`` does not match
-them. Each part appears whole or not at all, and ends with the state of the listing behind its last row.
+them. Each part appears whole or not at all, and ends with the state of the listing after its last row.
 
-Each part names the one that it follows, because a process that Airflow takes for dead can go on writing parts next to
+Each part names the one that it follows, because a process that Airflow takes for dead can still write parts next to
 those of its retry.
 """
 
@@ -19,43 +19,43 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import msgspec
 
+from airflow_provider_whatsapp.resume.published import record_path, write_record
 from airflow_provider_whatsapp.storage.errors import Place
 from airflow_provider_whatsapp.storage.formats import GZIP, Row
 from airflow_provider_whatsapp.storage.json_text import encode_rows
-from airflow_provider_whatsapp.storage.publish import hidden_path, publish
-from airflow_provider_whatsapp.storage.record import record_path, write_record
+from airflow_provider_whatsapp.storage.names import hidden_path
 from airflow_provider_whatsapp.storage.staging import StagingFolder
+from airflow_provider_whatsapp.storage.store import Store
 
 log = logging.getLogger(__name__)
 
-# Cursors do not work for ever. Meta names no time; its pages call them short-lived.
+# Cursors expire. Meta calls them short-lived and gives no lifetime.
 _SECONDS_TO_LIVE = 24 * 3600
 
 
-class PartsLostError(Exception):
-    """A part that was there a moment ago cannot be read any more, so the listing must begin anew."""
+class RowsLostError(Exception):
+    """Kept rows cannot be read any more, so the listing must begin again."""
 
 
-class Parts:
+class CheckpointFiles:
     """The kept rows of one listing, and the place where further ones go.
 
     The parts of other listings of the same target are removed when the first part is written or :meth:`clear` is
     called: nobody else would remove them.
 
-    :param fs: fsspec file system of the target
+    :param store: store of the target
     :param key: path of the target within the store
-    :param owner: tells this listing from others of the same target; letters and digits
+    :param owner: identifies the listing among others of the same target; letters and digits
     :param place: the target, for error messages
     """
 
-    def __init__(self, fs: Any, key: str, *, owner: str, place: Place) -> None:
-        self._fs = fs
+    def __init__(self, store: Store, key: str, *, owner: str, place: Place) -> None:
+        self._store = store
         self._key = key
         self._folder = hidden_path(key, "airflow-parts")
         self._owner = owner
@@ -64,15 +64,17 @@ class Parts:
         self._file: BinaryIO | None = None
         self._kept = 0
         self._last = ""
-        #: State of the listing behind the last row that :meth:`find` has found, or None when it has found none.
+        #: State of the listing after the last row that :meth:`find` has found, or None if it has found none.
         self.state: dict[str, Any] | None = None
 
     def find(self) -> None:
-        """Look for parts that an earlier process has kept for this listing, and take over their state.
+        """Look for parts that an earlier process has kept for this listing, and adopt their state.
 
         :raises OSError: if the store cannot be listed or read
         """
-        numbers = sorted(number for name in self._names() if (number := self._number(name)) is not None)
+        numbers = sorted(
+            number for name in self._store.names(self._folder) if (number := self._number(name)) is not None
+        )
         if not numbers or numbers != list(range(1, len(numbers) + 1)):
             return
         try:
@@ -80,13 +82,13 @@ class Parts:
             state = _parse_row(last)
             if time.time() - state["kept_at"] < _SECONDS_TO_LIVE:
                 self.state, self._kept, self._last = state, len(numbers), state["part"]
-        except (PartsLostError, ValueError, KeyError, TypeError):
-            log.warning("The kept rows in %s cannot be read; the listing begins anew", self._folder)
+        except (RowsLostError, ValueError, KeyError, TypeError):
+            log.warning("The kept rows in %s cannot be read; the listing begins again", self._folder)
 
     def rows(self) -> Iterator[Row]:
         """The kept rows, in order.
 
-        :raises PartsLostError: if a part is missing, broken or of another process
+        :raises RowsLostError: if a part is missing, broken or of another process
         :raises StoreRefusedError: if the credentials may not read
         :raises StoreError: if the store failed
         """
@@ -99,17 +101,17 @@ class Parts:
                 held = line
             state = _parse_row(held)
             if state.get("follows") != before:
-                raise PartsLostError(f"part {number} in {self._folder} does not follow the part before it")
+                raise RowsLostError(f"part {number} in {self._folder} does not follow the part before it")
             before = state.get("part", "")
         if before != self._last:
-            raise PartsLostError(f"the last part in {self._folder} was replaced")
+            raise RowsLostError(f"the last part in {self._folder} was replaced")
 
     def add(self, rows: Iterable[Row]) -> None:
         """Add rows, which are kept only when :meth:`keep` is called."""
         if self._staging is None:
             self._staging = StagingFolder()
         if self._file is None:
-            # Not compressed yet: most listings end before a part is due, and nothing of theirs is kept.
+            # Compressed only when a part is due, because most listings end before the first one.
             self._file = self._added.open("wb")
         for lines in encode_rows(rows):
             self._file.write(lines)
@@ -117,7 +119,7 @@ class Parts:
     def keep(self, state: dict[str, Any]) -> None:
         """Write the rows that were added into a part of their own.
 
-        :param state: state of the listing behind the last of them, as JSON
+        :param state: state of the listing after the last of them, as JSON
         :raises OSError: if the store failed; the rows that were added are dropped then
         """
         part = secrets.token_hex(8)
@@ -127,10 +129,10 @@ class Parts:
         with self._added.open("rb") as lines, gzip.GzipFile(compressed, "wb", compresslevel=1) as file:
             shutil.copyfileobj(lines, file)
         if not self._kept:
-            self._remove_all()
+            self._store.remove_folder(self._folder)
             self._check_removal()
         name = f"{self._folder}/_{self._owner}-{self._kept + 1:05}"
-        publish(compressed, self._fs, name, uri=name, owner=self._owner, content_type=GZIP)
+        self._store.upload(compressed, name, content_type=GZIP, owner=self._owner)
         self._kept += 1
         self._last = part
 
@@ -145,7 +147,7 @@ class Parts:
         """
         self.close()
         self.forget()
-        self._remove_all()
+        self._store.remove_folder(self._folder)
 
     def close(self) -> None:
         """Drop the rows that were added and not kept."""
@@ -158,31 +160,19 @@ class Parts:
     def _added(self) -> Path:
         return cast("StagingFolder", self._staging).path / "part"
 
-    def _names(self) -> list[str]:
-        self._fs.invalidate_cache()
-        try:
-            return [str(path).rpartition("/")[2] for path in self._fs.ls(self._folder, detail=False)]
-        except FileNotFoundError:
-            return []
-
     def _number(self, name: str) -> int | None:
         match = re.fullmatch(rf"_{self._owner}-([0-9]{{5,9}})", name)
         return int(match[1]) if match else None
 
     def _lines(self, number: int) -> Iterator[bytes]:
         try:
-            with self._fs.open(f"{self._folder}/_{self._owner}-{number:05}", "rb") as file, gzip.open(file) as lines:
+            with self._store.open(f"{self._folder}/_{self._owner}-{number:05}") as file, gzip.open(file) as lines:
                 yield from lines
         except (FileNotFoundError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise PartsLostError(f"part {number} in {self._folder} is missing or broken") from error
+            raise RowsLostError(f"part {number} in {self._folder} is missing or broken") from error
         except Exception as error:
             # Without the error as the cause: the log would show its text, which can hold a secret.
             raise self._place.explain(error, "continued from its kept rows") from None
-
-    def _remove_all(self) -> None:
-        self._fs.invalidate_cache()
-        with suppress(FileNotFoundError):
-            self._fs.rm(self._folder, recursive=True)
 
     def _check_removal(self) -> None:
         """Make sure that what is written here can be removed.
@@ -190,8 +180,8 @@ class Parts:
         :raises OSError: if it cannot
         """
         # The path of the record is used, because that is the one object that may stay.
-        write_record(self._fs, self._key, {}, owner=self._owner)
-        self._fs.rm_file(record_path(self._key))
+        write_record(self._store, self._key, {}, owner=self._owner)
+        self._store.remove(record_path(self._key))
 
     def _finish_file(self) -> None:
         if self._file is not None:
@@ -203,7 +193,7 @@ def _parse_row(line: bytes) -> Row:
     try:
         row = msgspec.json.decode(line)
     except msgspec.DecodeError as error:
-        raise PartsLostError("a kept row is not JSON") from error
+        raise RowsLostError("a kept row is not JSON") from error
     if not isinstance(row, dict):
-        raise PartsLostError("a kept row is not an object")
+        raise RowsLostError("a kept row is not an object")
     return row

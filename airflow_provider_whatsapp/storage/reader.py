@@ -1,4 +1,4 @@
-"""Reads the rows of an object back, one by one, as :mod:`~airflow_provider_whatsapp.storage.target` wrote them."""
+"""Reads the rows of an object, one by one, as :mod:`~airflow_provider_whatsapp.storage.target` wrote them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,21 @@ import csv
 import gzip
 import io
 import json
-import os
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
-from airflow_provider_whatsapp.storage.address import check_address, open_store, split_address
-from airflow_provider_whatsapp.storage.errors import Place
+from airflow_provider_whatsapp.storage.address import check_address, open_store
 from airflow_provider_whatsapp.storage.formats import Row, parse_format
 from airflow_provider_whatsapp.storage.parquet import read_parquet
-from airflow_provider_whatsapp.storage.publish import is_local
-from airflow_provider_whatsapp.storage.record import read_record
 
 _CHARACTERS_AT_ONCE = 64 * 1024
 # A row is the answer of the API for one node, and a whole answer has at most 16 MiB.
 _LONGEST_ROW = 64 * 1024 * 1024
 
 
-class Source:
+class ObjectReader:
     """A checked address in object storage, with the format of the rows that lie there.
 
     :param argument: name of the argument that the address was given in, for the errors
@@ -44,14 +40,10 @@ class Source:
         #: Format of the rows in the object, e.g. ``"ndjson"``.
         self.format = parse_format(path, format, argument=argument)
         self._is_compressed = path.lower().endswith(".gz")
-        address = split_address(path)
-        conn_id = address.conn_id if conn_id is None else conn_id
-        opened = open_store(argument, address, conn_id)
-        self._fs = opened.fs
-        self._path = os.path.abspath(opened.path) if is_local(opened.fs) else opened.path
+        #: The store, the path of the object within it, and its address for messages.
+        self.store, self.key, self.place = open_store(argument, path, conn_id)
         #: The store's own address of the object, without a connection in it.
-        self.uri = f"file://{self._path}" if is_local(opened.fs) else address.uri
-        self._place = Place(argument, self.uri, conn_id)
+        self.uri = self.place.uri
 
     def exists(self) -> bool:
         """Whether the object exists now.
@@ -59,20 +51,8 @@ class Source:
         :raises StoreRefusedError: if the credentials may not read
         :raises StoreError: if the store failed
         """
-        with self._place.errors("looked for"):
-            self._fs.invalidate_cache()
-            return bool(self._fs.exists(self._path))
-
-    def read_manifest(self) -> dict[str, Any] | None:
-        """The manifest that the record beside the object holds, or None if there is none.
-
-        :raises StoreRefusedError: if the credentials may not read
-        :raises StoreError: if the store failed
-        """
-        with self._place.errors("read"):
-            record = read_record(self._fs, self._path)
-        manifest = None if record is None else record.get("manifest")
-        return manifest if isinstance(manifest, dict) else None
+        with self.place.errors("looked for"):
+            return self.store.exists(self.key)
 
     def rows(self, columns: Sequence[str] = ("id", "waba_id")) -> Iterator[Row]:
         """The rows of the object, with a small part of it in memory.
@@ -84,8 +64,7 @@ class Source:
         """
         count = 0
         try:
-            self._fs.invalidate_cache()
-            with self._fs.open(self._path, "rb") as file:
+            with self.store.open(self.key) as file:
                 for row in self._read(file, columns):
                     if not isinstance(row, dict):
                         raise ValueError("it is not an object")
@@ -97,11 +76,11 @@ class Source:
             # Without the text of the error, which can quote what somebody else has put into the object.
             reason = str(error) if type(error) is ValueError else type(error).__name__
             raise ValueError(
-                f"{self._argument}: {self.uri} cannot be read as {self.format} behind row {count} ({reason})"
+                f"{self._argument}: {self.uri} cannot be read as {self.format} after row {count} ({reason})"
             ) from None
         except Exception as error:
             # Without the error as the cause: the log would show its text, which can hold a secret.
-            raise self._place.explain(error, "read") from None
+            raise self.place.explain(error, "read") from None
 
     def _read(self, file: Any, columns: Sequence[str]) -> Iterator[Any]:
         if self.format == "parquet":
@@ -134,7 +113,7 @@ def _read_json(file: TextIO) -> Iterator[Any]:
         try:
             value, end = decoder.raw_decode(text)
         except ValueError:
-            # The element may go on behind what was read. Twice as much is read each time, so that an element is not
+            # The element may continue after what was read. Twice as much is read each time, so that an element is not
             # decoded again and again for a few more characters.
             more = file.read(wanted)
             wanted *= 2

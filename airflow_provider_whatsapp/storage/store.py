@@ -1,0 +1,186 @@
+"""What all object stores have in common, and how objects get into those that need no module of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_whatsapp.storage.errors import StoreError, StoreFailure, UnsuitableStoreError
+from airflow_provider_whatsapp.storage.names import find_abandoned, temporary_name
+
+
+class Store:
+    """A store in which an upload becomes visible only when it is complete.
+
+    The methods raise the exceptions of the store's library.
+
+    :param fs: fsspec file system of the store
+    """
+
+    def __init__(self, fs: Any) -> None:
+        self._fs = fs
+
+    @property
+    def fs(self) -> Any:
+        """The fsspec file system of the store."""
+        return self._fs
+
+    def locate(self, uri: str, path: str) -> tuple[str, str]:
+        """The store's own address of an object, and its key: the path within the store.
+
+        :param uri: address as the user gave it, without the connection
+        :param path: path as Airflow gives it
+        """
+        return uri, path
+
+    def check_writable(self, key: str) -> None:
+        """Find out before the listing what would fail after it, where that leaves nothing in the store.
+
+        :param key: path of the object
+        :raises UnsuitableStoreError: if an object cannot be written there, or not in one step
+        """
+
+    def is_folder(self, key: str) -> bool:
+        """Return whether there are objects below the key; False if the credentials may not list."""
+        self.fs.invalidate_cache()
+        try:
+            return bool(self.fs.isdir(key))
+        except Exception as error:
+            if StoreFailure.of(error).kind == "forbidden":
+                return False
+            raise
+
+    def upload(self, file: Path, key: str, *, content_type: str, owner: str = "", replace: bool = True) -> None:
+        """Make a finished file the object; on any failure, what was there before stays.
+
+        :param file: the file on this machine
+        :param key: path of the object
+        :param content_type: media type of the object, where the store keeps one
+        :param owner: identifies the task instance that uploads, so that its next try removes at once what a killed try
+            has left; letters and digits
+        :param replace: whether an existing object may be replaced. Stores that cannot check this replace it.
+        :raises FileExistsError: if an object is there and may not be replaced
+        """
+        self.fs.put_file(str(file), key)
+        self._check_size(file, key)
+
+    def exists(self, key: str) -> bool:
+        """Return whether there is an object now."""
+        self.fs.invalidate_cache()
+        return bool(self.fs.exists(key))
+
+    def size(self, key: str) -> int | None:
+        """The size of an object in bytes, or None if the store does not say.
+
+        :raises FileNotFoundError: if there is no such object
+        """
+        self.fs.invalidate_cache()
+        size: int | None = self.fs.info(key).get("size")
+        return size
+
+    def open(self, key: str) -> Any:
+        """An object as a binary file.
+
+        :raises FileNotFoundError: if there is no such object
+        """
+        self.fs.invalidate_cache()
+        return self.fs.open(key, "rb")
+
+    def names(self, folder: str) -> list[str]:
+        """The names of the objects in a folder; none if there is no such folder."""
+        self.fs.invalidate_cache()
+        try:
+            return [str(path).rpartition("/")[2] for path in self.fs.ls(folder, detail=False)]
+        except FileNotFoundError:
+            return []
+
+    def remove(self, key: str) -> None:
+        """Remove an object.
+
+        :raises FileNotFoundError: if there is no such object, in some stores
+        """
+        self.fs.rm_file(key)
+
+    def remove_folder(self, folder: str) -> None:
+        """Remove a folder with all objects in it, if there is one."""
+        self.fs.invalidate_cache()
+        with suppress(FileNotFoundError):
+            self.fs.rm(folder, recursive=True)
+
+    def _check_size(self, file: Path, key: str) -> None:
+        stored, size = self.size(key), file.stat().st_size
+        if stored is not None and stored != size:
+            raise StoreError(f"the store holds {stored} bytes after {size} bytes were written to {key}")
+
+
+class MovingStore(Store):
+    """A store that may show half of an upload. The file is uploaded under a temporary name and moved into place."""
+
+    def check_writable(self, key: str) -> None:
+        """Make sure that the store can move an object.
+
+        :raises UnsuitableStoreError: if it cannot
+        """
+        from fsspec import AbstractFileSystem
+
+        # Some file systems set the method on the instance.
+        if getattr(self.fs.mv, "__func__", self.fs.mv) is AbstractFileSystem.mv:
+            raise UnsuitableStoreError(
+                "half an object could be seen, because this store shows uploads before they are complete and cannot "
+                "move an object into place in one step; use another store"
+            )
+
+    def upload(self, file: Path, key: str, *, content_type: str, owner: str = "", replace: bool = True) -> None:
+        """Upload the finished file under a temporary name, and move it into place."""
+        folder, _, name = key.rpartition("/")
+        temporary = f"{folder}/{temporary_name(name, owner)}"
+        self.fs.makedirs(folder, exist_ok=True)
+        self._remove_abandoned(folder, name, owner)
+        try:
+            self.fs.put_file(str(file), temporary)
+            self._check_size(file, temporary)
+            self.move(temporary, key, replace=replace)
+        except BaseException:
+            with suppress(Exception):
+                self.fs.rm_file(temporary)
+            raise
+
+    def move(self, source: str, target: str, *, replace: bool) -> None:
+        """Give an object another key in one step.
+
+        :param source: key of the object
+        :param target: its new key
+        :param replace: whether an existing object may be replaced
+        :raises FileExistsError: if one is there and may not be replaced
+        """
+        self.fs.mv(source, target)
+        if self.exists(source):
+            raise StoreError(f"{target} could not be replaced: the store did not move {source} into its place")
+
+    def _remove_abandoned(self, folder: str, name: str, owner: str) -> None:
+        # A store that cannot be listed or names no times keeps what was abandoned.
+        with suppress(Exception):
+            for found in find_abandoned(
+                self.names(folder), name, owner, lambda found: self.fs.modified(f"{folder}/{found}").timestamp()
+            ):
+                self.fs.rm_file(f"{folder}/{found}")
+
+
+def finish_or_cancel(fs: Any, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine on the event loop of a store's library.
+
+    fsspec's own ``sync`` lets the coroutine continue when the task is interrupted, for example by its
+    ``execution_timeout``. The object would then appear after the task has failed.
+
+    :param fs: asynchronous file system of fsspec
+    :param coroutine: what to run
+    """
+    future = asyncio.run_coroutine_threadsafe(coroutine, fs.loop)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
