@@ -16,7 +16,8 @@ from airflow_provider_whatsapp.graph.messages import redact
 
 _Value = TypeVar("_Value")
 _Default = TypeVar("_Default")
-_LATEST_TIME = datetime(9999, 12, 31, tzinfo=timezone.utc).timestamp()
+#: Last moment of the year 9999 at which a day begins, in unix seconds.
+LATEST_TIME = datetime(9999, 12, 31, tzinfo=timezone.utc).timestamp()
 # Texts that hold a user name and a password, such as the address of a proxy.
 _USER_INFO = re.compile(r":[^\s:@]*@")
 # Tokens, app secrets, proofs and generated passwords are at least this many letters and digits without a break. Names
@@ -99,7 +100,7 @@ def parse_time(name: str, value: object) -> int:
     seconds = _unix_seconds(value)
     if seconds is None:
         raise ValueError(f"{name}: {shown(value)} is not a time; {_TIME_EXAMPLE}")
-    if not 0 <= seconds <= _LATEST_TIME:
+    if not 0 <= seconds <= LATEST_TIME:
         raise ValueError(f"{name}: {shown(value)} lies outside the years 1970 to 9999 (milliseconds?); {_TIME_EXAMPLE}")
     return int(seconds)
 
@@ -157,7 +158,7 @@ def parse_moment(name: str, value: object) -> float:
     :raises ValueError: if the value is no number, or outside the years 1970 to 9999
     """
     # NaN and infinity are not between the two bounds either.
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LATEST_TIME:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LATEST_TIME:
         raise ValueError(f"{name}: {shown(value)} is not a moment in unix seconds; a right one is 1793491200.0")
     return value
 

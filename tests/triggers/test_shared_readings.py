@@ -79,7 +79,7 @@ async def later(seconds: float, act: Callable[[], object]) -> None:
 
 
 def nothing_left() -> bool:
-    return all(shared.is_idle for shared in _shared_readings._BY_LOOP.values())
+    return all(shared.is_idle for shared in SharedReadings.of_all_loops())
 
 
 def test_the_first_look_comes_after_one_interval(sandbox: GraphSandbox) -> None:
