@@ -55,13 +55,8 @@ def parse_business_id(value: object) -> str:
     :param value: digits as ``str`` or ``int``
     :raises ValueError: if the value is anything else
     """
-    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
-    if re.fullmatch(r"[0-9]{1,32}", text) is None:
-        raise ValueError(
-            f"business_id: {shown(value)} is not the id of a business portfolio, which is digits only; "
-            "Business Settings, Business Info shows it, e.g. '1906385232743451'"
-        )
-    return text
+    hint = "Business Settings, Business Info shows it, e.g. '1906385232743451'"
+    return _parse_id("business_id", value, "a business portfolio", hint)
 
 
 def parse_waba_id(value: object, *, where: str = "waba_ids") -> str:
@@ -71,12 +66,13 @@ def parse_waba_id(value: object, *, where: str = "waba_ids") -> str:
     :param where: the argument and the place in it that the value comes from, for the error
     :raises ValueError: if the value is anything else
     """
+    return _parse_id(where, value, "an account", "a template gives several as '1,2', e.g. by {{ ids | join(',') }}")
+
+
+def _parse_id(name: str, value: object, node: str, hint: str) -> str:
     text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
     if re.fullmatch(r"[0-9]{1,32}", text) is None:
-        raise ValueError(
-            f"{where}: {shown(value)} is not the id of an account, which is digits only; "
-            "a template gives several as '1,2', e.g. by {{ ids | join(',') }}"
-        )
+        raise ValueError(f"{name}: {shown(value)} is not the id of {node}, which is digits only; {hint}")
     return text
 
 
