@@ -12,7 +12,7 @@ from datetime import date, datetime, time, timezone
 from types import NoneType
 from typing import TypeVar
 
-from airflow_provider_whatsapp.graph.messages import redact
+from airflow_provider_whatsapp.graph.credentials import redact
 
 _Value = TypeVar("_Value")
 _Default = TypeVar("_Default")

@@ -33,8 +33,9 @@ from airflow_provider_whatsapp.graph.accounts_flow import (
     Receive,
     Send,
 )
+from airflow_provider_whatsapp.graph.credentials import Credentials
 from airflow_provider_whatsapp.graph.flow import GraphFlow, Wait
-from airflow_provider_whatsapp.graph.messages import Credentials, Request, Response
+from airflow_provider_whatsapp.graph.messages import Request, Response
 from airflow_provider_whatsapp.graph.patience import UNNAMED_WAIT, Patience
 from airflow_provider_whatsapp.graph.query import EdgeQuery, build_waba_edge_query
 

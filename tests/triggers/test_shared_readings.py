@@ -23,7 +23,7 @@ from airflow_provider_whatsapp.graph import (
 )
 from airflow_provider_whatsapp.graph.condition import Condition, Tally, build_condition
 from airflow_provider_whatsapp.graph.config import GraphConfig
-from airflow_provider_whatsapp.graph.messages import Credentials
+from airflow_provider_whatsapp.graph.credentials import Credentials
 from airflow_provider_whatsapp.graph.pages import Page, Position
 from airflow_provider_whatsapp.graph.query import EdgeQuery, build_edge_query
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
