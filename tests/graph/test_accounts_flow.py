@@ -127,10 +127,9 @@ class Played:
             now=self._clock,
             max_concurrency=concurrency,
             skips_accounts=skips,
-        )
-        if knows_usage:
             # Otherwise the first request of every listing would go ahead of the others.
-            flow._percent = 0.0
+            percent=0.0 if knows_usage else None,
+        )
         given = ((one, OF_ACCOUNT(one)) if isinstance(one, str) else one for one in accounts)
         self.steps = flow.read(given)
         answer: Answer = None
