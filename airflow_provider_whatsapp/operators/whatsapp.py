@@ -191,12 +191,13 @@ class WhatsAppListWabaEdgeOperator(ListingOperator["WabaEdgeQuery", "AccountEdge
         )
 
     def _describe(self, query: WabaEdgeQuery, listing: AccountEdgeReader) -> dict[str, Any]:
+        progress = listing.progress
         return {
-            "pages": listing.pages,
-            "accounts": listing.accounts,
-            "skipped": listing.skipped,
-            "skipped_count": listing.skipped_count,
+            "pages": progress.pages,
+            "accounts": progress.accounts,
+            "skipped": progress.skipped,
+            "skipped_count": progress.skipped_count,
             "edge": query.edge,
             "fields": [str(field) for field in query.example.fields],
-            "truncated": listing.truncated,
+            "truncated": progress.truncated,
         }
