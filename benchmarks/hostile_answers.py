@@ -137,7 +137,7 @@ def measure_sync(port: int) -> Cost:
     """Read a listing with the client for tasks."""
     from airflow_provider_whatsapp.graph import GraphError
     from airflow_provider_whatsapp.graph.config import GraphConfig
-    from airflow_provider_whatsapp.graph.messages import Credentials
+    from airflow_provider_whatsapp.graph.credentials import Credentials
     from airflow_provider_whatsapp.graph.patience import Patience
     from airflow_provider_whatsapp.graph.query import build_edge_query
     from airflow_provider_whatsapp.transport.sync import GraphClient
@@ -159,7 +159,7 @@ def measure_async(port: int) -> Cost:
     """Read a listing with the client for event loops, beside a task that notes how late it gets its turn."""
     from airflow_provider_whatsapp.graph import GraphError
     from airflow_provider_whatsapp.graph.config import GraphConfig
-    from airflow_provider_whatsapp.graph.messages import Credentials
+    from airflow_provider_whatsapp.graph.credentials import Credentials
     from airflow_provider_whatsapp.graph.patience import Patience
     from airflow_provider_whatsapp.graph.query import build_edge_query, build_node_query
     from airflow_provider_whatsapp.transport.aio import AsyncGraphClient, load_trusted_cas

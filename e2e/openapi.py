@@ -34,8 +34,8 @@ import yaml
 
 from airflow_provider_whatsapp.graph import GraphError, GraphProtocolError
 from airflow_provider_whatsapp.graph.config import GraphConfig
+from airflow_provider_whatsapp.graph.credentials import Credentials
 from airflow_provider_whatsapp.graph.decoding import parse_json
-from airflow_provider_whatsapp.graph.messages import Credentials
 from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.query import EdgeQuery, build_edge_query
 from airflow_provider_whatsapp.sandbox import GraphSandbox

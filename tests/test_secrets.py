@@ -13,7 +13,8 @@ import pytest
 from airflow.sdk import DAG
 from virtual_time import run_virtually
 
-from airflow_provider_whatsapp.graph.messages import Credentials, Request
+from airflow_provider_whatsapp.graph.credentials import Credentials
+from airflow_provider_whatsapp.graph.messages import Request
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TypeAlias
 
-from airflow_provider_whatsapp.graph.error_codes import concerns_one_account, is_limit_of_one_account
+from airflow_provider_whatsapp.graph.app_limit import AppLimit, Pause
+from airflow_provider_whatsapp.graph.error_codes import concerns_one_account
 from airflow_provider_whatsapp.graph.errors import GraphError, GraphRateLimitError
 from airflow_provider_whatsapp.graph.flow import Flow, GraphFlow, Outcome, Wait
 from airflow_provider_whatsapp.graph.messages import Request, Response
@@ -30,11 +31,6 @@ from airflow_provider_whatsapp.graph.usage import Usage
 MAX_LEAD = 10_000
 #: How many accounts may wait at the same time. Each holds its last page in memory.
 MAX_WAITING = 100
-# If so many accounts in a row are refused, the limit that they have reached is not one of a single account.
-_ACCOUNTS_OF_A_WIDER_LIMIT = 5
-# Within so many percent of the use at which the listing pauses, fewer and fewer requests are sent side by side. Those
-# on their way when the limit is reached would all be refused, and Meta lengthens a throttle for each refused call.
-_SLOWING_DOWN = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,26 +100,12 @@ class _Reading:
     request: Request | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Pause:
-    """A wait of one account, or of all.
-
-    :param until: moment at which it ends, in the seconds of the flow's clock
-    :param named_until: the same without the random part of the wait; the API or this package named this moment
-    :param error: what the listing ends in if it cannot wait so long; None for a wait that may be cut short
-    """
-
-    until: float = 0.0
-    named_until: float = 0.0
-    error: GraphError | None = None
-
-
 @dataclass(order=True, slots=True)
 class _Sleeper:
     until: float
     number: int
     reading: _Reading = field(compare=False)
-    pause: _Pause = field(compare=False)
+    pause: Pause = field(compare=False)
 
 
 class AccountsFlow:
@@ -134,6 +116,7 @@ class AccountsFlow:
     :param now: gives the seconds since a fixed moment, and never goes back
     :param max_concurrency: number of requests that may be on their way at the same time
     :param skips_accounts: whether an account that the API refuses is left out, instead of ending the listing
+    :param percent: use of the app's rate limit in percent, if it is known already
     """
 
     def __init__(
@@ -144,6 +127,7 @@ class AccountsFlow:
         now: Callable[[], float],
         max_concurrency: int,
         skips_accounts: bool,
+        percent: float | None = None,
     ) -> None:
         self._new_flow = new_flow
         self._patience = patience
@@ -152,8 +136,8 @@ class AccountsFlow:
             patience, longest_named_wait=math.inf, budget=math.inf, unnamed_wait=UNNAMED_WAIT, max_usage=math.inf
         )
         self._now = now
-        self._max_concurrency = max_concurrency
         self._skips_accounts = skips_accounts
+        self._limit = AppLimit(max_usage=patience.max_usage, max_concurrency=max_concurrency, now=now, percent=percent)
         self._accounts: Iterator[tuple[str, EdgeQuery | None]] = iter(())
         self._begun = 0
         #: Numbers of the accounts that have begun and not ended, the oldest first.
@@ -161,14 +145,7 @@ class AccountsFlow:
         self._to_send: deque[_Reading] = deque()
         self._on_their_way: dict[int, _Reading] = {}
         self._sleepers: list[_Sleeper] = []
-        self._pause_of_all = _Pause()
-        self._throttled_since_last_page: set[str] = set()
         self._waited = 0.0
-        #: Use of the limit of the app in percent. It is not known before the first answer and after a pause: one
-        #: request then goes ahead of the others to find it out.
-        self._percent = math.inf
-        #: Number of the account whose request went ahead of the others.
-        self._scout = -1
 
     def read(self, accounts: Iterable[tuple[str, EdgeQuery | None]]) -> AccountsSteps:
         """Yield the pages of all accounts, in the order in which they arrive, and the end of each account.
@@ -180,17 +157,16 @@ class AccountsFlow:
         self._accounts = iter(accounts)
         while True:
             self._wake()
-            if self._has_free_slot and not self._to_send and self._may_begin():
+            if self._has_room and not self._to_send and self._may_begin():
                 begun = next(self._accounts, None)
                 if begun is not None:
                     yield from self._begin(*begun)
                     continue
             # Looked at once: if the pause ended between two looks, nothing would be left to send or to wait for.
-            is_paused = self._is_paused
-            if self._has_free_slot and self._to_send and not is_paused:
+            is_paused = self._limit.is_paused
+            if self._has_room and self._to_send and not is_paused:
                 reading = self._to_send.popleft()
-                if math.isinf(self._percent):
-                    self._scout = reading.number
+                self._limit.note_sent(reading.number)
                 self._on_their_way[reading.number] = reading
                 request, reading.request = reading.request, None
                 yield Send(reading.number, request)  # type: ignore[arg-type]  # only readings with a request are queued
@@ -205,16 +181,8 @@ class AccountsFlow:
                 return
 
     @property
-    def _has_free_slot(self) -> bool:
-        if math.isinf(self._percent) and self._scout in self._on_their_way:
-            return False
-        share = 1.0 if math.isinf(self._percent) else (self._patience.max_usage - self._percent) / _SLOWING_DOWN
-        slots = max(1.0, self._max_concurrency * min(1.0, share))
-        return len(self._on_their_way) < slots
-
-    @property
-    def _is_paused(self) -> bool:
-        return self._pause_of_all.until > self._now()
+    def _has_room(self) -> bool:
+        return self._limit.has_room(self._on_their_way)
 
     def _may_begin(self) -> bool:
         lead = self._begun - next(iter(self._unfinished), self._begun)
@@ -234,7 +202,7 @@ class AccountsFlow:
 
         :param outcome: the answer to its last request
         """
-        pause = _Pause()
+        pause = Pause()
         while True:
             try:
                 step = reading.flow.send(outcome)
@@ -249,7 +217,6 @@ class AccountsFlow:
                 return
             outcome = None
             if isinstance(step, Page):
-                self._throttled_since_last_page.clear()
                 yield AccountPage(reading.waba_id, step)
                 pause = self._pace(reading, step.usage)
                 continue
@@ -261,13 +228,12 @@ class AccountsFlow:
             return
 
     def _end(self, reading: _Reading, error: GraphError | None) -> AccountEnd:
-        if error is not None and math.isinf(self._percent):
-            # Otherwise thousands of accounts that are left out would be asked for one after the other.
-            self._percent = 0.0
+        if error is not None:
+            self._limit.note_left_out()
         del self._unfinished[reading.number]
         return AccountEnd(reading.waba_id, error)
 
-    def _put_to_sleep(self, reading: _Reading, pause: _Pause) -> None:
+    def _put_to_sleep(self, reading: _Reading, pause: Pause) -> None:
         if reading.request is not None and pause.until <= self._now():
             self._to_send.append(reading)
         else:
@@ -282,36 +248,30 @@ class AccountsFlow:
                 reading.request = reading.flow.send(None)  # type: ignore[assignment]
             self._to_send.append(reading)
 
-    def _note_wait(self, reading: _Reading, wait: Wait) -> _Pause:
+    def _note_wait(self, reading: _Reading, wait: Wait) -> Pause:
         """The wait of an account after a failure. A limit of the app makes all accounts wait."""
         error, now = wait.error, self._now()
         if not isinstance(error, GraphRateLimitError):
-            return _Pause(now + wait.seconds, now, error)
+            return Pause(now + wait.seconds, now, error)
         named = UNNAMED_WAIT if error.retry_after is None else error.retry_after.total_seconds()
-        pause = _Pause(now + wait.seconds, now + named, error)
-        self._throttled_since_last_page.add(reading.waba_id)
-        is_of_one = is_limit_of_one_account(error)
-        if not is_of_one or len(self._throttled_since_last_page) >= _ACCOUNTS_OF_A_WIDER_LIMIT:
-            self._pause_all(pause)
+        pause = Pause(now + wait.seconds, now + named, error)
+        self._limit.note_refusal(reading.waba_id, error, pause)
         return pause
 
-    def _pace(self, reading: _Reading, usage: Usage | None) -> _Pause:
+    def _pace(self, reading: _Reading, usage: Usage | None) -> Pause:
         """The wait before the next page of an account, because of how much of its limit is used.
 
         If the limit of the app is nearly used up, all accounts wait.
         """
         beyond = None if usage is None else usage.beyond(reading.waba_id)
-        # What arrives during a pause was asked for before it, and says nothing of the time after it.
-        if not self._is_paused:
-            self._percent = 0.0 if beyond is None else beyond.percent
-            if beyond is not None:
-                self._pause_all(self._pause_for(beyond, waba_id=None))
+        if self._limit.note_page(beyond) and beyond is not None:
+            self._limit.wait(self._pause_for(beyond, waba_id=None))
         if usage is None:
-            return _Pause()
+            return Pause()
         own = usage.by_node.get(reading.waba_id)
-        return _Pause() if own is None else self._pause_for(own, waba_id=reading.waba_id)
+        return Pause() if own is None else self._pause_for(own, waba_id=reading.waba_id)
 
-    def _pause_for(self, usage: Usage, *, waba_id: str | None) -> _Pause:
+    def _pause_for(self, usage: Usage, *, waba_id: str | None) -> Pause:
         """The wait because of a limit that is nearly used up.
 
         Whether it is too long is decided when there is nothing else to do, because other accounts are read meanwhile.
@@ -321,31 +281,26 @@ class AccountsFlow:
         """
         seconds = self._patience.needed_pause(usage)
         if not seconds:
-            return _Pause()
+            return Pause()
         until, error = self._now() + seconds, None
         if self._patience.raises_when_used_up:
             error = used_up_error(usage, seconds)
             error.waba_id = waba_id
-        return _Pause(until, until, error)
-
-    def _pause_all(self, pause: _Pause) -> None:
-        self._pause_of_all = max(self._pause_of_all, pause, key=lambda one: one.until)
-        if self._is_paused:
-            self._percent = math.inf
+        return Pause(until, until, error)
 
     def _seconds_to_next_step(self, *, is_paused: bool) -> float | None:
         """How long nothing new can be sent, or None if that depends on an answer."""
         moments = []
         if self._sleepers:
             moments.append(self._sleepers[0].until)
-        if self._to_send and is_paused and self._has_free_slot:
-            moments.append(self._pause_of_all.until)
+        if self._to_send and is_paused and self._has_room:
+            moments.append(self._limit.pause.until)
         return max(0.0, min(moments) - self._now()) if moments else None
 
     def _wait_in_place(self, *, is_paused: bool) -> AccountsSteps:
         """Wait while there is nothing to send and nothing to receive."""
         now = self._now()
-        pause = self._pause_of_all if is_paused else self._sleepers[0].pause
+        pause = self._limit.pause if is_paused else self._sleepers[0].pause
         seconds = max(0.0, pause.until - now)
         if pause.error is not None:
             named = max(0.0, pause.named_until - now)
@@ -367,6 +322,6 @@ class AccountsFlow:
     def _cut_short(self, *, is_pause_of_all: bool) -> None:
         """End a pause, which may have had some time left."""
         if is_pause_of_all:
-            self._pause_of_all = _Pause()
+            self._limit.go_on()
         else:
             self._sleepers[0].until = min(self._sleepers[0].until, self._now())

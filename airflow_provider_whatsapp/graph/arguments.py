@@ -12,11 +12,12 @@ from datetime import date, datetime, time, timezone
 from types import NoneType
 from typing import TypeVar
 
-from airflow_provider_whatsapp.graph.messages import redact
+from airflow_provider_whatsapp.graph.credentials import redact
 
 _Value = TypeVar("_Value")
 _Default = TypeVar("_Default")
-_LATEST_TIME = datetime(9999, 12, 31, tzinfo=timezone.utc).timestamp()
+#: Last moment of the year 9999 at which a day begins, in unix seconds.
+LATEST_TIME = datetime(9999, 12, 31, tzinfo=timezone.utc).timestamp()
 # Texts that hold a user name and a password, such as the address of a proxy.
 _USER_INFO = re.compile(r":[^\s:@]*@")
 # Tokens, app secrets, proofs and generated passwords are at least this many letters and digits without a break. Names
@@ -54,13 +55,8 @@ def parse_business_id(value: object) -> str:
     :param value: digits as ``str`` or ``int``
     :raises ValueError: if the value is anything else
     """
-    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
-    if re.fullmatch(r"[0-9]{1,32}", text) is None:
-        raise ValueError(
-            f"business_id: {shown(value)} is not the id of a business portfolio, which is digits only; "
-            "Business Settings, Business Info shows it, e.g. '1906385232743451'"
-        )
-    return text
+    hint = "Business Settings, Business Info shows it, e.g. '1906385232743451'"
+    return _parse_id("business_id", value, "a business portfolio", hint)
 
 
 def parse_waba_id(value: object, *, where: str = "waba_ids") -> str:
@@ -70,12 +66,13 @@ def parse_waba_id(value: object, *, where: str = "waba_ids") -> str:
     :param where: the argument and the place in it that the value comes from, for the error
     :raises ValueError: if the value is anything else
     """
+    return _parse_id(where, value, "an account", "a template gives several as '1,2', e.g. by {{ ids | join(',') }}")
+
+
+def _parse_id(name: str, value: object, node: str, hint: str) -> str:
     text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
     if re.fullmatch(r"[0-9]{1,32}", text) is None:
-        raise ValueError(
-            f"{where}: {shown(value)} is not the id of an account, which is digits only; "
-            "a template gives several as '1,2', e.g. by {{ ids | join(',') }}"
-        )
+        raise ValueError(f"{name}: {shown(value)} is not the id of {node}, which is digits only; {hint}")
     return text
 
 
@@ -99,7 +96,7 @@ def parse_time(name: str, value: object) -> int:
     seconds = _unix_seconds(value)
     if seconds is None:
         raise ValueError(f"{name}: {shown(value)} is not a time; {_TIME_EXAMPLE}")
-    if not 0 <= seconds <= _LATEST_TIME:
+    if not 0 <= seconds <= LATEST_TIME:
         raise ValueError(f"{name}: {shown(value)} lies outside the years 1970 to 9999 (milliseconds?); {_TIME_EXAMPLE}")
     return int(seconds)
 
@@ -157,7 +154,7 @@ def parse_moment(name: str, value: object) -> float:
     :raises ValueError: if the value is no number, or outside the years 1970 to 9999
     """
     # NaN and infinity are not between the two bounds either.
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LATEST_TIME:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LATEST_TIME:
         raise ValueError(f"{name}: {shown(value)} is not a moment in unix seconds; a right one is 1793491200.0")
     return value
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import sys
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -204,18 +203,11 @@ def _digest(values: list[Any]) -> int:
 
 
 def _pack(parts: Iterable[array[int]]) -> str:
-    return base64.b64encode(b"".join(_little_endian(part).tobytes() for part in parts)).decode()
+    # In the byte order of the machine: all processors that Airflow runs on are little-endian.
+    return base64.b64encode(b"".join(part.tobytes() for part in parts)).decode()
 
 
 def _unpack(typecode: str, text: str) -> array[int]:
     packed = array(typecode)
     packed.frombytes(base64.b64decode(text, validate=True))
-    return _little_endian(packed)
-
-
-def _little_endian(values: array[int]) -> array[int]:
-    if sys.byteorder == "little":
-        return values
-    swapped = array(values.typecode, values)
-    swapped.byteswap()
-    return swapped
+    return packed

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from airflow_provider_whatsapp import __version__
-from airflow_provider_whatsapp.graph.messages import Credentials, Request
+from airflow_provider_whatsapp.graph.credentials import Credentials
+from airflow_provider_whatsapp.graph.messages import Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 
 from airflow_provider_whatsapp.graph.arguments import is_path_segment
+from airflow_provider_whatsapp.graph.credentials import Credentials
 from airflow_provider_whatsapp.graph.decoding import FlatObject, parse_json
 from airflow_provider_whatsapp.graph.error_codes import find_error
 from airflow_provider_whatsapp.graph.errors import (
@@ -25,7 +26,7 @@ from airflow_provider_whatsapp.graph.errors import (
     GraphServerError,
 )
 from airflow_provider_whatsapp.graph.fields import Field
-from airflow_provider_whatsapp.graph.messages import Credentials, Request, Response, decompress, printable_header
+from airflow_provider_whatsapp.graph.messages import Request, Response, decompress, printable_header
 from airflow_provider_whatsapp.graph.pages import (
     ListingMovedError,
     Page,

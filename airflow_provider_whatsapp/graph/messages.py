@@ -1,42 +1,21 @@
-"""Requests to the Graph API, its answers, and the credentials that must not show up anywhere else."""
+"""Requests to the Graph API and its answers."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
-import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
-from urllib.parse import quote
 
 from airflow_provider_whatsapp.graph.errors import GraphProtocolError, GraphTransportError
 
 #: Largest body that is accepted, decompressed. A page of 100 accounts has some 60 KiB.
 MAX_BODY_BYTES = 16 * 1024 * 1024
 
-_MASK = "***"
-# Meta accepts a timed proof for five minutes. One proof is made a minute, so that there are few to be masked.
-_PROOF_PERIOD = 60
-_PERIODS_TO_MASK = 10
-# A shorter secret is not masked in rows, because it would be found in places where it is none.
-_SHORTEST_SECRET = 8
-# JSON can spell an ASCII letter as an escape, and a body can be UTF-16: a search for the secret's own bytes then
-# finds nothing. Letters beyond ASCII do not count, because no secret has any.
-_ASCII_ESCAPE = re.compile(rb"\\u00[2-7]")
-_SECRET_PARAMETER = re.compile(
-    r"(?i)(access_token|appsecret_proof|input_token|client_secret|app_secret)(=|%3D)[^&\s\"'<>]+"
-)
-# Every access token of Meta's apps starts with EAA.
-_TOKEN = re.compile(r"EAA[A-Za-z0-9]{20,}")
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request to the Graph API, without any secret: :meth:`Credentials.sign` adds those when it is sent.
+    """One request to the Graph API, without any secret: ``Credentials.sign`` adds those when it is sent.
 
     :param path: node and edge, without the version, e.g. ``"1906385232743451/client_whatsapp_business_accounts"``
     :param params: query parameters, not yet percent-encoded
@@ -61,117 +40,6 @@ class Response:
     # Neither in the repr, because a server can repeat the token in both.
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """The access token and the app secret of a connection: signs requests, and masks the secrets in texts.
-
-    https://developers.facebook.com/documentation/facebook-login/security
-
-    :param token: system user access token
-    :param app_secret: secret of the token's app; when given, every request carries an ``appsecret_proof``
-    :param timed_proof: whether a proof is valid for five minutes only, instead of as long as the token
-    """
-
-    token: str = field(repr=False)
-    app_secret: str | None = field(default=None, repr=False)
-    timed_proof: bool = True
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """Everything that must never be shown, both as it is and percent-encoded, but without timed proofs."""
-        return _spell_out((self.token, self.app_secret or "", self._proof_of(self.token)))
-
-    def secrets_at(self, now: float) -> tuple[str, ...]:
-        """Everything that must not be shown at a time: :attr:`secrets`, and the timed proofs that are or were valid.
-
-        :param now: the time in unix seconds
-        """
-        if self.app_secret is None or not self.timed_proof:
-            return self.secrets
-        latest = self._period(now)
-        # The next period too, because another thread may have signed a request since the time was read.
-        periods = range(latest - _PERIODS_TO_MASK * _PROOF_PERIOD, latest + 2 * _PROOF_PERIOD, _PROOF_PERIOD)
-        return (*self.secrets, *(self._timed_proof(begin) for begin in periods))
-
-    def sign(self, request: Request, *, now: float) -> tuple[dict[str, str], dict[str, str]]:
-        """The query parameters and headers to send, with the token and its proof among them.
-
-        :param request: what is sent
-        :param now: time of this very attempt in unix seconds
-        """
-        params = dict(request.params)
-        if self.app_secret is not None and self.timed_proof:
-            begin = self._period(now)
-            params["appsecret_time"] = str(begin)
-            params["appsecret_proof"] = self._timed_proof(begin)
-        elif self.app_secret is not None:
-            params["appsecret_proof"] = self._proof_of(self.token)
-        if request.inspects_own_token:
-            params["input_token"] = self.token
-        return params, {"Authorization": f"Bearer {self.token}"}
-
-    def redact(self, text: str, *, now: float) -> str:
-        """The text without these secrets and without anything else that looks like a token.
-
-        :param now: the time in unix seconds
-        """
-        for secret in self.secrets_at(now):
-            text = text.replace(secret, _MASK)
-        return redact(text)
-
-    def mask_for(self, body: bytes, *, now: float) -> Callable[[str], str] | None:
-        """A function that masks these secrets in the texts of an answer, or None if the answer has none of them.
-
-        A server can repeat the token in a row, and rows are stored in XCom and in objects.
-
-        :param body: the decompressed answer
-        :param now: the time in unix seconds
-        """
-        secrets = [secret for secret in self.secrets_at(now) if len(secret) >= _SHORTEST_SECRET]
-        plain = body.replace(b"\\/", b"/") if any("/" in secret for secret in secrets) else body
-        # In JSON, most secrets are spelled as they are.
-        spellings = {spelling.encode() for secret in secrets for spelling in (secret, json.dumps(secret)[1:-1])}
-        is_spelled_otherwise = b"\x00" in body or _ASCII_ESCAPE.search(body)
-        if not is_spelled_otherwise and not any(spelling in plain for spelling in spellings):
-            return None
-
-        def mask(text: str) -> str:
-            # One replacement after the other: a regular expression of all secrets takes seconds for a long text.
-            for secret in secrets:
-                text = text.replace(secret, _MASK)
-            return text
-
-        return mask
-
-    def _timed_proof(self, begin: int) -> str:
-        return self._proof_of(f"{self.token}|{begin}")
-
-    def _proof_of(self, message: str) -> str:
-        return "" if self.app_secret is None else _hmac(self.app_secret, message)
-
-    @staticmethod
-    def _period(now: float) -> int:
-        return int(now) // _PROOF_PERIOD * _PROOF_PERIOD
-
-
-# Cached, because every line that an HTTP library logs is searched for these texts.
-@lru_cache(maxsize=1024)
-def _hmac(secret: str, message: str) -> str:
-    return hmac.new(secret.encode(), message.encode(), hashlib.sha256).hexdigest()
-
-
-@lru_cache(maxsize=64)
-def _spell_out(secrets: tuple[str, ...]) -> tuple[str, ...]:
-    """The secrets that are not empty, each as it is and percent-encoded."""
-    plain = [secret for secret in secrets if secret]
-    return tuple(dict.fromkeys([*plain, *(quote(secret, safe="") for secret in plain)]))
-
-
-def redact(text: str) -> str:
-    """The text without access tokens and without the values of query parameters that hold a secret."""
-    return _TOKEN.sub(_MASK, _SECRET_PARAMETER.sub(rf"\1\2{_MASK}", text))
 
 
 def decompress(response: Response) -> bytes:

@@ -15,7 +15,7 @@ from airflow.sdk.log import mask_secret
 from airflow_provider_whatsapp import _compat
 from airflow_provider_whatsapp.graph.arguments import could_be_secret, parse_business_id, shown, shown_if_short
 from airflow_provider_whatsapp.graph.config import GraphConfig
-from airflow_provider_whatsapp.graph.messages import Credentials, redact
+from airflow_provider_whatsapp.graph.credentials import Credentials, redact
 from airflow_provider_whatsapp.graph.query import EdgeQuery, Query, build_waba_query
 from airflow_provider_whatsapp.graph.versions import parse_version
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_whatsapp.graph.credentials import redact
 from airflow_provider_whatsapp.graph.errors import (
     GraphError,
     GraphProtocolError,
@@ -16,7 +17,6 @@ from airflow_provider_whatsapp.graph.errors import (
     GraphTransportError,
     shorten,
 )
-from airflow_provider_whatsapp.graph.messages import redact
 from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.query import NodeQuery, build_node_query
 from airflow_provider_whatsapp.graph.versions import has_ended, is_known, last_day_of

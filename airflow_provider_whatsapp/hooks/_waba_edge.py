@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_whatsapp.graph.accounts_flow import AccountPage
@@ -109,6 +109,32 @@ class ReadAccount:
     is_cut: bool = False
 
 
+@dataclass(slots=True)
+class EdgeProgress:
+    """How far a listing of one edge of many accounts has come, and what was left out of it.
+
+    :param pages: number of pages of the accounts whose rows were given
+    :param count: number of rows that were given
+    :param accounts: number of accounts that were read to their end and whose rows were given
+    :param skipped: id and reason of the first hundred accounts that were left out
+    :param skipped_count: number of accounts that were left out
+    :param truncated: whether ``max_items`` ended the listing although there are more rows or accounts
+    :param accounts_read: number of accounts that were read so far, including those whose rows were not given yet
+    :param rows_read: number of rows that were read so far
+    :param usage: what the last answer said of the rate limit
+    """
+
+    pages: int = 0
+    count: int = 0
+    accounts: int = 0
+    skipped: list[dict[str, str]] = field(default_factory=list)
+    skipped_count: int = 0
+    truncated: bool = False
+    accounts_read: int = 0
+    rows_read: int = 0
+    usage: Usage | None = None
+
+
 class AccountEdgeReader:
     """The rows of one edge of many accounts, in the order of the accounts, each with its ``waba_id`` first.
 
@@ -116,7 +142,7 @@ class AccountEdgeReader:
     :param query: which accounts to read, and what of them
     :param kept: accounts that an earlier process has read, with their rows
     :param keep: is called with each account that was read to its end, and its rows
-    :param on_answer: called with this reader after each answer of the API
+    :param on_answer: called with the progress after each answer of the API
     """
 
     def __init__(
@@ -126,26 +152,10 @@ class AccountEdgeReader:
         *,
         kept: Iterable[tuple[ReadAccount, Iterable[Row]]] = (),
         keep: Callable[[ReadAccount, Iterator[Row]], object] = lambda account, rows: None,
-        on_answer: Callable[[AccountEdgeReader], object] = lambda reader: None,
+        on_answer: Callable[[EdgeProgress], object] = lambda progress: None,
     ) -> None:
-        #: Number of pages of the accounts whose rows were given.
-        self.pages = 0
-        #: Number of rows that were given.
-        self.count = 0
-        #: Number of accounts that were read to their end and whose rows were given.
-        self.accounts = 0
-        #: Id and reason of the first hundred accounts that were left out.
-        self.skipped: list[dict[str, str]] = []
-        #: Number of accounts that were left out.
-        self.skipped_count = 0
-        #: Whether ``max_items`` ended the listing although there are more rows or accounts.
-        self.truncated = False
-        #: Number of accounts that were read so far, including those whose rows were not given yet.
-        self.accounts_read = 0
-        #: Number of rows that were read so far.
-        self.rows_read = 0
-        #: What the last answer said of the rate limit.
-        self.usage: Usage | None = None
+        #: How far the listing has come, and what was left out of it.
+        self.progress = EdgeProgress()
         self._client = client
         self._query = query
         self._max_items = query.example.max_items
@@ -167,16 +177,17 @@ class AccountEdgeReader:
         :raises GraphError: if an account cannot be read, or if every account was left out
         """
         yield from self._read_in_order()
+        progress = self.progress
         # An account that max_items cut was not read to its end, but not left out either.
-        if self._first_error is not None and not self.accounts and not self.truncated:
+        if self._first_error is not None and not progress.accounts and not progress.truncated:
             raise self._first_error
         log.info(
             "Listed %s rows of %s accounts on %s pages%s%s",
-            f"{self.count:,}",
-            f"{self.accounts:,}",
-            f"{self.pages:,}",
-            f", {self.skipped_count:,} accounts left out" if self.skipped_count else "",
-            ", cut by max_items" if self.truncated else "",
+            f"{progress.count:,}",
+            f"{progress.accounts:,}",
+            f"{progress.pages:,}",
+            f", {progress.skipped_count:,} accounts left out" if progress.skipped_count else "",
+            ", cut by max_items" if progress.truncated else "",
         )
 
     def _read_in_order(self) -> Iterator[Row]:
@@ -193,10 +204,10 @@ class AccountEdgeReader:
                         self._take_page(step.waba_id, step.page, spool)
                     else:
                         self._take_end(step.waba_id, step.error, spool)
-                    self._on_answer(self)
+                    self._on_answer(self.progress)
                     while self._order and (summary := spool.summary(self._order[0])) is not None:
                         yield from self._rows_of(self._order.popleft(), summary, spool)
-                        if self.truncated:
+                        if self.progress.truncated:
                             return
 
     def _put_kept_accounts_into(self, spool: Spool) -> None:
@@ -204,7 +215,7 @@ class AccountEdgeReader:
             for row in rows:
                 spool.add(account.waba_id, [row])
             spool.end(account.waba_id, asdict(account))
-            self.rows_read += account.count
+            self.progress.rows_read += account.count
 
     def _accounts(self, spool: Spool) -> Iterator[tuple[str, EdgeQuery | None]]:
         for waba_id in self._ids:
@@ -213,12 +224,12 @@ class AccountEdgeReader:
 
     def _take_page(self, waba_id: str, page: Page, spool: Spool) -> None:
         spool.add(waba_id, page.rows)
-        self.rows_read += len(page.rows)
-        self.usage = page.usage or self.usage
+        self.progress.rows_read += len(page.rows)
+        self.progress.usage = page.usage or self.progress.usage
         self._unfinished[waba_id] = ReadAccount(waba_id, page.number, page.position.count, page.truncated)
 
     def _take_end(self, waba_id: str, error: GraphError | None, spool: Spool) -> None:
-        self.accounts_read += 1
+        self.progress.accounts_read += 1
         if error is not None:
             self._unfinished.pop(waba_id, None)
             # Without the traceback, whose frames hold the rows that were read.
@@ -230,32 +241,33 @@ class AccountEdgeReader:
             self._keep(account, spool.rows(waba_id))
 
     def _rows_of(self, waba_id: str, summary: dict[str, Any], spool: Spool) -> Iterator[Row]:
+        progress = self.progress
         if "reason" in summary:
             self._note_skipped(waba_id, summary["reason"])
         else:
             account = ReadAccount(**summary)
             for row in spool.rows(waba_id):
-                if self.count == self._max_items:
-                    self.truncated = True
+                if progress.count == self._max_items:
+                    progress.truncated = True
                     return
-                self.count += 1
+                progress.count += 1
                 # The account's id goes before a field of that name in the row, whatever that means to the API.
                 yield {"waba_id": waba_id, **row, **{"waba_id": waba_id}}
-            self.pages += account.pages
-            self.accounts += not account.is_cut
-            self.truncated = account.is_cut
+            progress.pages += account.pages
+            progress.accounts += not account.is_cut
+            progress.truncated = account.is_cut
         spool.remove(waba_id)
-        if self.count == self._max_items:
-            self.truncated = self.truncated or bool(self._order) or next(self._ids, None) is not None
+        if progress.count == self._max_items:
+            progress.truncated = progress.truncated or bool(self._order) or next(self._ids, None) is not None
 
     def _note_skipped(self, waba_id: str, reason: str) -> None:
         error = self._errors.pop(waba_id)
         self._first_error = self._first_error or error
-        self.skipped_count += 1
+        self.progress.skipped_count += 1
         # Beyond the first hundred, only the log names the account.
         log.warning("Account %s is left out: %s", waba_id, reason)
-        if len(self.skipped) < _MOST_SKIPPED:
-            self.skipped.append({"waba_id": waba_id, "reason": reason})
+        if len(self.progress.skipped) < _MOST_SKIPPED:
+            self.progress.skipped.append({"waba_id": waba_id, "reason": reason})
 
 
 def _reason_of(error: GraphError) -> str:

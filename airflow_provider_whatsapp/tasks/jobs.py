@@ -174,12 +174,13 @@ class AccountEdgesJob:
 
     def facts(self, rows: AccountEdgeReader) -> dict[str, Any]:
         """See :meth:`Job.facts`."""
+        progress = rows.progress
         return {
-            "pages": rows.pages,
-            "accounts": rows.accounts,
-            "skipped": rows.skipped,
-            "skipped_count": rows.skipped_count,
+            "pages": progress.pages,
+            "accounts": progress.accounts,
+            "skipped": progress.skipped,
+            "skipped_count": progress.skipped_count,
             "edge": self.query.edge,
             "fields": [str(field) for field in self.query.example.fields],
-            "truncated": rows.truncated,
+            "truncated": progress.truncated,
         }

@@ -10,7 +10,7 @@ from airflow_provider_whatsapp.graph.pages import Page
 
 if TYPE_CHECKING:
     from airflow_provider_whatsapp.graph.usage import Usage
-    from airflow_provider_whatsapp.hooks._waba_edge import AccountEdgeReader
+    from airflow_provider_whatsapp.hooks._waba_edge import EdgeProgress
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -76,20 +76,20 @@ class AccountsProgress:
         self._total = "" if total is None else f" of {total:,}"
         self._last_line = time.monotonic()
 
-    def __call__(self, listing: AccountEdgeReader) -> None:
+    def __call__(self, progress: EdgeProgress) -> None:
         """Log a line if the last one was some time ago.
 
-        :param listing: the listing after an answer of the API
+        :param progress: how far the listing has come
         """
         now = time.monotonic()
         if now >= self._last_line + _SECONDS_BETWEEN_LINES:
             self._last_line = now
             self._log.info(
                 "%s%s accounts, %s rows%s",
-                f"{listing.accounts_read:,}",
+                f"{progress.accounts_read:,}",
                 self._total,
-                f"{listing.rows_read:,}",
-                _describe_usage(listing.usage),
+                f"{progress.rows_read:,}",
+                _describe_usage(progress.usage),
             )
 
 

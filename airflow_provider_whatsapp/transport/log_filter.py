@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from airflow_provider_whatsapp.graph.config import GraphConfig
-from airflow_provider_whatsapp.graph.messages import Credentials
+from airflow_provider_whatsapp.graph.credentials import Credentials
 from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.transport.proxies import find_proxy_passwords
 

@@ -57,6 +57,11 @@ class SharedReadings:
             _BY_LOOP[loop] = cls()
         return _BY_LOOP[loop]
 
+    @classmethod
+    def of_all_loops(cls) -> list[SharedReadings]:
+        """The objects of all event loops that still exist, so that tests can see whether a wait has left something."""
+        return list(_BY_LOOP.values())
+
     @property
     def is_idle(self) -> bool:
         """Whether nobody waits, so that no reading and no connection is open."""

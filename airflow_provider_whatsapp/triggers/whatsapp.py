@@ -9,19 +9,24 @@ import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
+from airflow_provider_whatsapp._compat import stores_of_watched_assets
 from airflow_provider_whatsapp.graph import GraphError, GraphTokenError
-from airflow_provider_whatsapp.graph.arguments import parse_moment, parse_seconds, shown
+from airflow_provider_whatsapp.graph.arguments import given, parse_seconds, shown
 from airflow_provider_whatsapp.graph.condition import build_condition
-from airflow_provider_whatsapp.graph.query import EdgeQuery
+from airflow_provider_whatsapp.graph.fields import parse_fields
+from airflow_provider_whatsapp.graph.query import EdgeQuery, parse_relationship
 from airflow_provider_whatsapp.hooks._connection import aload_connection
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.triggers._pace import SECONDS_TO_SPREAD, SHORTEST_INTERVAL, Pace
+from airflow_provider_whatsapp.triggers._stored import StoredClock, StoredCondition, StoredPace, read_stored
 from airflow_provider_whatsapp.triggers._wait_log import WaitLog
+
+if TYPE_CHECKING:
+    from airflow_provider_whatsapp.triggers._watch import Watch
 
 __all__ = ["WhatsAppWabasChangeTrigger", "WhatsAppWabasTrigger"]
 
@@ -62,13 +67,16 @@ class WhatsAppWabasTrigger(BaseTrigger):
         clock: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
-        now = time.time()
         # Nothing is checked here, because an exception would end the whole triggerer. run() reports what is wrong.
         self.whatsapp_conn_id = whatsapp_conn_id
-        self.query = dict(query) if isinstance(query, Mapping) else query
-        self.condition = _fill_in(condition, waba_ids=None, min_count=None, where=None)
-        self.pace = _fill_in(pace, poke_interval=60.0, exponential_backoff=False, max_wait=None)
-        self.clock = _fill_in(clock, started=now, looked=now, deadline=None, not_before=0.0)
+        self.query: Any = query
+        self.condition: Any = {} if condition is None else condition
+        self.pace: Any = {} if pace is None else pace
+        self.clock: Any = {} if clock is None else clock
+        if isinstance(self.clock, Mapping):
+            # Stored with the other arguments, so that a restart of the triggerer does not begin the wait again.
+            now = time.time()
+            self.clock = {"started": now, "looked": now, **self.clock}
         # The moment before which the API asked for no call. It goes into the event.
         self._not_before = 0.0
 
@@ -88,7 +96,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
         started = deadline = None
         end = math.inf
         try:
-            clock = _Clock.from_json(self.clock)
+            clock = read_stored("clock", self.clock, StoredClock)
             started, deadline, self._not_before = clock.started, clock.deadline, clock.not_before
             time_left = None if deadline is None else max(0.0, deadline - time.time())
             if time_left is not None:
@@ -105,15 +113,16 @@ class WhatsAppWabasTrigger(BaseTrigger):
         event = {**outcome, "started": started, "deadline": deadline, "not_before": self._not_before}
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
 
-    async def _wait_until_met(self, clock: _Clock) -> None:
+    async def _wait_until_met(self, clock: StoredClock) -> None:
         await _load_shared_readings()
         from airflow_provider_whatsapp.triggers._shared_readings import SharedReadings
 
         if not isinstance(self.whatsapp_conn_id, str) or not self.whatsapp_conn_id:
             raise ValueError(f"whatsapp_conn_id: {shown(self.whatsapp_conn_id)} is not the id of a connection")
-        query = EdgeQuery.from_json(_parse_object("query", self.query))
-        condition = build_condition(**_parse_object("condition", self.condition))
-        pace = _parse_pace(self.pace)
+        query = EdgeQuery.from_json(read_stored("query", self.query, dict[str, Any]))
+        wanted = read_stored("condition", self.condition, StoredCondition)
+        condition = build_condition(waba_ids=wanted.waba_ids, min_count=wanted.min_count, where=wanted.where)
+        pace = _build_pace(read_stored("pace", self.pace, StoredPace))
         hook = WhatsAppHook(self.whatsapp_conn_id)
         config = (await aload_connection(hook, self.whatsapp_conn_id)).config
         shared = SharedReadings.of_running_loop()
@@ -206,9 +215,7 @@ class WhatsAppWabasChangeTrigger(BaseEventTrigger):
         while True:
             try:
                 await _load_shared_readings()
-                from airflow_provider_whatsapp.triggers._watch import Watch
-
-                with closing(await Watch.open(self)) as watch:
+                with closing(await self._open_watch()) as watch:
                     await watch.load()
                     while True:
                         event = await watch.wait_for_change()
@@ -227,50 +234,31 @@ class WhatsAppWabasChangeTrigger(BaseEventTrigger):
                 self.log.error("Changes are not told now; trying again in %d s: %s", _SECONDS_AFTER_AN_ERROR, reason)
                 await asyncio.sleep(_SECONDS_AFTER_AN_ERROR)
 
+    async def _open_watch(self) -> Watch:
+        from airflow_provider_whatsapp.triggers._watch import Watch
 
-@dataclass(frozen=True, slots=True)
-class _Clock:
-    """The trigger's ``clock``, checked."""
-
-    started: float
-    looked: float
-    deadline: float | None
-    not_before: float
-
-    @classmethod
-    def from_json(cls, value: object) -> _Clock:
-        clock = _parse_object("clock", value)
-        return cls(
-            started=parse_moment("started", clock["started"]),
-            looked=parse_moment("looked", clock["looked"]),
-            deadline=None if clock["deadline"] is None else parse_moment("deadline", clock["deadline"]),
-            not_before=parse_moment("not_before", clock["not_before"]),
+        hook = WhatsAppHook(self.whatsapp_conn_id)
+        connection = await aload_connection(hook, hook.whatsapp_conn_id)
+        names = given(self.watch_fields, None)
+        watched = () if names is None else tuple(map(str, parse_fields(names)))
+        return Watch(
+            connection.config,
+            connection.waba_query(
+                self.business_id, relationship=self.relationship, fields=list(dict.fromkeys(("id", *watched)))
+            ),
+            relationship=parse_relationship(self.relationship),
+            pace=Pace(max(SHORTEST_INTERVAL, parse_seconds("poke_interval", self.poke_interval))),
+            stores=stores_of_watched_assets(self.asset_state_store),
+            log=self.log,
         )
 
 
-def _parse_pace(value: object) -> Pace:
-    pace = _parse_object("pace", value)
-    exponential, longest = pace["exponential_backoff"], pace["max_wait"]
-    if not isinstance(exponential, bool):
-        raise ValueError(f"exponential_backoff: {shown(exponential)} is not true or false; a right one is false")
+def _build_pace(stored: StoredPace) -> Pace:
     return Pace(
-        interval=max(SHORTEST_INTERVAL, parse_seconds("poke_interval", pace["poke_interval"])),
-        exponential=exponential,
-        longest=None if longest is None else max(SHORTEST_INTERVAL, parse_seconds("max_wait", longest)),
+        interval=max(SHORTEST_INTERVAL, stored.poke_interval),
+        exponential=stored.exponential_backoff,
+        longest=None if stored.max_wait is None else max(SHORTEST_INTERVAL, stored.max_wait),
     )
-
-
-def _parse_object(name: str, value: object) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{name}: {shown(value)} is not an object; a right one looks like {{}}")
-    return value
-
-
-def _fill_in(given: Any, **defaults: Any) -> Any:
-    """The values by the names in ``defaults``, each as given if it was given; what is no object stays as it is."""
-    if given is not None and not isinstance(given, Mapping):
-        return given
-    return {name: default if given is None else given.get(name, default) for name, default in defaults.items()}
 
 
 _loading: asyncio.Future[Any] | None = None

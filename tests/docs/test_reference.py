@@ -13,7 +13,7 @@ from documentation import PAGES, PROJECT, code_in, names_in_first_column, sectio
 from airflow_provider_whatsapp import graph
 from airflow_provider_whatsapp.get_provider_info import get_provider_info
 from airflow_provider_whatsapp.graph import GraphApiError, GraphError, GraphPermissionError
-from airflow_provider_whatsapp.graph.accounts_flow import _ACCOUNTS_OF_A_WIDER_LIMIT, _SLOWING_DOWN
+from airflow_provider_whatsapp.graph.app_limit import ACCOUNTS_OF_A_WIDER_LIMIT, SLOWING_DOWN
 from airflow_provider_whatsapp.graph.arguments import parse_concurrency
 from airflow_provider_whatsapp.graph.edges import _EDGES, RELATIONSHIPS, find_edge
 from airflow_provider_whatsapp.graph.error_codes import CODES, concerns_one_account, find_error
@@ -27,6 +27,7 @@ from airflow_provider_whatsapp.resume.checkpoint import MAX_FRUITLESS_WAITS
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, main, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 from airflow_provider_whatsapp.tasks.waiting import SHORTEST_SPREAD
+from airflow_provider_whatsapp.triggers._stored import StoredClock, StoredCondition, StoredPace
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
 
 WHAT = names_in_first_column(tables(section("## What to list", "operators.md"))[0])
@@ -176,7 +177,7 @@ class TestEdgeOperator:
         return error
 
     def test_a_limit_that_many_have_reached(self) -> None:
-        assert _ACCOUNTS_OF_A_WIDER_LIMIT == 5
+        assert ACCOUNTS_OF_A_WIDER_LIMIT == 5
         assert "If five accounts in a row are refused" in section("## Rate limits", self.PAGE)
 
 
@@ -193,8 +194,8 @@ class TestSensor:
         rows = tables(section("## Trigger", "sensor.md"))[0]
         assert sorted(code_in(row[0])[0] for row in rows) == sorted(trigger.serialize()[1])
         groups = {code_in(row[0])[0]: list(dict.fromkeys(code_in(row[1]))) for row in rows}
-        for name in ("condition", "pace", "clock"):
-            assert groups[name] == list(getattr(trigger, name))
+        for name, kind in {"condition": StoredCondition, "pace": StoredPace, "clock": StoredClock}.items():
+            assert groups[name] == list(kind.__struct_fields__)
         assert groups["query"] == list(build_edge_query("1/b").to_json())
 
 
@@ -314,7 +315,7 @@ def test_numbers_of_the_page_on_rate_limits() -> None:
     for fact in (
         f"({patience.max_usage:g} by default)" if patience.longest_named_wait == 60 else "another wait",
         {300: "or else for five minutes"}[UNNAMED_WAIT],
-        f"From {_SLOWING_DOWN:g} percent below `max_usage`",
+        f"From {SLOWING_DOWN:g} percent below `max_usage`",
         {10: "spread over at least ten seconds"}[SHORTEST_SPREAD],
         {5: "If five waits in a row bring no further page"}[MAX_FRUITLESS_WAITS],
     ):

@@ -33,8 +33,9 @@ from airflow_provider_whatsapp.graph.accounts_flow import (
     Receive,
     Send,
 )
+from airflow_provider_whatsapp.graph.credentials import Credentials
 from airflow_provider_whatsapp.graph.flow import GraphFlow, Wait
-from airflow_provider_whatsapp.graph.messages import Credentials, Request, Response
+from airflow_provider_whatsapp.graph.messages import Request, Response
 from airflow_provider_whatsapp.graph.patience import UNNAMED_WAIT, Patience
 from airflow_provider_whatsapp.graph.query import EdgeQuery, build_waba_edge_query
 
@@ -126,10 +127,9 @@ class Played:
             now=self._clock,
             max_concurrency=concurrency,
             skips_accounts=skips,
-        )
-        if knows_usage:
             # Otherwise the first request of every listing would go ahead of the others.
-            flow._percent = 0.0
+            percent=0.0 if knows_usage else None,
+        )
         given = ((one, OF_ACCOUNT(one)) if isinstance(one, str) else one for one in accounts)
         self.steps = flow.read(given)
         answer: Answer = None

@@ -4,7 +4,8 @@ import pytest
 
 from airflow_provider_whatsapp import __version__
 from airflow_provider_whatsapp.graph.config import GraphConfig
-from airflow_provider_whatsapp.graph.messages import Credentials, Request
+from airflow_provider_whatsapp.graph.credentials import Credentials
+from airflow_provider_whatsapp.graph.messages import Request
 
 
 def config(base_url: str = "https://graph.facebook.com") -> GraphConfig:

@@ -21,9 +21,9 @@ from airflow_provider_whatsapp.graph import (
     GraphTokenError,
     GraphTransportError,
 )
+from airflow_provider_whatsapp.graph.credentials import Credentials
 from airflow_provider_whatsapp.graph.error_codes import CODES, concerns_one_account, find_error, is_limit_of_one_account
 from airflow_provider_whatsapp.graph.errors import shorten
-from airflow_provider_whatsapp.graph.messages import Credentials
 
 
 def judged(

@@ -18,8 +18,9 @@ from airflow_provider_whatsapp.graph import (
     GraphTokenError,
     GraphTransportError,
 )
+from airflow_provider_whatsapp.graph.credentials import Credentials
 from airflow_provider_whatsapp.graph.flow import GraphFlow, Wait
-from airflow_provider_whatsapp.graph.messages import Credentials, Request, Response
+from airflow_provider_whatsapp.graph.messages import Request, Response
 from airflow_provider_whatsapp.graph.pages import ListingMovedError, Position
 from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.query import NodeQuery, build_edge_query, build_node_query

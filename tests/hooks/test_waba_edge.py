@@ -25,7 +25,7 @@ from airflow_provider_whatsapp.graph import (
     GraphRequestError,
 )
 from airflow_provider_whatsapp.graph.patience import Patience
-from airflow_provider_whatsapp.hooks._waba_edge import AccountEdgeReader, ReadAccount, WabaEdgeQuery
+from airflow_provider_whatsapp.hooks._waba_edge import AccountEdgeReader, EdgeProgress, ReadAccount, WabaEdgeQuery
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.transport.sync import GraphClient
@@ -98,17 +98,18 @@ class Listed:
         ids = list(self.server.accounts) if waba_ids is None else waba_ids
         query = WabaEdgeQuery.build(ids, arguments.pop("edge", "phone_numbers"), **arguments)
         with connected_to(self.server) as client, no_waits():
-            self.reader = AccountEdgeReader(client, query, kept=kept, keep=self._keep, on_answer=self._note)
+            reader = AccountEdgeReader(client, query, kept=kept, keep=self._keep, on_answer=self._note)
+            self.progress = reader.progress
             try:
-                self.rows.extend(self.reader)
+                self.rows.extend(reader)
             except GraphError as error:
                 self.error = error
 
     def _keep(self, account: ReadAccount, rows: Iterator[Row]) -> None:
         self.kept[account.waba_id] = account, list(rows)
 
-    def _note(self, reader: AccountEdgeReader) -> None:
-        self.answers.append((reader.accounts_read, reader.rows_read))
+    def _note(self, progress: EdgeProgress) -> None:
+        self.answers.append((progress.accounts_read, progress.rows_read))
 
     @property
     def ids(self) -> list[str]:
@@ -123,12 +124,12 @@ class TestRows:
         expected = [("9", row) for row in accounts["4"]] + [("2", row) for row in accounts["1"]]
         expected += [("10", row) for row in accounts["5"]]
         assert listed.rows == [{"waba_id": waba_id, **row} for waba_id, row in expected]
-        assert (listed.reader.count, listed.reader.accounts, listed.reader.pages) == (255, 4, 6)
-        assert (listed.reader.truncated, listed.reader.skipped, listed.reader.skipped_count) == (False, [], 0)
-        assert (listed.reader.accounts_read, listed.reader.rows_read) == (4, 255)
+        assert (listed.progress.count, listed.progress.accounts, listed.progress.pages) == (255, 4, 6)
+        assert (listed.progress.truncated, listed.progress.skipped, listed.progress.skipped_count) == (False, [], 0)
+        assert (listed.progress.accounts_read, listed.progress.rows_read) == (4, 255)
         assert listed.answers[-1] == (4, 255)
-        assert listed.reader.usage is not None
-        assert listed.reader.usage.percent == 7
+        assert listed.progress.usage is not None
+        assert listed.progress.usage.percent == 7
 
     def test_an_early_account_is_the_last_to_answer(self) -> None:
         others = threading.Event()
@@ -182,11 +183,11 @@ class TestRows:
     def test_no_accounts(self) -> None:
         listed = Listed({}, waba_ids=[])
         assert (listed.rows, listed.error, listed.server.asked) == ([], None, [])
-        assert (listed.reader.count, listed.reader.accounts, listed.reader.truncated) == (0, 0, False)
+        assert (listed.progress.count, listed.progress.accounts, listed.progress.truncated) == (0, 0, False)
 
     def test_accounts_without_rows(self) -> None:
         listed = Listed(rows_of([0, 0, 0]))
-        assert (listed.rows, listed.reader.accounts, listed.reader.pages) == ([], 3, 3)
+        assert (listed.rows, listed.progress.accounts, listed.progress.pages) == ([], 3, 3)
 
     def test_what_each_account_is_asked(self) -> None:
         listed = Listed(
@@ -214,7 +215,7 @@ class TestRows:
             reader = AccountEdgeReader(client, WabaEdgeQuery.build(ids(), "flows", max_concurrency=1))
             with pytest.raises(ValueError, match=r"^waba_ids\[20\]: 'x' is not the id of an account"):
                 list(reader)
-        assert reader.count == 20
+        assert reader.progress.count == 20
 
 
 class TestMaxItems:
@@ -242,21 +243,21 @@ class TestMaxItems:
             if left == 0:
                 is_cut = whole < len(sizes)
                 break
-        assert listed.reader.truncated is is_cut
-        assert listed.reader.accounts == whole
-        assert listed.reader.count == len(listed.rows)
+        assert listed.progress.truncated is is_cut
+        assert listed.progress.accounts == whole
+        assert listed.progress.count == len(listed.rows)
         assert all(int(params["limit"]) <= min(page_size, most) for _, _, params in listed.server.asked)
 
     def test_no_more_is_asked_when_there_are_enough(self) -> None:
         listed = Listed(rows_of([2] * 50), max_items=2, max_concurrency=1)
         assert [waba_id for waba_id, _, _ in listed.server.asked] == ["1"]
-        assert listed.reader.truncated
+        assert listed.progress.truncated
 
     def test_accounts_that_are_refused_are_accounts_too(self) -> None:
         listed = Listed({"1": [{"id": "a"}], "2": GONE}, max_items=1, max_concurrency=1, on_account_error="skip")
-        assert (listed.ids, listed.reader.truncated, listed.reader.skipped_count) == (["a"], True, 0)
+        assert (listed.ids, listed.progress.truncated, listed.progress.skipped_count) == (["a"], True, 0)
         listed = Listed({"1": GONE, "2": [{"id": "a"}]}, max_items=1, max_concurrency=1, on_account_error="skip")
-        assert (listed.ids, listed.reader.truncated, listed.reader.skipped_count) == (["a"], False, 1)
+        assert (listed.ids, listed.progress.truncated, listed.progress.skipped_count) == (["a"], False, 1)
 
     @pytest.mark.parametrize("bound", [1, 2])
     def test_a_listing_that_was_cut_has_rows_although_an_account_was_left_out(self, bound: int) -> None:
@@ -264,7 +265,7 @@ class TestMaxItems:
         for accounts in ({"1": GONE, "2": several}, {"2": several, "1": GONE}):
             listed = Listed(accounts, max_items=1, max_concurrency=bound, on_account_error="skip")
             assert (listed.error, listed.ids) == (None, ["a"])
-            assert (listed.reader.truncated, listed.reader.accounts) == (True, 0)
+            assert (listed.progress.truncated, listed.progress.accounts) == (True, 0)
 
 
 class TestAccountsThatCannotBeRead:
@@ -280,9 +281,9 @@ class TestAccountsThatCannotBeRead:
         with caplog.at_level(logging.INFO):
             listed = Listed(accounts, max_concurrency=bound, on_account_error="skip")
         assert (listed.ids, listed.error) == (["a", "b"], None)
-        assert (listed.reader.accounts, listed.reader.skipped_count, listed.reader.accounts_read) == (2, 2, 4)
-        assert [one["waba_id"] for one in listed.reader.skipped] == ["1", "3"]
-        for one, code in zip(listed.reader.skipped, ("The id is unknown", "The app lacks Advanced"), strict=True):
+        assert (listed.progress.accounts, listed.progress.skipped_count, listed.progress.accounts_read) == (2, 2, 4)
+        assert [one["waba_id"] for one in listed.progress.skipped] == ["1", "3"]
+        for one, code in zip(listed.progress.skipped, ("The id is unknown", "The app lacks Advanced"), strict=True):
             assert set(one) == {"waba_id", "reason"}
             assert one["reason"].startswith(code)
             assert len(one["reason"]) <= 160
@@ -296,7 +297,7 @@ class TestAccountsThatCannotBeRead:
 
         listed = Listed(Turning(rows_of([5, 1])), page_size=2, on_account_error="skip")
         assert listed.ids == ["2-0"]
-        assert [one["waba_id"] for one in listed.reader.skipped] == ["1"]
+        assert [one["waba_id"] for one in listed.progress.skipped] == ["1"]
         assert list(listed.kept) == ["2"]
 
     def test_all_of_them(self) -> None:
@@ -304,16 +305,16 @@ class TestAccountsThatCannotBeRead:
         assert isinstance(listed.error, GraphRequestError)
         assert str(listed.error).startswith("Account 1: The id is unknown")
         assert listed.error.waba_id == "1"
-        assert listed.reader.skipped_count == 2
+        assert listed.progress.skipped_count == 2
         # An account without rows was read.
         listed = Listed({"1": GONE, "2": []}, on_account_error="skip")
-        assert (listed.error, listed.rows, listed.reader.accounts) == (None, [], 1)
+        assert (listed.error, listed.rows, listed.progress.accounts) == (None, [], 1)
 
     def test_the_first_hundred_are_named_and_all_are_counted_and_logged(self, caplog: pytest.LogCaptureFixture) -> None:
         accounts = {**dict.fromkeys(numbered(120), GONE), "121": []}
         listed = Listed(accounts, on_account_error="skip")
-        assert [one["waba_id"] for one in listed.reader.skipped] == numbered(100)
-        assert listed.reader.skipped_count == 120
+        assert [one["waba_id"] for one in listed.progress.skipped] == numbered(100)
+        assert listed.progress.skipped_count == 120
         assert len([message for message in caplog.messages if "is left out" in message]) == 120
 
     @pytest.mark.parametrize(
@@ -329,7 +330,7 @@ class TestAccountsThatCannotBeRead:
         listed = Listed({"1": [], "2": refusal, "3": []}, on_account_error="skip")
         assert type(listed.error) is kind
         assert listed.error.waba_id == "2"
-        assert listed.reader.skipped_count == 0
+        assert listed.progress.skipped_count == 0
 
 
 class TestKeptAccounts:
@@ -345,7 +346,7 @@ class TestKeptAccounts:
         assert listed.ids == ["1-0", "2-0", "2-1", "4-0"]
         assert [row["waba_id"] for row in listed.rows] == ["1", "2", "2", "4"]
         assert sorted(waba_id for waba_id, _, _ in listed.server.asked) == ["1", "4"]
-        assert (listed.reader.pages, listed.reader.accounts, listed.reader.accounts_read) == (6, 4, 4)
+        assert (listed.progress.pages, listed.progress.accounts, listed.progress.accounts_read) == (6, 4, 4)
         # Only what was read now is kept now.
         assert sorted(listed.kept) == ["1", "4"]
 
@@ -362,7 +363,7 @@ class TestKeptAccounts:
         listed = Listed(rows_of([5]), page_size=2, max_items=3)
         assert listed.kept["1"][0] == ReadAccount("1", pages=2, count=3, is_cut=True)
         again = Listed(rows_of([5]), kept=[listed.kept["1"]], max_items=3)
-        assert (again.ids, again.reader.truncated, again.server.asked) == (["1-0", "1-1", "1-2"], True, [])
+        assert (again.ids, again.progress.truncated, again.server.asked) == (["1-0", "1-1", "1-2"], True, [])
 
 
 class TestHook:
@@ -469,4 +470,4 @@ def test_no_secret_in_what_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         listed = Listed({"1": refusal, "2": []}, on_account_error="skip")
     assert TOKEN not in caplog.text
-    assert TOKEN not in repr(listed.reader.skipped)
+    assert TOKEN not in repr(listed.progress.skipped)

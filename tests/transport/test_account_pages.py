@@ -31,7 +31,7 @@ from airflow_provider_whatsapp.graph import (
 )
 from airflow_provider_whatsapp.graph.accounts_flow import AccountEnd, AccountPage
 from airflow_provider_whatsapp.graph.config import GraphConfig
-from airflow_provider_whatsapp.graph.messages import Credentials
+from airflow_provider_whatsapp.graph.credentials import Credentials
 from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.query import EdgeQuery, build_edge_query, build_waba_edge_query
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits

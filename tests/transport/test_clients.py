@@ -25,9 +25,9 @@ from airflow_provider_whatsapp.graph import (
     flow,
 )
 from airflow_provider_whatsapp.graph.config import GraphConfig
+from airflow_provider_whatsapp.graph.credentials import Credentials
 from airflow_provider_whatsapp.graph.decoding import parse_json
 from airflow_provider_whatsapp.graph.edges import RELATIONSHIPS
-from airflow_provider_whatsapp.graph.messages import Credentials
 from airflow_provider_whatsapp.graph.pages import ListingMovedError, Page
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery, build_edge_query, build_node_query
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits

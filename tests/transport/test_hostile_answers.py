@@ -14,7 +14,7 @@ from raw_server import HEAD, SECRET, TOKEN, Act, Read, config, read_async, sayin
 
 from airflow_provider_whatsapp.graph import GraphError, GraphProtocolError, GraphTransportError
 from airflow_provider_whatsapp.graph.config import GraphConfig
-from airflow_provider_whatsapp.graph.messages import Credentials
+from airflow_provider_whatsapp.graph.credentials import Credentials
 from airflow_provider_whatsapp.transport.sync import GraphClient
 
 

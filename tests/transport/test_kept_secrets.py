@@ -23,7 +23,7 @@ from raw_server import EMPTY_LIST, HEAD, SECRET, TOKEN, Read, answer, config, re
 
 from airflow_provider_whatsapp.graph import GraphError, GraphTransportError
 from airflow_provider_whatsapp.graph.config import GraphConfig
-from airflow_provider_whatsapp.graph.messages import Credentials
+from airflow_provider_whatsapp.graph.credentials import Credentials
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 
 PASSWORD = "p@ss:w0rd'"

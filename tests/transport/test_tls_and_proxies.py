@@ -21,7 +21,7 @@ import trustme
 
 from airflow_provider_whatsapp.graph import GraphTransportError
 from airflow_provider_whatsapp.graph.config import GraphConfig
-from airflow_provider_whatsapp.graph.messages import Credentials
+from airflow_provider_whatsapp.graph.credentials import Credentials
 from airflow_provider_whatsapp.graph.query import NodeQuery
 from airflow_provider_whatsapp.sandbox import no_waits
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient

@@ -15,7 +15,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from virtual_time import run_virtually
 
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
-from airflow_provider_whatsapp.triggers import _shared_readings
+from airflow_provider_whatsapp.triggers._shared_readings import SharedReadings
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasChangeTrigger
 
 needs_state = pytest.mark.skipif(
@@ -215,7 +215,7 @@ class TestChanges:
 
         pages = -(-len(connected.accounts) // 100)
         assert run_virtually(run())[0] <= 2 * pages
-        assert all(shared.is_idle for shared in _shared_readings._BY_LOOP.values())
+        assert all(shared.is_idle for shared in SharedReadings.of_all_loops())
 
     def test_one_trigger_for_several_assets(self, connected: GraphSandbox) -> None:
         old, new = Store(), Store()

@@ -23,7 +23,7 @@ from airflow_provider_whatsapp.graph import (
 )
 from airflow_provider_whatsapp.graph.condition import Condition, Tally, build_condition
 from airflow_provider_whatsapp.graph.config import GraphConfig
-from airflow_provider_whatsapp.graph.messages import Credentials
+from airflow_provider_whatsapp.graph.credentials import Credentials
 from airflow_provider_whatsapp.graph.pages import Page, Position
 from airflow_provider_whatsapp.graph.query import EdgeQuery, build_edge_query
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
@@ -79,7 +79,7 @@ async def later(seconds: float, act: Callable[[], object]) -> None:
 
 
 def nothing_left() -> bool:
-    return all(shared.is_idle for shared in _shared_readings._BY_LOOP.values())
+    return all(shared.is_idle for shared in SharedReadings.of_all_loops())
 
 
 def test_the_first_look_comes_after_one_interval(sandbox: GraphSandbox) -> None:

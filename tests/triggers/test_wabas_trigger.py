@@ -12,7 +12,7 @@ import pytest
 from virtual_time import run_virtually
 
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
-from airflow_provider_whatsapp.triggers import _shared_readings
+from airflow_provider_whatsapp.triggers._shared_readings import SharedReadings
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
 
 
@@ -38,7 +38,7 @@ def trigger_for(sandbox: GraphSandbox, *, timeout: float = 3600, **changes: Any)
 
 
 def nothing_left() -> bool:
-    return all(shared.is_idle for shared in _shared_readings._BY_LOOP.values())
+    return all(shared.is_idle for shared in SharedReadings.of_all_loops())
 
 
 def fired(trigger: WhatsAppWabasTrigger) -> tuple[dict[str, Any], float]:
@@ -101,9 +101,9 @@ def test_arguments_that_are_missing_take_their_defaults(connected: GraphSandbox)
     assert arguments == {
         "whatsapp_conn_id": "whatsapp_default",
         "query": {"path": path},
-        "condition": {"waba_ids": None, "min_count": None, "where": None},
-        "pace": {"poke_interval": 5.0, "exponential_backoff": False, "max_wait": None},
-        "clock": {"started": started, "looked": started, "deadline": None, "not_before": 0.0},
+        "condition": {},
+        "pace": {"poke_interval": 5.0, "of_a_later_release": 1},
+        "clock": {"started": started, "looked": started},
     }
     assert started == pytest.approx(time.time(), abs=60)
     event, seconds = fired(trigger)
