@@ -10,7 +10,7 @@ import importlib
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, is_typeddict
 
 import airflow.sdk
 import pytest
@@ -26,6 +26,7 @@ PUBLIC_MODULES = (
     "links.whatsapp",
     "operators.whatsapp",
     "retry",
+    "rows",
     "sandbox",
     "sensors.whatsapp",
     "triggers.whatsapp",
@@ -44,6 +45,9 @@ def describe() -> Iterator[str]:
             if not inspect.isclass(public):
                 yield f"    {name}{signature_of(public)}"
                 continue
+            if is_typeddict(public):
+                yield f"    class {name}(TypedDict): {', '.join(public.__annotations__)}"
+                continue
             bases = ", ".join(base.__name__ for base in public.__bases__ if base is not object)
             yield f"    class {name}({bases}){constructor_of(public)}"
             yield from sorted(f"        {line}" for line in members_of(public))
@@ -52,7 +56,7 @@ def describe() -> Iterator[str]:
 def constructor_of(public: Any) -> str:
     """The signature of the class, with the arguments that an operator passes on to the bases of this package."""
     own = signature_of(public.__init__, skip=1)
-    if not own.endswith(", **kwargs)"):
+    if not own.startswith("(*, ") or not own.endswith(", **kwargs)"):
         return own
     ours = [base for base in public.__mro__ if base.__module__.startswith(airflow_provider_whatsapp.__name__)]
     parts = [signature_of(base.__init__, skip=1) for base in ours]
