@@ -6,7 +6,6 @@ business on a local sandbox.
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import shutil
@@ -84,15 +83,16 @@ def run_export() -> dict[str, Any]:
 
 def show(manifest: dict[str, Any]) -> None:
     """Print the first accounts as a table, the number of accounts, the manifest and the path of the object."""
-    path = manifest["uri"].removeprefix("file://")
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in islice(file, SHOWN_ROWS)]
+    # Imported here, because Airflow reads its settings when it is first imported.
+    from airflow_provider_whatsapp.rows import read_rows
+
+    rows = list(islice(read_rows(manifest), SHOWN_ROWS))
     print()
     print_table(rows)
     print(f"\n{manifest['count']:,} accounts in all; these are the first {len(rows)}.\n")
     print("Downstream tasks get this manifest from XCom:")
     print(json.dumps(manifest, indent=2))
-    print(f"\nThe accounts are in this file:\n  {path}")
+    print(f"\nThe accounts are in this file:\n  {manifest['uri'].removeprefix('file://')}")
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:

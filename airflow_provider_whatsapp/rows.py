@@ -1,9 +1,111 @@
-"""placeholder"""
+"""Reads the rows that the operators and sensors of this package wrote to object storage."""
 
-from typing import TypedDict
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from airflow_provider_whatsapp.storage.errors import StoreError, StoreRefusedError
+
+if TYPE_CHECKING:
+    from airflow_provider_whatsapp.storage.reader import ObjectReader
+
+__all__ = ["Manifest", "StoreError", "StoreRefusedError", "read_rows"]
+
+_EXAMPLE = "give the manifest of a task, or an address such as 's3://bucket/wabas.ndjson'"
 
 
 class Manifest(TypedDict, total=False):
+    """What a task with ``output_path`` puts into XCom: where the rows are, and what was listed.
+
+    Each operator and sensor has the keys that make sense for it.
+    """
+
+    #: The store's own address of the object, without a connection id in it.
     uri: str
+    #: Airflow connection of the store, or None for the store's own default.
+    conn_id: str | None
+    #: Format of the object: ``"ndjson"``, ``"json"``, ``"csv"`` or ``"parquet"``.
+    format: str
+    #: Number of rows in the object.
     count: int
+    #: Size of the object in bytes.
     bytes: int
+    #: SHA-256 of the object's bytes, in hex.
+    sha256: str
+
+    #: Number of pages that were read.
+    pages: int
+    #: True only if ``max_items`` cut the list.
+    truncated: bool
+    #: The fields that were asked for; empty if the API chose them.
+    fields: list[str]
+
+    #: Id of the business whose accounts were listed, or None if there were several.
+    business_id: str | None
+    #: Number of businesses, if there were several.
+    businesses: int
+    #: ``"client"``, ``"owned"`` or ``"all"``.
+    relationship: str
+
+    #: The API's name of the edge that was read.
+    edge: str
+    #: Number of accounts that were read to their end.
+    accounts: int
+    #: Start of the analytics' window in unix seconds, inclusive.
+    start: int
+    #: End of the analytics' window in unix seconds, exclusive.
+    end: int
+
+    #: The first 100 accounts or businesses that were left out, each with its ``reason``.
+    skipped: list[dict[str, str]]
+    #: Number of accounts or businesses that were left out.
+    skipped_count: int
+
+    #: Address of the earlier object that the rows were compared with.
+    compared_with: str
+    #: ``count`` of the rows that are new, and at most 1,000 of their ``ids``; None if there was no earlier object.
+    added: dict[str, Any] | None
+    #: The same for rows that are missing now.
+    removed: dict[str, Any] | None
+    #: The same for rows with other values.
+    changed: dict[str, Any] | None
+    #: Number of rows that could not be compared, because their account or business was left out.
+    not_compared: int
+    #: The manifest of the object with one row for each change.
+    changes: Manifest
+
+
+def read_rows(source: Mapping[str, object] | str, *, conn_id: str | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of an object, one by one, with a small part of it in memory.
+
+    The store is opened at once, and the object when the first row is taken. CSV gives texts; NDJSON, JSON and Parquet
+    give the values that were written.
+
+    :param source: manifest of a task, as it is in XCom; or address of an object: an ``ObjectStoragePath`` URL or an
+        absolute path, which ends in ``.ndjson``, ``.jsonl``, ``.json`` or ``.csv``, each also with ``.gz``, or in
+        ``.parquet``
+    :param conn_id: Airflow connection of the store; the one in the manifest or the address by default, else the store's
+        own default
+    :raises ValueError: if the source is neither of the two, or names no format, no installed store or no connection
+        that exists. While the rows are read: if there is no such object, if it does not hold rows in this format, or if
+        it is not the object of the manifest any more
+    :raises StoreRefusedError: if the credentials may not read, which a retry cannot fix
+    :raises StoreError: if the store failed, which may be temporary
+    """
+    if isinstance(source, Mapping):
+        uri = source.get("uri")
+        if not isinstance(uri, str):
+            raise ValueError(f"source: the mapping has no `uri`, so it is not a manifest; {_EXAMPLE}")
+        reader = _open(uri, conn_id or source.get("conn_id"), source.get("format"))
+        return reader.rows(None, count=source.get("count"), size=source.get("bytes"))
+    if not isinstance(source, str):
+        raise ValueError(f"source: a {type(source).__name__} is neither a manifest nor an address; {_EXAMPLE}")
+    return _open(source, conn_id, None).rows(None)
+
+
+def _open(path: str, conn_id: Any, format: Any) -> ObjectReader:
+    # Imported here, because it loads fsspec, which parsing a DAG file must not wait for.
+    from airflow_provider_whatsapp.storage.reader import ObjectReader
+
+    return ObjectReader("source", path, conn_id=conn_id, format=format)

@@ -6,29 +6,19 @@ and the first hundred of them to XCom. Set the param `fail` to false if the run 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
 import pendulum
 from airflow.sdk import Param, dag, task
-from airflow.sdk.io import attach
 
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
+from airflow_provider_whatsapp.rows import Manifest, read_rows
 
 POOR_QUALITY = ("RED", "UNKNOWN")
 GOOD_NAMES = ("APPROVED", "AVAILABLE_WITHOUT_REVIEW")
 # `dag_run.run_after` instead of `ds`, because a run that an asset or a person starts may have no logical date.
 FOLDER, DAY = "{{ params.lake }}/phone_numbers", "{{ dag_run.run_after | ds }}"
-
-
-def rows_of(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The rows of the object that a task has written, one by one."""
-    # Not `ObjectStoragePath`, which takes the container in the address of an Azure object for a connection.
-    store = attach(manifest["uri"].partition("://")[0], manifest["conn_id"]).fs
-    with store.open(manifest["uri"], "r", compression="infer", encoding="utf-8", newline="\n") as lines:
-        yield from map(json.loads, lines)
 
 
 def problems_of(number: dict[str, Any]) -> list[str]:
@@ -53,8 +43,8 @@ def problems_of(number: dict[str, Any]) -> list[str]:
 )
 def audit_phone_numbers() -> None:
     @task(multiple_outputs=False)
-    def findings(numbers: dict[str, Any]) -> dict[str, Any]:
-        found = ({**number, "problems": problems} for number in rows_of(numbers) if (problems := problems_of(number)))
+    def findings(numbers: Manifest) -> dict[str, Any]:
+        found = ({**number, "problems": problems} for number in read_rows(numbers) if (problems := problems_of(number)))
         first = list(islice(found, 100))
         # Accounts that could not be read are findings, too.
         return {

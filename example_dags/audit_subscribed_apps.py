@@ -7,27 +7,15 @@ accounts without a subscription, and of those that could not be read, to XCom.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from typing import Any
-
 import pendulum
 from airflow.sdk import Param, dag, task
-from airflow.sdk.io import attach
 
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
+from airflow_provider_whatsapp.rows import Manifest, read_rows
 
 # `dag_run.run_after` instead of `ds`, because a run that an asset or a person starts may have no logical date.
 FOLDER, DAY = "{{ params.lake }}/subscribed_apps", "{{ dag_run.run_after | ds }}"
-
-
-def rows_of(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The rows of the object that a task has written, one by one."""
-    # Not `ObjectStoragePath`, which takes the container in the address of an Azure object for a connection.
-    store = attach(manifest["uri"].partition("://")[0], manifest["conn_id"]).fs
-    with store.open(manifest["uri"], "r", compression="infer", encoding="utf-8", newline="\n") as lines:
-        yield from map(json.loads, lines)
 
 
 @dag(
@@ -42,15 +30,15 @@ def rows_of(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
 )
 def audit_subscribed_apps() -> None:
     @task
-    def missing(accounts: dict[str, Any], subscriptions: dict[str, Any]) -> list[str]:
+    def missing(accounts: Manifest, subscriptions: Manifest) -> list[str]:
         our_app = WhatsAppHook().debug_token()["app_id"]
         # These rows have no `id`. The app is in an object of its own, and an account without apps has no row at all.
         subscribed = {
             row["waba_id"]
-            for row in rows_of(subscriptions)
+            for row in read_rows(subscriptions)
             if row.get("whatsapp_business_api_data", {}).get("id") == our_app
         }
-        return [account["id"] for account in rows_of(accounts) if account["id"] not in subscribed]
+        return [account["id"] for account in read_rows(accounts) if account["id"] not in subscribed]
 
     @task(retries=0)
     def check(found: list[str]) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pendulum
 from airflow.sdk import ObjectStoragePath, Param, dag, task
-from airflow.sdk.io import attach
 
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
+from airflow_provider_whatsapp.rows import Manifest, read_rows
 
 FOLDER = "{{ params.lake }}/pricing_analytics"
 START = "{{ ti.xcom_pull(task_ids='window')['start'] }}"
@@ -23,17 +23,9 @@ END = "{{ ti.xcom_pull(task_ids='window')['end'] }}"
 DAY = "{{ ti.xcom_pull(task_ids='window')['day'] }}"
 
 
-def rows_of(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The rows of the object that a task has written, one by one."""
-    # Not `ObjectStoragePath`, which takes the container in the address of an Azure object for a connection.
-    store = attach(manifest["uri"].partition("://")[0], manifest["conn_id"]).fs
-    with store.open(manifest["uri"], "r", compression="infer", encoding="utf-8", newline="\n") as lines:
-        yield from map(json.loads, lines)
-
-
-def data_points(listing: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def data_points(listing: Manifest) -> Iterator[dict[str, Any]]:
     """One row for each data point of the listed accounts."""
-    for account in rows_of(listing):
+    for account in read_rows(listing):
         # The API may leave the field out if an account has no data.
         for split in account.get("pricing_analytics", {}).get("data", []):
             for point in split.get("data_points", []):
@@ -78,7 +70,7 @@ def export_pricing_analytics() -> None:
         return {"start": int(start.timestamp()), "end": int(end.timestamp()), "day": start.to_date_string()}
 
     @task
-    def flatten(listing: dict[str, Any], address: str) -> int:
+    def flatten(listing: Manifest, address: str) -> int:
         return write_rows(data_points(listing), address)
 
     listing = WhatsAppListWabasOperator(

@@ -18,11 +18,11 @@ from typing import Any
 
 import pendulum
 from airflow.sdk import ObjectStoragePath, Param, dag, task
-from airflow.sdk.io import attach
 
 from airflow_provider_whatsapp.graph import GraphApiError
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
+from airflow_provider_whatsapp.rows import Manifest, read_rows
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +31,6 @@ DAY = "{{ ti.xcom_pull(task_ids='window')['day'] }}"
 # The API takes no more template ids in one call, and knows nothing older.
 MOST_TEMPLATES, DAYS_BACK = 10, 90
 NO_INSIGHTS = (200005, 200006, 200007)
-
-
-def rows_of(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The rows of the object that a task has written, one by one."""
-    # Not `ObjectStoragePath`, which takes the container in the address of an Azure object for a connection.
-    store = attach(manifest["uri"].partition("://")[0], manifest["conn_id"]).fs
-    with store.open(manifest["uri"], "r", compression="infer", encoding="utf-8", newline="\n") as lines:
-        yield from map(json.loads, lines)
 
 
 def write_rows(rows: Iterator[dict[str, Any]], address: str) -> int:
@@ -95,18 +87,16 @@ def export_template_analytics() -> None:
         return {"start": int(start.timestamp()), "end": int(end.timestamp()), "day": start.to_date_string()}
 
     @task(multiple_outputs=False)
-    def analytics(
-        days: dict[str, Any], accounts: dict[str, Any], templates: dict[str, Any], address: str
-    ) -> dict[str, Any]:
+    def analytics(days: dict[str, Any], accounts: Manifest, templates: Manifest, address: str) -> dict[str, Any]:
         """Write the rows of all accounts but those that have not enabled template insights."""
-        enabled = {account["id"]: account.get("is_enabled_for_insights") for account in rows_of(accounts)}
+        enabled = {account["id"]: account.get("is_enabled_for_insights") for account in read_rows(accounts)}
         times = {"start": days["start"], "end": days["end"]}
         # One hook for all calls, because it keeps its connection to the API open.
         hook, left_out = WhatsAppHook(), []
 
         def rows() -> Iterator[dict[str, Any]]:
             # The templates of an account follow each other.
-            for waba_id, group in groupby(rows_of(templates), itemgetter("waba_id")):
+            for waba_id, group in groupby(read_rows(templates), itemgetter("waba_id")):
                 try:
                     if enabled[waba_id] is not False:
                         yield from data_points(hook, waba_id, list(group), times)

@@ -15,7 +15,6 @@ works for scheduled, manual and asset-triggered runs alike, and also after someo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ import pendulum
 from airflow.sdk import ObjectStoragePath, Param, dag, task
 
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
+from airflow_provider_whatsapp.rows import read_rows
 
 # In seconds. An account that was created shortly before the newest one may have been shared after it.
 OVERLAP = 3600
@@ -34,9 +34,7 @@ def rows_in(folder: str) -> Iterator[dict[str, Any]]:
     path = ObjectStoragePath(folder)
     listings = [file for file in path.iterdir() if file.suffix == ".ndjson"] if path.exists() else []
     for listing in sorted(listings, key=lambda file: int(file.stem)):
-        # Not `listing.open()`, whose lines cannot be iterated over in Airflow 3.1.0.
-        with listing.fs.open(listing.path, "r", encoding="utf-8", newline="\n") as lines:
-            yield from map(json.loads, lines)
+        yield from read_rows(f"{folder}/{listing.name}")
 
 
 @dag(

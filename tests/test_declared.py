@@ -41,7 +41,7 @@ EXTRAS = {
     "storage/gcs.py": "gcs",
     "storage/azure.py": "azure",
     "storage/sftp.py": "sftp",
-    "operators/_lineage.py": "openlineage",
+    "tasks/lineage.py": "openlineage",
 }
 
 #: Imports that are not declared, because whoever reaches them has them.

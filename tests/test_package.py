@@ -70,7 +70,7 @@ LIBRARIES = {"requests", "urllib3", "httpx", "httpcore", "pyarrow", "fsspec"}
 def test_a_dag_file_loads_no_library() -> None:
     modules = loaded_by(
         "import airflow_provider_whatsapp.operators.whatsapp, airflow_provider_whatsapp.sensors.whatsapp, "
-        "airflow_provider_whatsapp.triggers.whatsapp",
+        "airflow_provider_whatsapp.triggers.whatsapp, airflow_provider_whatsapp.rows",
         after=AIRFLOW,
     )
     assert roots(modules) <= {"airflow_provider_whatsapp", "airflow", *sys.stdlib_module_names}

@@ -10,7 +10,7 @@ import importlib
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, is_typeddict
 
 import airflow.sdk
 import pytest
@@ -44,6 +44,9 @@ def describe() -> Iterator[str]:
             public = getattr(module, name)
             if not inspect.isclass(public):
                 yield f"    {name}{signature_of(public)}"
+                continue
+            if is_typeddict(public):
+                yield f"    class {name}(TypedDict): {', '.join(public.__annotations__)}"
                 continue
             bases = ", ".join(base.__name__ for base in public.__bases__ if base is not object)
             yield f"    class {name}({bases}){signature_of(public.__init__, skip=1)}"

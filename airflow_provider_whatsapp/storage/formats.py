@@ -35,11 +35,12 @@ def parse_format(path: str, format: str | None, *, argument: str = "output_path"
     :raises ValueError: if the name or the suffix is not that of a format, or pyarrow is missing for Parquet
     """
     name = path.rpartition("/")[2].lower()
+    is_output = argument == "output_path"
     if format is not None:
         if format not in _FORMATS:
             raise ValueError(
-                f"output_format: {format!r} is not one of {', '.join(map(repr, _FORMATS))}; "
-                "for a compressed object, let output_path end in .gz"
+                f"{'output_format' if is_output else argument}: {format!r} is not one of "
+                f"{', '.join(map(repr, _FORMATS))}; a compressed object is one whose address ends in .gz"
             )
         found = _FORMATS[format]
     else:
@@ -48,7 +49,7 @@ def parse_format(path: str, format: str | None, *, argument: str = "output_path"
         if suffix not in _FORMATS:
             raise ValueError(
                 f"{argument}: the suffix of {path!r} names no format; use .ndjson, .jsonl, .json or .csv "
-                "(each also with .gz), or .parquet" + (", or give output_format" if argument == "output_path" else "")
+                "(each also with .gz), or .parquet" + (", or give output_format" if is_output else "")
             )
         found = _FORMATS[suffix]
     if found == "parquet":
@@ -57,7 +58,7 @@ def parse_format(path: str, format: str | None, *, argument: str = "output_path"
                 f"{argument}: {path!r} ends in .gz, but Parquet is compressed inside, and its readers do not open it "
                 "within gzip; leave out .gz"
             )
-        require_pyarrow(argument if format is None else "output_format")
+        require_pyarrow("output_format" if is_output and format is not None else argument)
     return found
 
 

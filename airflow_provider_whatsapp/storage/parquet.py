@@ -114,11 +114,12 @@ def _explain(error: UnfitValueError, number: int, row: Row, column: str) -> Unfi
     )
 
 
-def read_parquet(file: Any, columns: Sequence[str]) -> Iterator[Row]:
+def read_parquet(file: Any, columns: Sequence[str] | None) -> Iterator[Row]:
     """The rows of a Parquet file, with the values of a few of them in memory.
 
     :param file: a binary file that can seek
-    :param columns: names of the columns to read; those that the file does not have are missing in the rows
+    :param columns: names of the columns to read, or None for all; those that the file does not have are missing in the
+        rows
     :raises ValueError: if the file is not Parquet, is damaged, or has none of the columns
     :raises OSError: if the file cannot be read
     """
@@ -129,8 +130,9 @@ def read_parquet(file: Any, columns: Sequence[str]) -> Iterator[Row]:
     try:
         # Buffers and no prefetch: otherwise all of a row group's bytes would be read at once, whatever their size.
         with pq.ParquetFile(watched, buffer_size=_BYTES_AT_ONCE, pre_buffer=False) as parquet:
-            there = [column for column in columns if column in parquet.schema_arrow.names]
-            if not there:
+            names = parquet.schema_arrow.names
+            there = names if columns is None else [column for column in columns if column in names]
+            if columns is not None and not there:
                 raise ValueError(f"it has no column {' or '.join(columns)}")
             for group in range(parquet.num_row_groups):
                 _check_size(parquet.metadata.row_group(group), there)

@@ -20,6 +20,10 @@ _CHARACTERS_AT_ONCE = 64 * 1024
 _LONGEST_ROW = 64 * 1024 * 1024
 
 
+class _RewrittenError(Exception):
+    """The object is not the one that its manifest describes."""
+
+
 class ObjectReader:
     """A checked address in object storage, with the format of the rows that lie there.
 
@@ -54,38 +58,59 @@ class ObjectReader:
         with self.place.errors("looked for"):
             return self.store.exists(self.key)
 
-    def rows(self, columns: Sequence[str] = ("id", "waba_id")) -> Iterator[Row]:
+    def rows(
+        self, columns: Sequence[str] | None = ("id", "waba_id"), *, count: object = None, size: object = None
+    ) -> Iterator[Row]:
         """The rows of the object, with a small part of it in memory.
 
-        :param columns: columns to read of Parquet, where each costs time; other formats are read whole
-        :raises ValueError: if there is no such object, or it does not hold rows in this format
+        :param columns: columns to read of Parquet, where each costs time, or None for all; other formats are read whole
+        :param count: number of rows that the object must have, or None if that is not known
+        :param size: size in bytes that the object must have, or None if that is not known
+        :raises ValueError: if there is no such object, or it does not hold rows in this format, or not so many
         :raises StoreRefusedError: if the credentials may not read
         :raises StoreError: if the store failed
         """
-        count = 0
+        number = 0
         try:
+            if size is not None:
+                self._compare(self.store.size(self.key), size, "bytes")
             with self.store.open(self.key) as file:
                 for row in self._read(file, columns):
                     if not isinstance(row, dict):
                         raise ValueError("it is not an object")
-                    count += 1
+                    number += 1
                     yield row
+            if count is not None:
+                self._compare(number, count, "rows")
+        except _RewrittenError as error:
+            raise ValueError(f"{self._argument}: {error}") from None
         except (FileNotFoundError, IsADirectoryError):
             raise ValueError(f"{self._argument}: there is no object {self.uri}") from None
         except (ValueError, RecursionError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error) as error:
             # Without the text of the error, which can quote what somebody else has put into the object.
             reason = str(error) if type(error) is ValueError else type(error).__name__
             raise ValueError(
-                f"{self._argument}: {self.uri} cannot be read as {self.format} after row {count} ({reason})"
+                f"{self._argument}: {self.uri} cannot be read as {self.format} after row {number} ({reason})"
             ) from None
         except Exception as error:
             # Without the error as the cause: the log would show its text, which can hold a secret.
             raise self.place.explain(error, "read") from None
 
-    def _read(self, file: Any, columns: Sequence[str]) -> Iterator[Any]:
+    def _compare(self, found: int | None, expected: object, what: str) -> None:
+        if found is not None and found != expected:
+            raise _RewrittenError(
+                f"{self.uri} has {found} {what}, and its manifest says {expected}; the object has been rewritten "
+                "since, so clear the task that gave the manifest"
+            )
+
+    def _read(self, file: Any, columns: Sequence[str] | None) -> Iterator[Any]:
         if self.format == "parquet":
             yield from read_parquet(file, columns)
             return
+        if self._is_compressed and not file.read(1):
+            # Python takes an empty file for a complete one.
+            raise EOFError
+        file.seek(0)
         body = gzip.GzipFile(fileobj=file) if self._is_compressed else file
         # Only a line feed ends a row of NDJSON. The reader of CSV finds the ends of its rows itself.
         newline = "" if self.format == "csv" else "\n"
@@ -157,6 +182,8 @@ def _read_csv(file: TextIO) -> Iterator[Any]:
         raise ValueError("it has no line with the names of the columns")
     for row in reader:
         length = 0
+        if None in row or None in row.values():
+            raise ValueError("a row has not as many cells as there are columns")
         yield row
 
 

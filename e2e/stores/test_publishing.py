@@ -10,6 +10,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from fsspec.asyn import sync
 from servers import SftpStore, Store
 from stores_support import Worker, connect, on, write_object
 
+from airflow_provider_whatsapp.rows import read_rows
 from airflow_provider_whatsapp.storage.errors import StoreError, StoreRefusedError
 from airflow_provider_whatsapp.storage.names import temporary_name
 from airflow_provider_whatsapp.storage.target import Target
@@ -45,8 +47,25 @@ def test_success(store: Store, result: Note) -> None:
         data = store.read(f"success/{name}")
         assert data == encoded(rows)
         assert (stored.bytes, stored.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        assert list(read_rows(asdict(stored))) == rows
     assert sorted(store.names("success")) == [f"success/{name}.ndjson" for name in ("empty", "large", "small")]
     result("success", f"{len(encoded(LARGE)) // 10**6} MB, 30 bytes and empty")
+
+
+@pytest.mark.quick
+@on()
+@pytest.mark.parametrize("name", ["a.ndjson.gz", "a.json", "a.csv.gz"])
+def test_reading(store: Store, name: str) -> None:
+    target = Target(store.url(f"reading/{name}"), conn_id=store.conn_id)
+    stored = write_object(target, LARGE)
+    assert list(read_rows(stored.uri, conn_id=store.conn_id)) == LARGE
+    store.write(f"reading/{name}", (store.read(f"reading/{name}") or b"")[:-100])
+    with pytest.raises(ValueError, match=f"^source: {re.escape(stored.uri)} cannot be read as "):
+        list(read_rows(stored.uri, conn_id=store.conn_id))
+    with pytest.raises(ValueError, match=f"^source: {re.escape(stored.uri)} has .* bytes, and its manifest says"):
+        list(read_rows(asdict(stored)))
+    with pytest.raises(ValueError, match="^source: there is no object "):
+        list(read_rows(store.url("reading/none.ndjson"), conn_id=store.conn_id))
 
 
 @pytest.mark.quick

@@ -14,12 +14,11 @@ from datetime import datetime, timedelta, timezone
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import airflow.sdk
 import pytest
 from documentation import PAGES, PROJECT, section, snippet, tables
-from fsspec.implementations.memory import MemoryFileSystem
 
 from airflow_provider_whatsapp.graph import GraphRequestError, GraphTokenError
 from airflow_provider_whatsapp.hooks._connection import load_connection
@@ -115,43 +114,17 @@ def test_edge_hook(connected: GraphSandbox) -> None:
     assert run("edge hook", "waba-edges.md")["red"] == red != []
 
 
-@pytest.mark.parametrize("suffix", ["ndjson", "ndjson.gz"])
-def test_rows_of_a_manifest(connected: GraphSandbox, tmp_path: Path, suffix: str) -> None:
-    connected.accounts[0]["name"] = "two\u2028lines\rand \x85 more"
-    manifest = WhatsAppListWabasOperator(task_id="accounts", output_path=f"{tmp_path}/a.{suffix}").execute({})
-    rows = list(run("rows of a manifest", "waba-edges.md")["rows_of"](manifest))
-    assert rows == WhatsAppHook().list_wabas()
-
-
-class Azure(MemoryFileSystem):
-    """A store in memory with the addresses of Azure, from which its library takes the container and the key."""
-
-    store: ClassVar[dict[str, Any]] = {}
-    pseudo_dirs: ClassVar[list[str]] = [""]
-    cachable = False
-
-    @classmethod
-    def _strip_protocol(cls, path: str) -> str:
-        container, _, key = path.rpartition("://")[2].strip("/").partition("/")
-        return f"/{container.partition('@')[0]}/{key}".rstrip("/")
-
-
-@pytest.mark.parametrize(
-    "uri", ["abfs://lake@container/x/a.ndjson", "abfss://container@account.dfs.core.windows.net/x/a.ndjson"]
-)
-@pytest.mark.parametrize("conn_id", [None, "azure"])
-def test_rows_of_a_manifest_in_azure(
-    connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch, uri: str, conn_id: str | None
-) -> None:
-    from airflow.sdk.io import attach, store
-
-    monkeypatch.setattr(store, "_STORE_CACHE", {})
-    for protocol in ("abfs", "abfss"):
-        for known in (None, "azure", "lake"):
-            attach(protocol, conn_id=known, fs=Azure())
-    operator = WhatsAppListWabasOperator(task_id="accounts", output_path=uri, output_conn_id=conn_id)
-    rows_of = run("rows of a manifest", "waba-edges.md")["rows_of"]
-    assert list(rows_of(operator.execute({}))) == WhatsAppHook().list_wabas()
+def test_rows_of_a_manifest(connected: GraphSandbox, tmp_path: Path) -> None:
+    hook = WhatsAppHook()
+    manifest = WhatsAppListWabaEdgeOperator(
+        task_id="numbers",
+        waba_ids=[account["id"] for account in connected.accounts],
+        edge="phone_numbers",
+        output_path=f"{tmp_path}/a.ndjson.gz",
+    ).execute({})
+    numbers = [number for account in connected.accounts for number in hook.iter_edge(f"{account['id']}/phone_numbers")]
+    red = [number["id"] for number in numbers if number.get("quality_rating") == "RED"]
+    assert run("rows of a manifest", "waba-edges.md")["red_numbers"](manifest) == red != []
 
 
 def test_nested_edge(connected: GraphSandbox) -> None:

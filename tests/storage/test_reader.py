@@ -131,7 +131,7 @@ def test_half_a_gzip_is_an_error(tmp_path: Path, name: str) -> None:
     write_object(Target(str(tmp_path / name)), rows, ["id"])
     assert read(tmp_path / name) == rows
     whole = (tmp_path / name).read_bytes()
-    for length in (1, 5, 12, len(whole) // 2, len(whole) - 9, len(whole) - 1):
+    for length in (0, 1, 5, 12, len(whole) // 2, len(whole) - 9, len(whole) - 1):
         (tmp_path / name).write_bytes(whole[:length])
         with pytest.raises(ValueError, match=r"^waba_ids: .* after row \d+ \((EOFError|BadGzipFile)\)$"):
             read(tmp_path / name)
@@ -300,7 +300,7 @@ def test_errors_name_the_argument_and_no_password() -> None:
         ObjectReader("waba_ids", "nowhere://bucket/a.ndjson")
     with pytest.raises(ValueError, match=r"^waba_ids: the suffix of '/tmp/a' names no format; use [^;]*\.parquet$"):
         ObjectReader("waba_ids", "/tmp/a")
-    with pytest.raises(ValueError, match="^output_format: 'xml' is not one of"):
+    with pytest.raises(ValueError, match="^waba_ids: 'xml' is not one of"):
         ObjectReader("waba_ids", "/tmp/a", format="xml")
 
 

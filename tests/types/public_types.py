@@ -17,7 +17,7 @@ from airflow_provider_whatsapp.graph import GraphApiError, GraphError, GraphRate
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.retry import GraphRetryPolicy
-from airflow_provider_whatsapp.rows import Manifest
+from airflow_provider_whatsapp.rows import Manifest, read_rows
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, ReceivedRequest, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
@@ -42,6 +42,15 @@ def hook_methods(hook: WhatsAppHook) -> None:
 async def async_hook_methods(hook: WhatsAppHook) -> None:
     assert_type(await hook.aget("me"), Row)
     assert_type(await hook.adebug_token(), Row)
+
+
+def rows(manifest: Manifest, from_xcom: dict[str, Any]) -> None:
+    for source in (manifest, from_xcom, "s3://bucket/wabas.ndjson"):
+        assert_type(read_rows(source), Iterator[Row])
+    assert_type(read_rows(manifest, conn_id="lake"), Iterator[Row])
+    assert_type(manifest["skipped"][0]["reason"], str)
+    read_rows(["s3://bucket/wabas.ndjson"])  # type: ignore[arg-type]
+    read_rows(manifest, format="csv")  # type: ignore[call-arg]
 
 
 def wrong_arguments(hook: WhatsAppHook) -> None:
