@@ -31,7 +31,6 @@ DISTRIBUTIONS = {
     "azure.core": "azure-core",
     "azure.storage.blob": "azure-storage-blob",
     "openlineage": "openlineage-python",
-    "urllib3.contrib.socks": "pysocks",
     "yaml": "pyyaml",
 }
 
@@ -48,8 +47,6 @@ EXTRAS = {
 NOT_DECLARED = {
     # Airflow 3.1 asks the hook for its form in the API server only, and brings wtforms or a stand-in there.
     "hooks/whatsapp.py": {"wtforms"},
-    # The message for a user who has a SOCKS proxy names the package; everybody else can do without.
-    "transport/connections.py": {"pysocks"},
 }
 
 
@@ -60,7 +57,7 @@ def imported_by(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            # `from urllib3.contrib import socks` may import a module as well as a name.
+            # `from azure.storage import blob` may import a module as well as a name.
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         for name in names:
             root = name.partition(".")[0]

@@ -22,7 +22,7 @@ from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery
 from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.transport.aio_transport import Transport
 from airflow_provider_whatsapp.transport.errors import build_transport_error
-from airflow_provider_whatsapp.transport.proxies import check_proxy, find_proxy
+from airflow_provider_whatsapp.transport.proxies import find_proxy
 from airflow_provider_whatsapp.transport.shared import (
     CHUNK_BYTES,
     NO_COOKIES,
@@ -58,7 +58,6 @@ class AsyncGraphClient(BaseClient):
         max_concurrency: int = 10,
     ) -> None:
         super().__init__(config, patience, on_call)
-        check_proxy(config, socks_schemes=("socks5", "socks5h"), module="socksio", install='pip install "httpx[socks]"')
         self._turns = asyncio.Semaphore(max_concurrency)
         reason = None
         try:

@@ -8,12 +8,16 @@ the answer to the next request, which may belong to another listing: that listin
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from typing import Any, cast
 
 import httpx
 from anyio.streams.tls import TLSAttribute, TLSStream
+
+log = logging.getLogger(__name__)
 
 
 class Transport(httpx.AsyncHTTPTransport):
@@ -77,9 +81,20 @@ def _has_more(body: Any, network: Any) -> bool:
                 return True
             layer = layer.transport_stream
         return bool(layer._protocol.read_queue)
-    except AttributeError:
-        # Another version of a library keeps them elsewhere. A new connection for each request is slow but safe.
+    except AttributeError as error:
+        # A new connection for each request is slow but safe.
+        _warn_of_new_connections(error.name)
         return True
+
+
+# Cached, so that it is logged once.
+@lru_cache(maxsize=1)
+def _warn_of_new_connections(attribute: str) -> None:
+    log.warning(
+        "Each request opens a new connection: this version of httpx, httpcore, h11 or anyio has no %s, by which to see "
+        "whether a connection can be used again",
+        attribute,
+    )
 
 
 def _can_read(tls: Any) -> bool:

@@ -38,6 +38,9 @@ class _Watched:
         # at what TLS has decrypted already.
         return super().is_connected and not _has_pending_bytes(self.sock)  # type: ignore[misc]  # of urllib3
 
+    def _new_conn(self) -> socket.socket:
+        return Attempt.current().connect(self._dns_host, self.port, self.socket_options or ())
+
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is not None:
             Attempt.current().watch(self.sock)
@@ -50,11 +53,6 @@ class _Watched:
         Attempt.current().watch(self.sock)
 
 
-class _Direct(_Watched):
-    def _new_conn(self) -> socket.socket:
-        return Attempt.current().connect(self._dns_host, self.port, self.socket_options or ())
-
-
 def _has_pending_bytes(sock: Any) -> bool:
     if hasattr(sock, "pending"):
         return bool(sock.pending())
@@ -62,11 +60,11 @@ def _has_pending_bytes(sock: Any) -> bool:
     return hasattr(sock, "sslobj") and bool(sock.sslobj.pending() or sock.incoming.pending or sock.socket.pending())
 
 
-class _HTTPConnection(_Direct, urllib3.connection.HTTPConnection):
+class _HTTPConnection(_Watched, urllib3.connection.HTTPConnection):
     pass
 
 
-class _HTTPSConnection(_Direct, urllib3.connection.HTTPSConnection):
+class _HTTPSConnection(_Watched, urllib3.connection.HTTPSConnection):
     pass
 
 
@@ -79,26 +77,6 @@ class _HTTPSPool(urllib3.HTTPSConnectionPool):
 
 
 _POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
-
-
-def _socks_pools() -> dict[str, Any]:
-    # Imported late, because it needs PySocks, which is not installed everywhere.
-    from urllib3.contrib import socks
-
-    class _Socks(_Watched):
-        def _new_conn(self) -> socket.socket:
-            sock: socket.socket = super()._new_conn()  # type: ignore[misc]  # of urllib3
-            Attempt.current().watch(sock)
-            return sock
-
-    class _SocksConnection(_Socks, socks.SOCKSHTTPSConnection):
-        pass
-
-    class _SocksPool(socks.SOCKSHTTPSConnectionPool):
-        ConnectionCls = _SocksConnection
-
-    # Only https: a proxy is never used for plain HTTP.
-    return {"https": _SocksPool}
 
 
 class DeadlineAdapter(requests.adapters.HTTPAdapter):
@@ -121,5 +99,5 @@ class DeadlineAdapter(requests.adapters.HTTPAdapter):
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         """Make the pools of connections through a proxy."""
         manager = super().proxy_manager_for(proxy, **kwargs)
-        manager.pool_classes_by_scheme = _socks_pools() if proxy.lower().startswith("socks") else _POOLS
+        manager.pool_classes_by_scheme = _POOLS
         return manager

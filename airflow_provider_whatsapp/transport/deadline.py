@@ -100,7 +100,7 @@ class Attempt:
     def watch(self, sock: Any) -> None:
         """Shut this socket down if the caller gives the attempt up.
 
-        :param sock: a socket, or one of the wrappers that TLS and SOCKS put around it
+        :param sock: a socket, or one of the wrappers that TLS puts around it
         :raises TimeoutError: if the attempt's time is over already
         """
         with self._lock:

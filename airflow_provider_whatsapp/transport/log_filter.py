@@ -12,7 +12,6 @@ from airflow_provider_whatsapp.transport.proxies import find_proxy_passwords
 # A filter sees the records of its own logger only, not those of the loggers below it.
 _LIBRARY_LOGGERS = (
     "requests",
-    "socks",
     "urllib3",
     "urllib3.connection",
     "urllib3.connectionpool",
@@ -23,7 +22,6 @@ _LIBRARY_LOGGERS = (
     "httpcore.connection",
     "httpcore.http11",
     "httpcore.proxy",
-    "httpcore.socks",
 )
 
 

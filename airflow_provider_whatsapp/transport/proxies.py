@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
+import os
 import urllib.request
 from collections.abc import Iterator
 from urllib.parse import quote, unquote
@@ -24,24 +24,21 @@ def find_proxy(config: GraphConfig) -> str | None:
     return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
-def check_proxy(config: GraphConfig, *, socks_schemes: tuple[str, ...], module: str, install: str) -> None:
-    """Check that the HTTP library can use the proxy.
+def check_proxy(config: GraphConfig) -> None:
+    """Check that the proxy is an HTTP proxy.
 
     :param config: where the API is and which proxy leads there
-    :param socks_schemes: kinds of SOCKS proxies that the library knows
-    :param module: module that the library needs for them
-    :param install: command that installs the module
-    :raises ValueError: if the library does not know this kind of proxy, or the module is missing
+    :raises ValueError: if it is another one, such as a SOCKS proxy; names the environment variable that it comes from
     """
     # The address is not kept in a variable, because a traceback with local variables would show its password.
-    scheme = (find_proxy(config) or "http://").partition("://")[0].lower()
-    if scheme in ("http", "https"):
+    if (find_proxy(config) or "http://").partition("://")[0].lower() in ("http", "https"):
         return
-    if scheme not in socks_schemes:
-        known = ", ".join(("http", "https", *socks_schemes))
-        raise ValueError(f"proxy: that of the connection or the environment is unusable; its scheme is none of {known}")
-    if importlib.util.find_spec(module) is None:
-        raise ValueError(f"proxy: the environment names a SOCKS proxy, for which a package is missing: {install}")
+    names = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+    place = "proxy" if config.proxy else next(filter(os.environ.get, names), "the proxy of this machine's settings")
+    raise ValueError(
+        f"{place}: not the address of an HTTP proxy, and no other, such as SOCKS, is supported; give the connection's "
+        "extra a `proxy` that is one, for example 'http://proxy.example:3128'"
+    )
 
 
 def find_proxy_passwords(config: GraphConfig) -> frozenset[str]:

@@ -14,6 +14,7 @@ from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.usage import Usage
 from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.transport.log_filter import mask_in_library_logs
+from airflow_provider_whatsapp.transport.proxies import check_proxy
 
 #: The API does not need cookies, and a hostile server could use them to make every request larger.
 NO_COOKIES = DefaultCookiePolicy(allowed_domains=())
@@ -27,9 +28,11 @@ class BaseClient:
     :param config: where the API is and which credentials to use
     :param patience: how often and how long to try again
     :param on_call: is told of each request that was sent
+    :raises ValueError: if the connection or the environment names a proxy that is no HTTP proxy
     """
 
     def __init__(self, config: GraphConfig, patience: Patience, on_call: OnCall) -> None:
+        check_proxy(config)
         self._config = config
         self._patience = patience
         self._on_call = on_call

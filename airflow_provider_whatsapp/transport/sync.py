@@ -21,7 +21,6 @@ from airflow_provider_whatsapp.graph.pages import Page, Position
 from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery
 from airflow_provider_whatsapp.transport import clock
-from airflow_provider_whatsapp.transport.proxies import check_proxy
 from airflow_provider_whatsapp.transport.sending import RequestPool, Sender
 from airflow_provider_whatsapp.transport.shared import BaseClient, ignore_call
 
@@ -45,12 +44,6 @@ class GraphClient(BaseClient):
         on_call: OnCall = ignore_call,
     ) -> None:
         super().__init__(config, patience, on_call)
-        check_proxy(
-            config,
-            socks_schemes=("socks4", "socks4a", "socks5", "socks5h"),
-            module="socks",
-            install='pip install "requests[socks]"',
-        )
         self._sender = Sender(config)
         #: Seconds that the client has waited in all. The budget of its patience is that of each listing.
         self.waited = 0.0

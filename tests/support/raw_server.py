@@ -98,29 +98,6 @@ def tunnel(tls: ssl.SSLContext | None = None) -> Iterator[int]:
         yield port
 
 
-@contextmanager
-def socks5(user: bytes = b"", password: bytes = b"") -> Iterator[tuple[int, list[bytes]]]:
-    """Run a SOCKS 5 proxy within the block; gives its port and the address types of the targets it was asked for."""
-    types: list[bytes] = []
-
-    def act(connection: socket.socket) -> None:
-        connection.recv(2 + connection.recv(2, socket.MSG_PEEK)[1])
-        connection.sendall(b"\x05\x02" if user else b"\x05\x00")
-        if user:
-            accepted = connection.recv(513) == b"\x01%c%b%c%b" % (len(user), user, len(password), password)
-            connection.sendall(b"\x01\x00" if accepted else b"\x01\x01")
-        types.append(connection.recv(4)[3:])
-        # The target is an IPv4 address or a name.
-        name = connection.recv(4 if types[-1] == b"\x01" else connection.recv(1)[0])
-        host = socket.inet_ntoa(name) if types[-1] == b"\x01" else name.decode()
-        with socket.create_connection((host, int.from_bytes(connection.recv(2), "big"))) as target:
-            connection.sendall(b"\x05\x00\x00\x01" + bytes(6))
-            _relay(connection, target)
-
-    with listening(act) as port:
-        yield port, types
-
-
 def _relay(one: socket.socket, other: socket.socket) -> None:
     # In one thread, because OpenSSL does not allow two to use a TLS connection at once.
     opposite = {one: other, other: one}

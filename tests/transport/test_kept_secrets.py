@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from raw_server import EMPTY_LIST, HEAD, SECRET, TOKEN, Read, answer, config, read_async, saying, server, socks5, tunnel
+from raw_server import EMPTY_LIST, HEAD, SECRET, TOKEN, Read, answer, config, read_async, saying, server, tunnel
 
 from airflow_provider_whatsapp.graph import GraphError, GraphTransportError
 from airflow_provider_whatsapp.graph.config import GraphConfig
@@ -51,7 +51,7 @@ def shown_in(text: str) -> list[str]:
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     with caplog.at_level(logging.DEBUG):
-        for name in ("urllib3", "httpx", "httpcore", "socks", "requests"):
+        for name in ("urllib3", "httpx", "httpcore", "requests"):
             caplog.set_level(logging.DEBUG, logger=name)
         yield caplog
 
@@ -126,34 +126,19 @@ def test_a_proxy_that_repeats_its_password(read: Read, logged: pytest.LogCapture
     assert shown_in(shown) == []
 
 
-@pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
-@pytest.mark.parametrize("name", ["ALL_PROXY", "HTTPS_PROXY"])
-def test_a_socks_proxy(
-    read: Read,
-    name: str,
-    scheme: str,
-    tls: ssl.SSLContext,
-    ca_bundle: str,
-    monkeypatch: pytest.MonkeyPatch,
-    logged: pytest.LogCaptureFixture,
-) -> None:
-    pytest.importorskip("socks")
-    pytest.importorskip("socksio")
-    with server(saying(answer(EMPTY_LIST)), tls) as port, socks5(b"user", PASSWORD.encode()) as (proxy, asked):
-        monkeypatch.setenv(name, f"{scheme}://user:{ENCODED}@127.0.0.1:{proxy}")
-        found = replace(config(port), base_url=f"https://localhost:{port}", ca_bundle=ca_bundle)
-        assert len(read(found)) == 1
-    assert len(asked) == 1
-    assert shown_in(logged.text) == []
-
-
-def test_a_socks_proxy_without_its_package(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "socks", None)
-    monkeypatch.setitem(sys.modules, "socksio", None)
-    monkeypatch.setenv("ALL_PROXY", f"socks5://user:{ENCODED}@127.0.0.1:9")
-    with pytest.raises(ValueError, match=r'pip install "(requests|httpx)\[socks\]"') as caught:
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
+def test_a_socks_proxy_is_refused(read: Read, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, f"socks5://user:{ENCODED}@127.0.0.1:9")
+    with pytest.raises(ValueError, match=f"^{name}: not the address of an HTTP proxy") as caught:
         read(secure(9))
-    assert shown_in(locals_of(caught.value)) == []
+    assert shown_in(str(caught.value) + locals_of(caught.value)) == []
+    # What the API is not reached through does not matter, and the connection's proxy goes before it.
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with pytest.raises(GraphTransportError):
+        read(secure(9))
+    monkeypatch.delenv("NO_PROXY")
+    with pytest.raises(GraphTransportError):
+        read(secure(9, proxy="http://127.0.0.1:9"))
 
 
 def test_a_proxy_that_httpx_refuses() -> None:
