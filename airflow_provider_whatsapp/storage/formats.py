@@ -79,7 +79,7 @@ def content_type_of(format: str, *, compressed: bool) -> str:
 def write_rows(rows: Iterable[Row], path: Path, columns: Sequence[str], *, format: str, compressed: bool) -> None:
     """Write the rows to a new file.
 
-    :param rows: are read once, one at a time
+    :param rows: rows to write; consumed once, lazily
     :param path: file to write
     :param columns: columns of a CSV or of Parquet; other keys of a row are left out of them
     :param format: ``"ndjson"``, ``"json"``, ``"csv"`` or ``"parquet"``

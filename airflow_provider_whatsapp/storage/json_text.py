@@ -19,7 +19,7 @@ _PIECE_BYTES = 1 << 16
 
 
 def encode_json(value: Any) -> str:
-    """The JSON text of a value, in one line for every reader.
+    """The JSON text of a value, which no reader splits into several lines.
 
     :raises ValueError: if the value has a number that JSON does not have
     """
@@ -33,7 +33,7 @@ def encode_json(value: Any) -> str:
 def encode_rows(rows: Iterable[Any]) -> Iterator[bytes]:
     """The JSON texts of all rows in UTF-8, a line each, in pieces of whole lines.
 
-    :param rows: as the API's answers have them, in which each number is one of JSON; are read once, one at a time
+    :param rows: rows decoded from API responses, so that all numbers are finite; consumed once, lazily
     """
     lines = bytearray()
     for row in rows:

@@ -41,7 +41,7 @@ def require_pyarrow(argument: str) -> None:
 def write_parquet(rows: Iterable[Row], path: Path, columns: Sequence[str]) -> None:
     """Write the rows to a new file. The same rows and version of pyarrow give the same bytes.
 
-    :param rows: are read once, one at a time
+    :param rows: rows to write; consumed once, lazily
     :param path: file to write
     :param columns: names of the columns; other keys of a row are left out
     :raises UnfitValueError: if a value does not fit its column; names the row and the column

@@ -50,7 +50,7 @@ class ObjectReader:
         self.uri = self.place.uri
 
     def exists(self) -> bool:
-        """Whether the object exists now.
+        """Return whether the object exists now.
 
         :raises StoreRefusedError: if the credentials may not read
         :raises StoreError: if the store failed

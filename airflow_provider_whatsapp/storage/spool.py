@@ -21,7 +21,7 @@ class Spool:
     """Rows by account, and what is known of each account that was read to its end.
 
     They are in a database without a name, which SQLite keeps in memory while it is small and in a temporary file when
-    it has grown. The file is gone with the process, also when that is killed.
+    it has grown. The file is gone with the process, even if that is killed.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Spool:
         self._database.close()
 
     def add(self, waba_id: str, rows: Sequence[Row]) -> None:
-        """Add rows behind those of the account that are there.
+        """Add rows after those that the account has.
 
         :param waba_id: id of the account
         :param rows: rows as JSON

@@ -2,7 +2,7 @@
 
 A worker that is killed cannot remove its folder. Each folder therefore has a file that its process holds a lock on, and
 whoever makes the next folder removes those that nobody holds. The operating system releases the lock of a process that
-died, also in another container that shares the temporary folder.
+died, even in another container that shares the temporary folder.
 """
 
 from __future__ import annotations

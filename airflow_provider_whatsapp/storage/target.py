@@ -79,7 +79,7 @@ class Target:
             )
 
     def exists(self) -> bool:
-        """Whether an object with this address exists now.
+        """Return whether an object with this address exists now.
 
         :raises StoreRefusedError: if the credentials may not read
         :raises StoreError: if the store failed
@@ -88,7 +88,7 @@ class Target:
             return self.store.exists(self.key)
 
     def holds(self, size: object, sha256: object) -> bool:
-        """Whether the object that is there now has this size and this SHA-256.
+        """Return whether the object that is there now has this size and this SHA-256.
 
         :param size: size in bytes
         :param sha256: SHA-256 of the object's bytes, in hex
