@@ -153,7 +153,10 @@ class WhatsAppListWabaEdgeOperator(BaseOperator):
         :raises AirflowSkipException: if ``if_exists`` or ``if_empty`` says to skip
         :raises GraphError: if the fault may pass; Airflow then retries as the task's ``retries`` say
         """
-        return self._list(context, None)
+        job, arguments = self._prepare()
+        outcome = run(self, context, job, arguments)
+        self._lineage = outcome.lineage
+        return outcome.result
 
     def execute_complete(
         self, context: Context, event: Any = None, *, restarts: int = 0, is_kept: bool = False
@@ -164,7 +167,10 @@ class WhatsAppListWabaEdgeOperator(BaseOperator):
         :param restarts: number of times that the listing has begun again because its rows were not kept
         :param is_kept: whether the rows read so far were kept before the wait
         """
-        return self._list(context, Resumption(restarts, is_kept))
+        job, arguments = self._prepare()
+        outcome = run(self, context, job, arguments, Resumption(restarts, is_kept))
+        self._lineage = outcome.lineage
+        return outcome.result
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Return what was read and written, for the OpenLineage provider; None if no object was written.
@@ -173,10 +179,7 @@ class WhatsAppListWabaEdgeOperator(BaseOperator):
         """
         return None if self._lineage is None else self._lineage.to_openlineage()
 
-    def _list(self, context: Context, resumption: Resumption | None) -> list[dict[str, Any]] | Manifest:
+    def _prepare(self) -> tuple[AccountEdgesJob, ListArguments]:
         with failing_fast(ValueError):
-            arguments = ListArguments.of(self)
-            job = AccountEdgesJob(self)
-        outcome = run(self, context, job, arguments, resumption)
-        self._lineage = outcome.lineage
-        return outcome.result
+            job, arguments = AccountEdgesJob(self), ListArguments.of(self)
+        return job, arguments

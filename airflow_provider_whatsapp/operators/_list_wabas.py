@@ -150,7 +150,10 @@ class WhatsAppListWabasOperator(BaseOperator):
         :raises AirflowSkipException: if ``if_exists`` or ``if_empty`` says to skip
         :raises GraphError: if the fault may pass; Airflow then retries as the task's ``retries`` say
         """
-        return self._list(context, None)
+        job, arguments = self._prepare()
+        outcome = run(self, context, job, arguments)
+        self._lineage = outcome.lineage
+        return outcome.result
 
     def execute_complete(
         self, context: Context, event: Any = None, *, restarts: int = 0, is_kept: bool = False
@@ -161,7 +164,10 @@ class WhatsAppListWabasOperator(BaseOperator):
         :param restarts: number of times that the listing has begun again because its rows were not kept
         :param is_kept: whether the rows read so far were kept before the wait
         """
-        return self._list(context, Resumption(restarts, is_kept))
+        job, arguments = self._prepare()
+        outcome = run(self, context, job, arguments, Resumption(restarts, is_kept))
+        self._lineage = outcome.lineage
+        return outcome.result
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Return what was read and written, for the OpenLineage provider; None if no object was written.
@@ -170,11 +176,8 @@ class WhatsAppListWabasOperator(BaseOperator):
         """
         return None if self._lineage is None else self._lineage.to_openlineage()
 
-    def _list(self, context: Context, resumption: Resumption | None) -> list[dict[str, Any]] | Manifest:
+    def _prepare(self) -> tuple[AccountsJob, ListArguments]:
         with failing_fast(ValueError):
-            arguments = ListArguments.of(self)
-            job = AccountsJob(self)
+            job, arguments = AccountsJob(self), ListArguments.of(self)
         self.listed_business_id = job.query.node_id
-        outcome = run(self, context, job, arguments, resumption)
-        self._lineage = outcome.lineage
-        return outcome.result
+        return job, arguments

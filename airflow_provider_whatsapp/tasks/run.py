@@ -59,7 +59,7 @@ def run(
     context: Context,
     job: Job[_Rows],
     arguments: ListArguments,
-    resumption: Resumption | None,
+    resumption: Resumption | None = None,
 ) -> Outcome:
     """Return the rows that a job lists, or the manifest of the object that they were written to.
 
