@@ -37,7 +37,7 @@ class WabaIds:
         #: Number of accounts, or None if that is known only at their end.
         self.count: int | None = 0
         self._conn_id = conn_id
-        self._sources: list[Iterable[str]] = []
+        self._batches: list[Iterable[str]] = []
         if given(value, None) is None:
             raise ValueError(f"waba_ids: {shown(value)} names no accounts; {_EXAMPLE}")
         self._add(value, "waba_ids")
@@ -45,11 +45,11 @@ class WabaIds:
     @property
     def uris(self) -> list[str]:
         """The addresses of the objects that have the ids."""
-        return [source.uri for source in self._sources if isinstance(source, _StoredIds)]
+        return [batch.uri for batch in self._batches if isinstance(batch, _StoredIds)]
 
     def to_json(self) -> list[Any]:
         """Where the ids come from, as JSON: the ids themselves, or the address of the object that has them."""
-        return [source.uri if isinstance(source, _StoredIds) else source for source in self._sources]
+        return [batch.uri if isinstance(batch, _StoredIds) else batch for batch in self._batches]
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the ids.
@@ -57,8 +57,8 @@ class WabaIds:
         :raises StoredIdsError: if an object holds something other than accounts, or not as many as its manifest says
         """
         seen: set[str] = set()
-        for source in self._sources:
-            for waba_id in source:
+        for batch in self._batches:
+            for waba_id in batch:
                 if waba_id not in seen:
                     seen.add(waba_id)
                     yield waba_id
@@ -75,7 +75,7 @@ class WabaIds:
             for number, one in enumerate(value):
                 self._add(one, f"{where}[{number}]")
         elif isinstance(value, Iterable) and where == "waba_ids":
-            self._sources.append(_parse_row(one, where=f"waba_ids[{number}]") for number, one in enumerate(value))
+            self._batches.append(_parse_row(one, where=f"waba_ids[{number}]") for number, one in enumerate(value))
             self.count = None
         else:
             self._add_ids([parse_waba_id(value, where=where)])
@@ -85,7 +85,7 @@ class WabaIds:
         if text[:1] in ("[", "{"):
             self._add(_parse_rendered(text), where)
         elif "://" in text or text.startswith("/"):
-            self._sources.append(_StoredIds(_open_source(text, conn_id=self._conn_id)))
+            self._batches.append(_StoredIds(_open_reader(text, conn_id=self._conn_id)))
             self.count = None
         else:
             self._add_ids([parse_waba_id(one, where=where) for one in text.split(",")])
@@ -97,16 +97,16 @@ class WabaIds:
         if "relationship" not in value:
             listed = value.get("edge", "something else")
             raise ValueError(f"{where}: this is the manifest of {shown(listed)}, not of accounts; {_EXAMPLE}")
-        source = _open_source(value["uri"], conn_id=value.get("conn_id"), format=value.get("format"))
+        reader = _open_reader(value["uri"], conn_id=value.get("conn_id"), format=value.get("format"))
         count = value.get("count")
-        self._sources.append(_StoredIds(source, count))
+        self._batches.append(_StoredIds(reader, count))
         self.count = self.count + count if isinstance(count, int) and self.count is not None else None
 
     def _add_ids(self, ids: list[str]) -> None:
-        if self._sources and isinstance(self._sources[-1], list):
-            self._sources[-1].extend(ids)
+        if self._batches and isinstance(self._batches[-1], list):
+            self._batches[-1].extend(ids)
         else:
-            self._sources.append(ids)
+            self._batches.append(ids)
         if self.count is not None:
             self.count += len(ids)
 
@@ -114,13 +114,13 @@ class WabaIds:
 class _StoredIds:
     """The ids of the rows of an object.
 
-    :param source: the object
+    :param reader: reads the object
     :param count: number of rows that the object must have, or None if that is not known
     """
 
-    def __init__(self, source: ObjectReader, count: Any = None) -> None:
-        self.uri = source.uri
-        self._source = source
+    def __init__(self, reader: ObjectReader, count: Any = None) -> None:
+        self.uri = reader.uri
+        self._reader = reader
         self._count = count
 
     def __iter__(self) -> Iterator[str]:
@@ -131,7 +131,7 @@ class _StoredIds:
 
     def _read(self) -> Iterator[str]:
         number = 0
-        for number, row in enumerate(self._source.rows(), start=1):
+        for number, row in enumerate(self._reader.rows(), start=1):
             yield _parse_row(row, where=f"waba_ids: row {number} of {self.uri}")
         if self._count is not None and number != self._count:
             raise ValueError(
@@ -151,7 +151,7 @@ def _parse_row(row: Any, *, where: str) -> str:
     return parse_waba_id(row, where=where)
 
 
-def _open_source(path: Any, *, conn_id: str | None, format: str | None = None) -> ObjectReader:
+def _open_reader(path: Any, *, conn_id: str | None, format: str | None = None) -> ObjectReader:
     # Imported here, because it loads fsspec, which a list of ids does not need.
     from airflow_provider_whatsapp.storage.reader import ObjectReader
 

@@ -232,7 +232,7 @@ class WhatsAppWabasSensor(BaseSensorOperator):
         return job, condition
 
     def _look(self, context: Context, job: AccountsJob, tally: Tally, target: Target | None) -> PokeReturnValue:
-        """Read the listing once, and deliver its matching rows if they meet the condition."""
+        """Read the listing once, and give its matching rows to XCom or an object if they meet the condition."""
         with open_client(job.connection, _PATIENCE_OF_A_LOOK) as client:
             listed = job.read(client)
             rows = tally.matching(listed)

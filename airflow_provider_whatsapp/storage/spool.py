@@ -1,6 +1,6 @@
 """Holds rows on the worker's disk until it is their turn.
 
-Accounts that are read side by side end in any order, but their rows are delivered in the order of the accounts. While
+Accounts that are read side by side end in any order, but their rows are given in the order of the accounts. While
 one account waits for its rate limit, thousands of others may have been read.
 """
 
