@@ -35,9 +35,9 @@ autodoc_typehints_description_target = "documented_params"
 # standard library and of private modules; some are written without their module.
 nitpick_ignore_regex = [
     (r"py:class", r"airflow\..*|(collections\.abc|datetime)\..*"),
-    (r"py:class", r"airflow_provider_whatsapp\.(operators\._\w+|graph\.query)\..*"),
-    (r"py:class", r"BaseOperator|Context|PokeReturnValue|RetryDecision|TaskInstanceKey|date|datetime|timedelta"),
-    (r"py:class", r"EdgeQuery|Query|AccountEdgeReader|WabaEdgeQuery"),
+    (r"py:class", r"airflow_provider_whatsapp\.graph\.query\..*"),
+    (r"py:class", r"BaseOperator|Context|PokeReturnValue|RetryDecision|TaskInstanceKey|XComArg|date|datetime|timedelta"),
+    (r"py:class", r"Query"),
     (r"py:exc", r"Airflow\w+"),
 ]
 
