@@ -39,9 +39,9 @@ from __future__ import annotations
 from airflow_provider_whatsapp.transport.clock import SkippedWaits, no_waits
 
 from .command import main
-from .faults import Fault
 from .graph_sandbox import GraphSandbox
-from .received_requests import ReceivedRequest
+from .server.faults import Fault
+from .server.received_requests import ReceivedRequest
 from .webhook_delivery import WebhookDelivery
 
 __all__ = ["Fault", "GraphSandbox", "ReceivedRequest", "SkippedWaits", "WebhookDelivery", "main", "no_waits"]

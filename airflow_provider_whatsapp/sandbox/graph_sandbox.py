@@ -11,17 +11,18 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from .delivery import Delivery
-from .edges import RowSlice
-from .fault_effects import Exchange
-from .faults import Fault, can_act_on
-from .http_exchange import CLIENT_EDGE, OWNED_EDGE, Answer, ApiError, IncomingRequest
-from .http_server import HttpServer
-from .quota import REAL_HOUR, CallUse, Quotas, throttle_error
-from .received_requests import ReceivedRequest, record_request
-from .sample_accounts import Node
-from .simulated_api import ReadContext, SimulatedApi
+from .server.fault_effects import Exchange
+from .server.faults import Fault, can_act_on
+from .server.http_exchange import Answer, IncomingRequest
+from .server.http_server import HttpServer
+from .server.quota import REAL_HOUR, CallUse, Quotas, throttle_error
+from .server.received_requests import ReceivedRequest, record_request
+from .server.response_writer import ResponseWriter
 from .webhook_delivery import MOST_CHANGES, WebhookDelivery, check_address, deliver
+from .world.accounts import CLIENT_EDGE, OWNED_EDGE, Node
+from .world.api_error import ApiError
+from .world.selected_rows import RowSlice
+from .world.simulated_api import ReadContext, SimulatedApi
 
 
 @dataclass(eq=False)
@@ -252,8 +253,8 @@ class GraphSandbox:
 
     # Answering
 
-    def _respond(self, request: IncomingRequest) -> tuple[Answer, Callable[[Delivery], None]]:
-        """The answer to a request, and the function that sends it."""
+    def _respond(self, request: IncomingRequest) -> tuple[Answer, Callable[[ResponseWriter], None]]:
+        """The answer to a request, and the function that writes it."""
         if self._server is not None:
             self._server.wait(self.latency)
         with self._lock:
@@ -266,20 +267,20 @@ class GraphSandbox:
             secrets = {self.token, self.app_secret or self.token}
             self.requests.append(record_request(request, status, secrets))
 
-        def send(delivery: Delivery) -> None:
+        def write(writer: ResponseWriter) -> None:
             if fault is not None and fault.moment == "sending":
-                fault.effect(delivery, **fault.options)
+                fault.effect(writer, **fault.options)
             else:
-                delivery.send(*delivery.body())
+                writer.send(*writer.body())
 
-        return exchange.answer, send
+        return exchange.answer, write
 
     def _account_id(self, request: IncomingRequest) -> str | None:
         """The id of the account whose quota counts this request, or None."""
         if not self._quotas.counts_accounts:
             return None
         try:
-            _, path = self._api.version_of(request)
+            _, path = self._api.version_of(request.segments)
         except ApiError:
             return None
         account = self._api.account_of(path)
@@ -313,10 +314,11 @@ class GraphSandbox:
         try:
             if use.refused:
                 raise throttle_error(80008)
-            version, exchange.path = self._api.version_of(request)
+            version, exchange.path = self._api.version_of(request.segments)
             act("before")
             url_token = None if request.header_token else request.params.get("access_token")
-            found = self._api.read(request, exchange.path, ReadContext(version, self.url, url_token))
+            context = ReadContext(version, self.url, url_token)
+            found = self._api.read(request.method, exchange.path, request.params, request.token, context)
             exchange.page = found if isinstance(found, RowSlice) else None
             exchange.answer.payload = found.payload() if isinstance(found, RowSlice) else found
         except ApiError as refusal:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_whatsapp.transport import clock
 
-from .sample_accounts import Node
+from .world.accounts import Node
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 # Meta sends no more updates than this at once.

@@ -11,8 +11,7 @@ from documentation import code_in, section, tables
 from sandbox_http import client, get, ids
 
 from airflow_provider_whatsapp.sandbox import GraphSandbox
-from airflow_provider_whatsapp.sandbox.edges_of_account import EDGES_OF_ACCOUNT
-from airflow_provider_whatsapp.sandbox.node_types import ACCOUNT
+from airflow_provider_whatsapp.sandbox.world.node_types import ACCOUNT
 from airflow_provider_whatsapp.transport import clock
 
 DAY = 86_400
@@ -96,13 +95,13 @@ def test_required_parameters_can_be_arguments_of_a_field(sandbox: GraphSandbox) 
 
 
 def test_every_edge_is_documented_and_tested() -> None:
-    assert set(EDGES_OF_ACCOUNT) == set(ACCOUNT.edges) == {*REQUIRED, *FREE}
+    assert set(ACCOUNT.edges) == {*REQUIRED, *FREE}
     (table,) = tables(section("## What hangs on an account", "testing.md"))
     documented = {edge: row[1] for row in table for edge in code_in(row[0])}
-    assert set(documented) == set(EDGES_OF_ACCOUNT)
+    assert set(documented) == set(ACCOUNT.edges)
     for edge, cell in documented.items():
         required = [] if cell.startswith("–") else code_in(cell)
-        assert required == list(EDGES_OF_ACCOUNT[edge].required) == list(REQUIRED.get(edge, {}))
+        assert required == ACCOUNT.edges[edge].required.split() == list(REQUIRED.get(edge, {}))
 
 
 def test_an_edge_belongs_to_accounts(sandbox: GraphSandbox) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 from airflow_provider_whatsapp.transport import clock
 
-from .http_exchange import ApiError
-from .sample_accounts import Node
+from ..world.accounts import Node
+from ..world.api_error import ApiError
 
 REAL_HOUR = timedelta(hours=1)
 # Without a quota, the first answers have no usage headers, and the usage stops rising at some share.

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from ..world.accounts import ACCOUNT_EDGES
+from ..world.analytics import INSIGHTS_NOT_ENABLED
+from ..world.node_types import EDGES
 from . import fault_effects as effects
-from .delivery import Delivery
 from .fault_effects import Exchange
-from .http_exchange import ACCOUNT_EDGES, IncomingRequest
-from .node_types import EDGES
-from .template_analytics import INSIGHTS_NOT_ENABLED
+from .http_exchange import IncomingRequest
+from .response_writer import ResponseWriter
 
 Nature = Literal["harmless", "passing", "fatal"]
 #: Which requests a fault acts on. It waits for one of them.
@@ -61,7 +62,7 @@ def _page(
     return _Maker("page", effect, nature=nature, acts_on=acts_on, requests_hit=requests_hit)
 
 
-def _sending(effect: Callable[[Delivery], object], *, breaks_connection: bool = False) -> _Maker:
+def _sending(effect: Callable[[ResponseWriter], object], *, breaks_connection: bool = False) -> _Maker:
     return _Maker("sending", effect, breaks_connection=breaks_connection)
 
 
