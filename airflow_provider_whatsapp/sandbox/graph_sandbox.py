@@ -7,12 +7,12 @@ import json
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from .server.fault_effects import Exchange
-from .server.faults import Fault, can_act_on
+from .server.fault_queue import FaultQueue
+from .server.faults import Fault
 from .server.http_exchange import Answer, IncomingRequest
 from .server.http_server import HttpServer
 from .server.quota import REAL_HOUR, CallUse, Quotas, throttle_error
@@ -23,14 +23,6 @@ from .world.accounts import CLIENT_EDGE, OWNED_EDGE, Node
 from .world.api_error import ApiError
 from .world.selected_rows import RowSlice
 from .world.simulated_api import ReadContext, SimulatedApi
-
-
-@dataclass(eq=False)
-class _QueuedFault:
-    """A fault that has more to do, and what it keeps from one request to the next."""
-
-    fault: Fault
-    memory: dict[str, Any] = field(default_factory=dict)
 
 
 class GraphSandbox:
@@ -104,7 +96,7 @@ class GraphSandbox:
         self._server: HttpServer | None = None
         self._accepted = 0
         self._lock = threading.RLock()
-        self._faults: list[_QueuedFault] = []
+        self._faults = FaultQueue()
         self._calls = 0
 
     # Running
@@ -215,7 +207,7 @@ class GraphSandbox:
         A request that the quota refuses is not one that a fault acts on or lets pass.
         """
         with self._lock:
-            self._faults.extend(map(_QueuedFault, faults))
+            self._faults.add(*faults)
 
     def reset(self) -> None:
         """Forget the queued faults, the received requests and the used quota. The accounts stay as they are."""
@@ -260,7 +252,7 @@ class GraphSandbox:
         with self._lock:
             self._calls += 1
             use = self._quotas.count_call(self._calls, self._account_id(request))
-            fault, memory = (None, {}) if use.refused else self._take_fault(request)
+            fault, memory = (None, {}) if use.refused else self._faults.take(request)
             exchange = Exchange(self._api, request, request.segments, memory)
             self._answer(exchange, fault, use)
             status = None if fault is not None and fault.breaks_connection else exchange.answer.status
@@ -285,23 +277,6 @@ class GraphSandbox:
             return None
         account = self._api.account_of(path)
         return None if account is None else str(account["id"])
-
-    def _take_fault(self, request: IncomingRequest) -> tuple[Fault | None, dict[str, Any]]:
-        """The fault that acts on this request, if there is one, and what it keeps between requests."""
-        queued = next((one for one in self._faults if one.fault.node in {None, *request.segments}), None)
-        if queued is None:
-            return None, {}
-        fault = queued.fault
-        if fault.requests_before:
-            queued.fault = fault.after(fault.requests_before - 1)
-            return None, {}
-        if not can_act_on(fault, request):
-            return None, {}
-        if fault.requests_hit > 1:
-            queued.fault = fault.times(fault.requests_hit - 1)
-        else:
-            self._faults.remove(queued)
-        return fault, queued.memory
 
     def _answer(self, exchange: Exchange, fault: Fault | None, use: CallUse) -> None:
         """Fill in the answer and the page of an exchange."""
