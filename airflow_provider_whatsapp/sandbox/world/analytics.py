@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
@@ -188,69 +188,57 @@ def _split(known: list[str], metrics: list[str], messages_each: int, free_tier: 
 # Templates and groups
 
 
-def _by_day(read: AccountRead, key: str, ids: Iterable[str], count: Callable[[str, int], dict[str, Any]]) -> list[Node]:
-    """The data points of each id on each day.
-
-    :param key: key of the id
-    :param count: gives the numbers by key for an id and noise
-    """
-    days = [day for day in _days(read, _DAYS_BACK_OF_TEMPLATES) if day >= _window(read)[0]]
-    return [
-        {key: one, "start": day, "end": day + _DAY, **count(one, _noise(read, day, one))}
-        for one, day in product(ids, days)
-    ]
+# How much of each metric there is for 1,000 messages that were sent. None is allowed and never counted.
+_OF_TEMPLATES = {"SENT": 1000, "DELIVERED": 970, "READ": 680, "CLICKED": 48, "COST": 970}
+_OF_GROUPS = {
+    "SENT": 1000, "DELIVERED": 4000, "READ": 3000, "PARTICIPANTS_JOINED": 20, "PARTICIPANTS_LEFT": 10,
+    "CLICKS": None, "COST": None, "REPLIES": None,
+}  # fmt: skip
 
 
-def _template_analytics(edge: str, kind: NodeType, key: str, row: Node, read: AccountRead) -> list[Node]:
-    """How often templates or groups of them were sent, delivered, read and clicked, as one row.
+def _by_day(
+    key: str, most: int, metrics: Mapping[str, int | None], source: NodeType | None, row: Node, read: AccountRead
+) -> list[Node]:
+    """One row with data points of templates or groups, one for each id on each day.
 
-    :param edge: the edge with the templates or groups
-    :param key: key of their ids in a data point
+    :param key: key of the ids in a data point
+    :param most: how many ids can be asked for at once
+    :param source: type of the templates or groups of the account; None for groups with any name
     :param row: what the row has besides
     """
-    read.one_of("granularity", "DAILY")
-    known = ("SENT", "DELIVERED", "READ", "CLICKED", "COST")
-    shown = read.words("metric_types", known) or known
-    asked = read.words(f"{key}s", most=10) or []
-    if read.account.get("is_enabled_for_insights") is False:
-        raise ApiError(*INSIGHTS_NOT_ENABLED)
-    if _window(read)[0] < clock.now() - (_DAYS_BACK_OF_TEMPLATES + 1) * _DAY:
-        raise ApiError(100, f"(#100) Param start must be within the last {_DAYS_BACK_OF_TEMPLATES} days")
-    categories = {str(one["id"]): one.get("category", "MARKETING") for one in kind.rows(edge, read)}
-    pays_itself = _has_own_payment(read)
-
-    def count(node_id: str, noise: int) -> dict[str, Any]:
-        sent = noise % 120
-        delivered = sent * 97 // 100
-        numbers: dict[str, Any] = {"SENT": sent, "DELIVERED": delivered, "READ": delivered * 7 // 10}
-        # Meta counts clicks for these categories only.
-        if delivered >= 20 and categories[node_id] in {"MARKETING", "UTILITY"}:
-            button = {"type": "quick_reply_button", "button_content": "Stop promotions", "count": delivered // 20}
-            numbers["CLICKED"] = [button]
-        if pays_itself:
-            numbers["COST"] = [{"type": "amount_spent", "value": delivered * _PRICES["MARKETING"] / _PRICE_UNIT}]
-        return {name.lower(): number for name, number in numbers.items() if name in shown}
-
-    points = _by_day(read, key, [one for one in asked if one in categories], count)
-    return [{"granularity": "DAILY", **row, "data_points": points}]
-
-
-def _group_analytics(read: AccountRead) -> list[Node]:
-    """How many messages were sent to a group, and who joined and left it. Groups have any name that is asked for."""
     if "granularity" in read.params:
         read.one_of("granularity", "DAILY")
-    keys = {
-        "SENT": "sent", "DELIVERED": "delivered", "READ": "read", "PARTICIPANTS_JOINED": "joined",
-        "PARTICIPANTS_LEFT": "left",
-    }  # fmt: skip
-    shown = read.words("metric_types", (*keys, "CLICKS", "COST", "REPLIES")) or list(keys)
-
-    def count(group: str, noise: int) -> dict[str, int]:
-        numbers = zip(keys, (noise % 9, noise % 9 * 4, noise % 9 * 3, noise % 3, noise % 2), strict=True)
-        return {keys[name]: number for name, number in numbers if name in shown}
-
-    points = _by_day(read, "group_id", read.words("group_ids", most=1) or [""], count)
-    return [{"granularity": "DAILY", "data_points": points}]
+    shown = read.words("metric_types", metrics) or metrics
+    ids = read.words(f"{key}s", most=most) or [""]
+    categories: dict[str, str] = {}
+    if source is not None:
+        if read.account.get("is_enabled_for_insights") is False:
+            raise ApiError(*INSIGHTS_NOT_ENABLED)
+        if _window(read)[0] < clock.now() - (_DAYS_BACK_OF_TEMPLATES + 1) * _DAY:
+            raise ApiError(100, f"(#100) Param start must be within the last {_DAYS_BACK_OF_TEMPLATES} days")
+        edge = "message_templates" if source is TEMPLATE else "template_groups"
+        categories = {str(one["id"]): one.get("category", "MARKETING") for one in source.rows(edge, read)}
+        ids = [one for one in ids if one in categories]
+    pays_itself = _has_own_payment(read)
+    days = [day for day in _days(read, _DAYS_BACK_OF_TEMPLATES) if day >= _window(read)[0]]
+    points = []
+    for node_id, day in product(ids, days):
+        point: Node = {key: node_id, "start": day, "end": day + _DAY}
+        sent = _noise(read, day, node_id) % 120
+        for name, share in metrics.items():
+            value: Any = sent * (share or 0) // 1000
+            if name == "COST":
+                cost = {"type": "amount_spent", "value": value * _PRICES["MARKETING"] / _PRICE_UNIT}
+                value = [cost] if pays_itself else None
+            elif name == "CLICKED":
+                # Meta counts clicks for these categories only.
+                is_counted = value and categories[node_id] in {"MARKETING", "UTILITY"}
+                button = {"type": "quick_reply_button", "button_content": "Stop promotions", "count": value}
+                value = [button] if is_counted else None
+            if name in shown and share is not None and value is not None:
+                point[name.removeprefix("PARTICIPANTS_").lower()] = value
+        points.append(point)
+    return [{"granularity": "DAILY", **row, "data_points": points}]
 
 
 # The edges
@@ -266,19 +254,20 @@ def _split_type(dimensions: str, metrics: str, messages_each: int = 1, free_tier
     )  # fmt: skip
 
 
-_TEMPLATE_TYPE = NodeType(
+_TEMPLATE_ANALYTICS = NodeType(
     "WhatsAppTemplateAnalytics", others="granularity product_type data_points", has_id=False,
-    make=partial(_template_analytics, "message_templates", TEMPLATE, "template_id", {"product_type": "cloud_api"}),
+    make=partial(_by_day, "template_id", 10, _OF_TEMPLATES, TEMPLATE, {"product_type": "cloud_api"}),
     required="start end granularity template_ids", optional="metric_types product_types",
 )  # fmt: skip
 ANALYTICS_OF_ACCOUNT = {
-    "template_analytics": _TEMPLATE_TYPE,
+    "template_analytics": _TEMPLATE_ANALYTICS,
     "template_group_analytics": replace(
-        _TEMPLATE_TYPE, required="start end granularity template_group_ids",
-        make=partial(_template_analytics, "template_groups", TEMPLATE_GROUP, "template_group_id", {}),
+        _TEMPLATE_ANALYTICS, required="start end granularity template_group_ids",
+        make=partial(_by_day, "template_group_id", 10, _OF_TEMPLATES, TEMPLATE_GROUP, {}),
     ),
     "group_analytics": replace(
-        _TEMPLATE_TYPE, required="start end group_ids metric_types", optional="granularity", make=_group_analytics
+        _TEMPLATE_ANALYTICS, required="start end group_ids metric_types", optional="granularity",
+        make=partial(_by_day, "group_id", 1, _OF_GROUPS, None, {}),
     ),
     "pricing_analytics": _split_type("PHONE COUNTRY TIER PRICING_TYPE PRICING_CATEGORY", "VOLUME COST"),
     "conversation_analytics": _split_type(

@@ -103,7 +103,9 @@ TEMPLATE_GROUP = NodeType(
 _PAYMENT_CONFIGURATION = NodeType(
     "WhatsAppPaymentConfiguration", has_id=False,
     count=lambda it: it.draw(range(3)) if it.read.account.get("country") == "IN" else 0,
-    others="payment_configurations merchant_vpa", keep=special.wrap_payment_configurations,
+    # The edge has a single row that holds all of them.
+    others="payment_configurations merchant_vpa",
+    keep=lambda read, rows: [{"payment_configurations": rows}] if rows else [],
     shapes={
         "configuration_name": lambda it: f"payments-{it.number + 1}",
         "merchant_category_code": {"code": "5812", "description": "Restaurants"},

@@ -53,11 +53,6 @@ def _seconds(row: Node) -> float:
     return datetime.strptime(row["timestamp"], "%Y-%m-%dT%H:%M:%S%z").timestamp()
 
 
-def wrap_payment_configurations(read: AccountRead, rows: list[Node]) -> list[Node]:
-    """The single row of the edge, which holds all of them."""
-    return [{"payment_configurations": rows}] if rows else []
-
-
 def keep_payment_configuration(read: AccountRead, rows: list[Node]) -> list[Node]:
     """The payment configuration with the requested name.
 
