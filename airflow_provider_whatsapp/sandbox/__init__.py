@@ -22,7 +22,7 @@ It serves HTTP/1.1 on loopback and simulates, as Meta's documentation describes 
 - access tokens, ``appsecret_proof`` and API versions that expire
 - the error envelope, the usage headers, a quota of calls per hour and one for each account
 - every failure in :class:`Fault`
-- the webhook that tells that an account was shared, see :meth:`GraphSandbox.share_account`
+- the webhook that reports that an account was shared, see :meth:`GraphSandbox.share_account`
 
 It does not simulate HTTPS, methods other than ``GET``, batch requests, ``?ids=``, ``ETag``, other webhooks, sending
 messages, ``filtering`` and ``sort`` of the edges of an account, or separate quotas for each app. Unknown parameters are

@@ -42,7 +42,7 @@ class GraphSandbox:
     The hour can be shortened for tests; the waits that :func:`no_waits` skips move it on.
 
     With ``calls_per_hour_and_account``, each account has such a quota of its own, as at Meta. Calls whose path names
-    the account count, and their answers tell it in ``x-business-use-case-usage`` under the id of the account. Both
+    the account count, and their answers report it in ``x-business-use-case-usage`` under the id of the account. Both
     quotas can be used together.
 
     :param accounts: number of WhatsApp Business Accounts that clients share with each business
@@ -59,7 +59,7 @@ class GraphSandbox:
     :param calls_per_hour_and_account: number of calls for each account that are let through within an hour; None for
         no quota
     :param hour: real time that the hour of the quotas takes
-    :raises ValueError: an argument is not valid
+    :raises ValueError: if an argument is invalid
     """
 
     def __init__(
@@ -104,8 +104,8 @@ class GraphSandbox:
     def start(self) -> GraphSandbox:
         """Start to serve, and return the sandbox.
 
-        :raises RuntimeError: it is already started
-        :raises OSError: the port is taken
+        :raises RuntimeError: if it is already started
+        :raises OSError: if the port is taken
         """
         if self._server is not None:
             raise RuntimeError("the sandbox is already started")
@@ -132,7 +132,7 @@ class GraphSandbox:
     def url(self) -> str:
         """The base URL, as in ``http://127.0.0.1:8099``.
 
-        :raises RuntimeError: the sandbox was not started yet
+        :raises RuntimeError: if the sandbox was not started yet
         """
         if self._url is None:
             raise RuntimeError("the sandbox is not started")
@@ -218,7 +218,7 @@ class GraphSandbox:
             self._quotas.forget_calls()
 
     def share_account(self, url: str, *, count: int = 1, forged: bool = False) -> WebhookDelivery:
-        """Share new accounts with the first business, and tell a receiver of webhooks of it as Meta would.
+        """Share new accounts with the first business, and report it to a receiver of webhooks as Meta would.
 
         The accounts are in :attr:`accounts` before the one ``account_update`` with an event ``PARTNER_ADDED`` for each
         is sent, signed with the app secret. The call returns when the receiver has answered. To send the same delivery
@@ -227,9 +227,9 @@ class GraphSandbox:
         :param url: address of the receiver on this machine, as in ``http://127.0.0.1:8000/whatsapp``
         :param count: number of accounts, up to 1,000
         :param forged: whether somebody else sends it: the signature is wrong, and the accounts are not shared
-        :raises ValueError: the sandbox has no ``app_secret``, the address is not on this machine, or ``count`` is not
-            from 1 to 1,000
-        :raises OSError: there is no answer
+        :raises ValueError: if the sandbox has no ``app_secret``, the address is not on this machine, or ``count`` is
+            not from 1 to 1,000
+        :raises OSError: if there is no answer
         """
         if self.app_secret is None:
             raise ValueError("share_account signs with the app secret: give the sandbox an app_secret")

@@ -158,6 +158,7 @@ class TestNumbers:
         ]
         assert sum(total(half, key) for half in halves) == total(days, key)
         assert all(point["start"] >= middle and point["end"] - point["start"] == 1800 for point in halves[1])
+        assert len({point["start"] % DAY for point in halves[1]}) > 10
 
     def test_months(self, sandbox: GraphSandbox, account: dict[str, Any], today: int) -> None:
         found = points(sandbox, account, today - 70 * DAY, today, granularity="MONTHLY")

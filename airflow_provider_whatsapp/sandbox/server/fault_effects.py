@@ -1,4 +1,4 @@
-"""What faults do that takes more than a line; :mod:`.faults` says which fault does what."""
+"""The effects of faults that take more than a line. :mod:`.faults` says which fault has which effect."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Exchange:
             paging["next"] = self.page.link("after", cursor)
 
     def accounts(self) -> list[Node]:
-        """The list of accounts behind the requested edge, to be changed; an unused one if it is not an account edge."""
+        """The accounts of the requested edge, as the list to change; an unused list if it is not an account edge."""
         if len(self.path) == 2 and self.path[1] in ACCOUNT_EDGES:
             return self.api.lists.get((self.path[0], self.path[1]), [])
         return []
@@ -80,13 +80,13 @@ def answer(
 
 
 def throttle(exchange: Exchange, code: int, minutes: int | None, retry_after: int | None) -> None:
-    """Replace the answer by a rate limit error. That of an account is told under the id of the account."""
+    """Replace the answer by a rate limit error. That of an account is reported under its id."""
     error = throttle_error(code)
     exchange.answer = Answer.of_error(error.status, error.error)
     if minutes is not None:
         use, account = QuotaUse(100, minutes=minutes), exchange.api.account_of(exchange.path)
-        told = CallUse(use) if account is None or code != 80008 else CallUse(None, str(account["id"]), use)
-        exchange.answer.headers |= told.headers(exchange.api.businesses)
+        used = CallUse(use) if account is None or code != 80008 else CallUse(None, str(account["id"]), use)
+        exchange.answer.headers |= used.headers(exchange.api.businesses)
     if retry_after is not None:
         exchange.answer.headers["Retry-After"] = str(retry_after)
 

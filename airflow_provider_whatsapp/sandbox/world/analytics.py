@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
@@ -28,7 +28,7 @@ from .accounts import Node, random_for
 from .api_error import ApiError
 from .parameters import AccountRead
 from .row_maker import NodeType
-from .shapes import PHONE_NUMBER, TEMPLATE, TEMPLATE_GROUP
+from .shapes import ROWS_OF_ACCOUNT
 
 _DAY = 86_400
 _HALF_HOUR = 1_800
@@ -79,7 +79,7 @@ def _has_own_payment(read: AccountRead) -> bool:
 
 
 def _numbers(read: AccountRead) -> list[str]:
-    rows = PHONE_NUMBER.rows("phone_numbers", read)[:_NUMBERS_WITH_TRAFFIC]
+    rows = ROWS_OF_ACCOUNT["phone_numbers"].rows("phone_numbers", read)[:_NUMBERS_WITH_TRAFFIC]
     return [re.sub(r"\D", "", row.get("display_phone_number") or str(row["id"])) for row in rows]
 
 
@@ -188,55 +188,51 @@ def _split(known: list[str], metrics: list[str], messages_each: int, free_tier: 
 # Templates and groups
 
 
-# How much of each metric there is for 1,000 messages that were sent. None is allowed and never counted.
+# How much of each metric there is for 1,000 messages that were sent.
 _OF_TEMPLATES = {"SENT": 1000, "DELIVERED": 970, "READ": 680, "CLICKED": 48, "COST": 970}
-_OF_GROUPS = {
-    "SENT": 1000, "DELIVERED": 4000, "READ": 3000, "PARTICIPANTS_JOINED": 20, "PARTICIPANTS_LEFT": 10,
-    "CLICKS": None, "COST": None, "REPLIES": None,
-}  # fmt: skip
+_OF_GROUPS = {"SENT": 1000, "DELIVERED": 4000, "READ": 3000, "PARTICIPANTS_JOINED": 20, "PARTICIPANTS_LEFT": 10}
+# Groups can be asked for these, but have none.
+_EMPTY_METRICS_OF_GROUPS = ("CLICKS", "COST", "REPLIES")
 
 
-def _by_day(
-    key: str, most: int, metrics: Mapping[str, int | None], source: NodeType | None, row: Node, read: AccountRead
-) -> list[Node]:
+def _by_day(key: str, most: int, metrics: dict[str, int], edge: str | None, row: Node, read: AccountRead) -> list[Node]:
     """One row with data points of templates or groups, one for each id on each day.
 
     :param key: key of the ids in a data point
     :param most: how many ids can be asked for at once
-    :param source: type of the templates or groups of the account; None for groups with any name
+    :param edge: the edge with the templates or groups of the account; None for groups with any name
     :param row: what the row has besides
     """
     if "granularity" in read.params:
         read.one_of("granularity", "DAILY")
-    shown = read.words("metric_types", metrics) or metrics
+    shown = read.words("metric_types", (*metrics, *(() if edge else _EMPTY_METRICS_OF_GROUPS))) or metrics
     ids = read.words(f"{key}s", most=most) or [""]
     categories: dict[str, str] = {}
-    if source is not None:
+    if edge is not None:
         if read.account.get("is_enabled_for_insights") is False:
             raise ApiError(*INSIGHTS_NOT_ENABLED)
         if _window(read)[0] < clock.now() - (_DAYS_BACK_OF_TEMPLATES + 1) * _DAY:
             raise ApiError(100, f"(#100) Param start must be within the last {_DAYS_BACK_OF_TEMPLATES} days")
-        edge = "message_templates" if source is TEMPLATE else "template_groups"
-        categories = {str(one["id"]): one.get("category", "MARKETING") for one in source.rows(edge, read)}
+        rows = ROWS_OF_ACCOUNT[edge].rows(edge, read)
+        categories = {str(one["id"]): one.get("category", "MARKETING") for one in rows}
         ids = [one for one in ids if one in categories]
-    pays_itself = _has_own_payment(read)
+    hidden = set() if _has_own_payment(read) else {"COST"}
+    shares = {name: share for name, share in metrics.items() if name in shown and name not in hidden}
     days = [day for day in _days(read, _DAYS_BACK_OF_TEMPLATES) if day >= _window(read)[0]]
     points = []
     for node_id, day in product(ids, days):
         point: Node = {key: node_id, "start": day, "end": day + _DAY}
         sent = _noise(read, day, node_id) % 120
-        for name, share in metrics.items():
-            value: Any = sent * (share or 0) // 1000
+        for name, share in shares.items():
+            value: Any = sent * share // 1000
             if name == "COST":
-                cost = {"type": "amount_spent", "value": value * _PRICES["MARKETING"] / _PRICE_UNIT}
-                value = [cost] if pays_itself else None
+                value = [{"type": "amount_spent", "value": value * _PRICES["MARKETING"] / _PRICE_UNIT}]
             elif name == "CLICKED":
                 # Meta counts clicks for these categories only.
-                is_counted = value and categories[node_id] in {"MARKETING", "UTILITY"}
-                button = {"type": "quick_reply_button", "button_content": "Stop promotions", "count": value}
-                value = [button] if is_counted else None
-            if name in shown and share is not None and value is not None:
-                point[name.removeprefix("PARTICIPANTS_").lower()] = value
+                if not value or categories[node_id] not in {"MARKETING", "UTILITY"}:
+                    continue
+                value = [{"type": "quick_reply_button", "button_content": "Stop promotions", "count": value}]
+            point[name.removeprefix("PARTICIPANTS_").lower()] = value
         points.append(point)
     return [{"granularity": "DAILY", **row, "data_points": points}]
 
@@ -256,14 +252,14 @@ def _split_type(dimensions: str, metrics: str, messages_each: int = 1, free_tier
 
 _TEMPLATE_ANALYTICS = NodeType(
     "WhatsAppTemplateAnalytics", others="granularity product_type data_points", has_id=False,
-    make=partial(_by_day, "template_id", 10, _OF_TEMPLATES, TEMPLATE, {"product_type": "cloud_api"}),
+    make=partial(_by_day, "template_id", 10, _OF_TEMPLATES, "message_templates", {"product_type": "cloud_api"}),
     required="start end granularity template_ids", optional="metric_types product_types",
 )  # fmt: skip
 ANALYTICS_OF_ACCOUNT = {
     "template_analytics": _TEMPLATE_ANALYTICS,
     "template_group_analytics": replace(
         _TEMPLATE_ANALYTICS, required="start end granularity template_group_ids",
-        make=partial(_by_day, "template_group_id", 10, _OF_TEMPLATES, TEMPLATE_GROUP, {}),
+        make=partial(_by_day, "template_group_id", 10, _OF_TEMPLATES, "template_groups", {}),
     ),
     "group_analytics": replace(
         _TEMPLATE_ANALYTICS, required="start end group_ids metric_types", optional="granularity",

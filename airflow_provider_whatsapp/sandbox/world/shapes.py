@@ -66,7 +66,7 @@ PHONE_NUMBER = NodeType(
         "last_onboarded_time": _time,
     },
 )
-TEMPLATE = NodeType(
+_TEMPLATE = NodeType(
     "WhatsAppMessageTemplate", "id name language status category components",
     count=(0, 2, 3, 5, 8, 30), ids=range(50, 100), others="message_send_ttl_seconds library_template_name sub_category",
     optional="status category language name quality_score", keep=special.keep_templates,
@@ -86,7 +86,7 @@ TEMPLATE = NodeType(
         ),
     },
 )
-TEMPLATE_GROUP = NodeType(
+_TEMPLATE_GROUP = NodeType(
     "WhatsAppMessageTemplateGroup", "id name description",
     count=range(2), ids=range(700, 800), others="update_time",
     shapes={
@@ -94,7 +94,7 @@ TEMPLATE_GROUP = NodeType(
         "description": "Templates that are compared",
         "creation_time": _MOMENT,
         "whatsapp_business_templates": lambda it: [
-            {"id": row["id"]} for row in TEMPLATE.make_up("message_templates", it.read)[:2]
+            {"id": row["id"]} for row in _TEMPLATE.make_up("message_templates", it.read)[:2]
         ],
     },
 )
@@ -120,7 +120,7 @@ _PAYMENT_CONFIGURATION = NodeType(
 
 ROWS_OF_ACCOUNT = {
     "phone_numbers": PHONE_NUMBER,
-    "message_templates": TEMPLATE,
+    "message_templates": _TEMPLATE,
     "flows": NodeType(
         "WhatsAppFlow", "id name status categories validation_errors",
         count=range(4), ids=range(100, 200), others="data_api_version endpoint_uri preview health_status",
@@ -169,7 +169,7 @@ ROWS_OF_ACCOUNT = {
     "dataset": NodeType(
         "Dataset", count=range(2), ids=range(600, 700), shapes={"name": lambda it: f"{_account_name(it)} events"},
     ),
-    "template_groups": TEMPLATE_GROUP,
+    "template_groups": _TEMPLATE_GROUP,
     "activities": NodeType(
         "WhatsAppBusinessActivity", "id activity_type timestamp actor_type",
         count=range(4), ids=range(800, 900), others="actor_id description details ip_address user_agent",

@@ -32,7 +32,7 @@ _NOT_IN_LINKS = frozenset({"access_token", "appsecret_proof", "appsecret_time", 
 
 @dataclass(frozen=True)
 class ReadContext:
-    """What holds for everything that one request reads.
+    """Facts that hold for everything that one request reads.
 
     :param version: the API version that it runs on, as in ``v26.0``
     :param base: how links in the answer begin
