@@ -71,20 +71,20 @@ class Fault:
     wait for a request that lists an edge. A fault is immutable.
     """
 
-    #: Name of the member of this class that made it.
+    # Name of the member of this class that made it.
     kind: str
     moment: Moment
     effect: Callable[..., object] = field(repr=False, compare=False)
-    #: The arguments of the effect.
+    # The arguments of the effect.
     options: dict[str, Any]
     nature: Nature = "passing"
     acts_on: Target = "any"
-    #: Whether the client gets no complete HTTP answer.
+    # Whether the client gets no complete HTTP answer.
     breaks_connection: bool = False
-    #: Number of requests that it acts on, and that it lets pass first.
+    # Number of requests that it acts on, and that it lets pass first.
     requests_hit: int = 1
     requests_before: int = 0
-    #: It acts on requests for more rows than this, and for this node, or for all nodes.
+    # It acts on requests for more rows than this, and for this node, or for all nodes.
     above: int = -1
     node: str | None = None
 
