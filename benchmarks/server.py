@@ -103,7 +103,7 @@ def make_answers(sizes: list[int], host: str, foreign_host: str) -> Answers:
     :param host: address of the server
     :param foreign_host: address of another server
     """
-    from airflow_provider_whatsapp.sandbox.sample_accounts import make_accounts
+    from airflow_provider_whatsapp.sandbox.world.accounts import make_accounts
 
     accounts = make_accounts(
         0, {"id": "1", "name": "business"}, max(*sizes, ACCOUNTS_BEHIND_FAULTS), set(), owned=False

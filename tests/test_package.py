@@ -43,14 +43,6 @@ def test_graph_is_pure() -> None:
     assert not {"socket", "ssl", "requests", "httpx", "airflow", "http.client"} & modules
 
 
-def test_the_sandbox_needs_the_standard_library_only() -> None:
-    modules = loaded_by("import airflow_provider_whatsapp.sandbox")
-    assert {module for module in roots(modules) if module not in sys.stdlib_module_names} == {
-        "airflow_provider_whatsapp"
-    }
-    assert not [module for module in modules if module.startswith("airflow_provider_whatsapp.graph")]
-
-
 def test_webhooks_stand_alone() -> None:
     modules = loaded_by("import airflow_provider_whatsapp.webhooks")
     assert {module for module in roots(modules) if module not in sys.stdlib_module_names} == {

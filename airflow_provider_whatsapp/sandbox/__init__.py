@@ -22,7 +22,7 @@ It serves HTTP/1.1 on loopback and simulates, as Meta's documentation describes 
 - access tokens, ``appsecret_proof`` and API versions that expire
 - the error envelope, the usage headers, a quota of calls per hour and one for each account
 - every failure in :class:`Fault`
-- the webhook that tells that an account was shared, see :meth:`GraphSandbox.share_account`
+- the webhook that reports that an account was shared, see :meth:`GraphSandbox.share_account`
 
 It does not simulate HTTPS, methods other than ``GET``, batch requests, ``?ids=``, ``ETag``, other webhooks, sending
 messages, ``filtering`` and ``sort`` of the edges of an account, or separate quotas for each app. Unknown parameters are
@@ -39,9 +39,9 @@ from __future__ import annotations
 from airflow_provider_whatsapp.transport.clock import SkippedWaits, no_waits
 
 from .command import main
-from .faults import Fault
 from .graph_sandbox import GraphSandbox
-from .received_requests import ReceivedRequest
+from .server.faults import Fault
+from .server.received_requests import ReceivedRequest
 from .webhook_delivery import WebhookDelivery
 
 __all__ = ["Fault", "GraphSandbox", "ReceivedRequest", "SkippedWaits", "WebhookDelivery", "main", "no_waits"]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from .graph_sandbox import GraphSandbox
-from .quota import REAL_HOUR
+from .server.quota import REAL_HOUR
 
 DEFAULT_PORT = 8099
 _END_SIGNALS = {signal.SIGINT, signal.SIGTERM}

@@ -7,29 +7,22 @@ import json
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from .delivery import Delivery
-from .edges import RowSlice
-from .fault_effects import Exchange
-from .faults import Fault, can_act_on
-from .http_exchange import CLIENT_EDGE, OWNED_EDGE, Answer, ApiError, IncomingRequest
-from .http_server import HttpServer
-from .quota import REAL_HOUR, CallUse, Quotas, throttle_error
-from .received_requests import ReceivedRequest, record_request
-from .sample_accounts import Node
-from .simulated_api import ReadContext, SimulatedApi
+from .server.fault_effects import Exchange
+from .server.fault_queue import FaultQueue
+from .server.faults import Fault
+from .server.http_exchange import Answer, IncomingRequest
+from .server.http_server import HttpServer
+from .server.quota import REAL_HOUR, CallUse, Quotas, throttle_error
+from .server.received_requests import ReceivedRequest, record_request
+from .server.response_writer import ResponseWriter
 from .webhook_delivery import MOST_CHANGES, WebhookDelivery, check_address, deliver
-
-
-@dataclass(eq=False)
-class _QueuedFault:
-    """A fault that has more to do, and what it keeps from one request to the next."""
-
-    fault: Fault
-    memory: dict[str, Any] = field(default_factory=dict)
+from .world.accounts import CLIENT_EDGE, OWNED_EDGE, Node
+from .world.api_error import ApiError
+from .world.selected_rows import RowSlice
+from .world.simulated_api import ReadContext, SimulatedApi
 
 
 class GraphSandbox:
@@ -49,7 +42,7 @@ class GraphSandbox:
     The hour can be shortened for tests; the waits that :func:`no_waits` skips move it on.
 
     With ``calls_per_hour_and_account``, each account has such a quota of its own, as at Meta. Calls whose path names
-    the account count, and their answers tell it in ``x-business-use-case-usage`` under the id of the account. Both
+    the account count, and their answers report it in ``x-business-use-case-usage`` under the id of the account. Both
     quotas can be used together.
 
     :param accounts: number of WhatsApp Business Accounts that clients share with each business
@@ -66,7 +59,7 @@ class GraphSandbox:
     :param calls_per_hour_and_account: number of calls for each account that are let through within an hour; None for
         no quota
     :param hour: real time that the hour of the quotas takes
-    :raises ValueError: an argument is not valid
+    :raises ValueError: if an argument is invalid
     """
 
     def __init__(
@@ -103,7 +96,7 @@ class GraphSandbox:
         self._server: HttpServer | None = None
         self._accepted = 0
         self._lock = threading.RLock()
-        self._faults: list[_QueuedFault] = []
+        self._faults = FaultQueue()
         self._calls = 0
 
     # Running
@@ -111,8 +104,8 @@ class GraphSandbox:
     def start(self) -> GraphSandbox:
         """Start to serve, and return the sandbox.
 
-        :raises RuntimeError: it is already started
-        :raises OSError: the port is taken
+        :raises RuntimeError: if it is already started
+        :raises OSError: if the port is taken
         """
         if self._server is not None:
             raise RuntimeError("the sandbox is already started")
@@ -139,7 +132,7 @@ class GraphSandbox:
     def url(self) -> str:
         """The base URL, as in ``http://127.0.0.1:8099``.
 
-        :raises RuntimeError: the sandbox was not started yet
+        :raises RuntimeError: if the sandbox was not started yet
         """
         if self._url is None:
             raise RuntimeError("the sandbox is not started")
@@ -214,7 +207,7 @@ class GraphSandbox:
         A request that the quota refuses is not one that a fault acts on or lets pass.
         """
         with self._lock:
-            self._faults.extend(map(_QueuedFault, faults))
+            self._faults.add(*faults)
 
     def reset(self) -> None:
         """Forget the queued faults, the received requests and the used quota. The accounts stay as they are."""
@@ -225,7 +218,7 @@ class GraphSandbox:
             self._quotas.forget_calls()
 
     def share_account(self, url: str, *, count: int = 1, forged: bool = False) -> WebhookDelivery:
-        """Share new accounts with the first business, and tell a receiver of webhooks of it as Meta would.
+        """Share new accounts with the first business, and report it to a receiver of webhooks as Meta would.
 
         The accounts are in :attr:`accounts` before the one ``account_update`` with an event ``PARTNER_ADDED`` for each
         is sent, signed with the app secret. The call returns when the receiver has answered. To send the same delivery
@@ -234,9 +227,9 @@ class GraphSandbox:
         :param url: address of the receiver on this machine, as in ``http://127.0.0.1:8000/whatsapp``
         :param count: number of accounts, up to 1,000
         :param forged: whether somebody else sends it: the signature is wrong, and the accounts are not shared
-        :raises ValueError: the sandbox has no ``app_secret``, the address is not on this machine, or ``count`` is not
-            from 1 to 1,000
-        :raises OSError: there is no answer
+        :raises ValueError: if the sandbox has no ``app_secret``, the address is not on this machine, or ``count`` is
+            not from 1 to 1,000
+        :raises OSError: if there is no answer
         """
         if self.app_secret is None:
             raise ValueError("share_account signs with the app secret: give the sandbox an app_secret")
@@ -252,55 +245,38 @@ class GraphSandbox:
 
     # Answering
 
-    def _respond(self, request: IncomingRequest) -> tuple[Answer, Callable[[Delivery], None]]:
-        """The answer to a request, and the function that sends it."""
+    def _respond(self, request: IncomingRequest) -> tuple[Answer, Callable[[ResponseWriter], None]]:
+        """The answer to a request, and the function that writes it."""
         if self._server is not None:
             self._server.wait(self.latency)
         with self._lock:
             self._calls += 1
             use = self._quotas.count_call(self._calls, self._account_id(request))
-            fault, memory = (None, {}) if use.refused else self._take_fault(request)
+            fault, memory = (None, {}) if use.refused else self._faults.take(request)
             exchange = Exchange(self._api, request, request.segments, memory)
             self._answer(exchange, fault, use)
             status = None if fault is not None and fault.breaks_connection else exchange.answer.status
             secrets = {self.token, self.app_secret or self.token}
             self.requests.append(record_request(request, status, secrets))
 
-        def send(delivery: Delivery) -> None:
+        def write(writer: ResponseWriter) -> None:
             if fault is not None and fault.moment == "sending":
-                fault.effect(delivery, **fault.options)
+                fault.effect(writer, **fault.options)
             else:
-                delivery.send(*delivery.body())
+                writer.send(*writer.body())
 
-        return exchange.answer, send
+        return exchange.answer, write
 
     def _account_id(self, request: IncomingRequest) -> str | None:
         """The id of the account whose quota counts this request, or None."""
         if not self._quotas.counts_accounts:
             return None
         try:
-            _, path = self._api.version_of(request)
+            _, path = self._api.version_of(request.segments)
         except ApiError:
             return None
         account = self._api.account_of(path)
         return None if account is None else str(account["id"])
-
-    def _take_fault(self, request: IncomingRequest) -> tuple[Fault | None, dict[str, Any]]:
-        """The fault that acts on this request, if there is one, and what it keeps between requests."""
-        queued = next((one for one in self._faults if one.fault.node in {None, *request.segments}), None)
-        if queued is None:
-            return None, {}
-        fault = queued.fault
-        if fault.requests_before:
-            queued.fault = fault.after(fault.requests_before - 1)
-            return None, {}
-        if not can_act_on(fault, request):
-            return None, {}
-        if fault.requests_hit > 1:
-            queued.fault = fault.times(fault.requests_hit - 1)
-        else:
-            self._faults.remove(queued)
-        return fault, queued.memory
 
     def _answer(self, exchange: Exchange, fault: Fault | None, use: CallUse) -> None:
         """Fill in the answer and the page of an exchange."""
@@ -313,10 +289,11 @@ class GraphSandbox:
         try:
             if use.refused:
                 raise throttle_error(80008)
-            version, exchange.path = self._api.version_of(request)
+            version, exchange.path = self._api.version_of(request.segments)
             act("before")
             url_token = None if request.header_token else request.params.get("access_token")
-            found = self._api.read(request, exchange.path, ReadContext(version, self.url, url_token))
+            context = ReadContext(version, self.url, url_token)
+            found = self._api.read(request.method, exchange.path, request.params, request.token, context)
             exchange.page = found if isinstance(found, RowSlice) else None
             exchange.answer.payload = found.payload() if isinstance(found, RowSlice) else found
         except ApiError as refusal:

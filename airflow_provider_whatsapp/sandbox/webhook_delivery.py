@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_whatsapp.transport import clock
 
-from .sample_accounts import Node
+from .world.accounts import Node
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 # Meta sends no more updates than this at once.
@@ -30,7 +30,7 @@ class WebhookDelivery:
     """A delivery that was sent, and what the receiver answered.
 
     :param url: the address that it was sent to
-    :param waba_ids: ids of the accounts that it tells of
+    :param waba_ids: ids of the accounts that it reports
     :param changes: the objects in ``changes`` of its one entry
     :param business_id: id of the business with which the accounts are shared
     :param secret: what it is signed with
@@ -54,7 +54,7 @@ class WebhookDelivery:
 
         The time of sending in it is another one than before.
 
-        :raises OSError: there is no answer
+        :raises OSError: if there is no answer
         """
         entry = {"id": self.business_id, "time": int(clock.now()) + len(self.statuses), "changes": self.changes}
         body = json.dumps({"object": "whatsapp_business_account", "entry": [entry]}).encode()
@@ -72,9 +72,9 @@ class WebhookDelivery:
 
 
 def deliver(url: str, accounts: Sequence[Node], *, business_id: str, secret: str) -> WebhookDelivery:
-    """Tell a receiver that accounts were shared, all in one delivery.
+    """Report to a receiver that accounts were shared, all in one delivery.
 
-    :raises OSError: there is no answer
+    :raises OSError: if there is no answer
     """
     changes = [
         {
@@ -95,7 +95,7 @@ def deliver(url: str, accounts: Sequence[Node], *, business_id: str, secret: str
 def check_address(url: str) -> None:
     """Make sure that an address is on this machine.
 
-    :raises ValueError: it is not
+    :raises ValueError: if it is not
     """
     address = urlsplit(url)
     if address.scheme != "http" or address.hostname not in _LOOPBACK:

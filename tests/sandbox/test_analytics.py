@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timezone
 from typing import Any
 
@@ -78,13 +79,10 @@ class TestAsAField:
         fields = f"name,pricing_analytics{window}.granularity(MONTHLY),analytics{window}.granularity(DAY)"
         rows = client(sandbox, fields=fields, limit=60).json["data"]
         assert len(rows) == 60
-        again = client(sandbox, fields=fields, limit=60).json["data"]
-        assert again == rows
-        costs = {
-            "cost" in point for row in rows for point in row["pricing_analytics"]["data"][0]["data_points"]
-        }  # fmt: skip
+        assert client(sandbox, fields=fields, limit=60).json["data"] == rows
+        found = [point for row in rows for point in row["pricing_analytics"]["data"][0]["data_points"]]
         # An account on the credit line of a partner has no cost.
-        assert costs == {True, False}
+        assert {"cost" in point for point in found} == {True, False}
 
     def test_messaging(self, sandbox: GraphSandbox, account: dict[str, Any], today: int) -> None:
         fields = f"analytics.start({today - 3 * DAY}).end({today}).granularity(DAY)"
@@ -99,17 +97,14 @@ class TestAsAField:
         assert 0 < total(of_one, "sent") < total(found["data_points"], "sent")
         assert get(sandbox, f"{account['id']}/analytics").error[0] == 2500
 
-    @pytest.mark.parametrize("kind", ["pricing_analytics", "conversation_analytics", "call_analytics", "analytics"])
+    @pytest.mark.parametrize("kind", ["pricing_analytics", "analytics"])
     @pytest.mark.parametrize("missing", ["start", "end", "granularity"])
     def test_required_arguments(self, sandbox: GraphSandbox, kind: str, missing: str) -> None:
         arguments = {"start": "1", "end": "2", "granularity": "DAY" if kind == "analytics" else "DAILY"}
         text = "".join(f".{name}({value})" for name, value in arguments.items() if name != missing)
-        for reply in (
-            get(sandbox, sandbox.accounts[0]["id"], {"fields": f"id,{kind}{text}"}),
-            client(sandbox, fields=f"id,{kind}{text}"),
-        ):
-            assert (reply.status, reply.error[0]) == (400, 100)
-            assert reply.json["error"]["message"] == f"(#100) The parameter {missing} is required"
+        reply = client(sandbox, fields=f"id,{kind}{text}")
+        assert (reply.status, reply.error[0]) == (400, 100)
+        assert reply.json["error"]["message"] == f"(#100) The parameter {missing} is required"
 
     @pytest.mark.parametrize(
         "fields",
@@ -140,28 +135,30 @@ class TestNumbers:
     @pytest.mark.parametrize(
         ("kind", "key"), [("pricing", "volume"), ("conversation", "conversation"), ("call", "count")]
     )
-    def test_short_windows_add_up(
+    def test_windows_and_granularities_add_up(
         self, sandbox: GraphSandbox, account: dict[str, Any], today: int, kind: str, key: str
     ) -> None:
         start, end = today - 8 * DAY, today
         days = points(sandbox, account, start, end, kind)
         assert [point["start"] for point in days] == list(range(start, end, DAY))
+        by_dimension = points(sandbox, account, start, end, kind, dimensions='["PHONE","COUNTRY"]')
+        assert total(by_dimension, key) == total(days, key)
         for granularity in ("HALF_HOUR", "MONTHLY"):
             other = points(sandbox, account, start, end, kind, granularity=granularity)
             assert total(other, key) == total(days, key) > 0
             assert total(other, "cost") == pytest.approx(total(days, "cost"))
         parts = [points(sandbox, account, at, at + 2 * DAY, kind) for at in range(start, end, 2 * DAY)]
         assert [point for part in parts for point in part] == days
-        by_dimension = points(sandbox, account, start, end, kind, dimensions='["PHONE","COUNTRY"]')
-        assert total(by_dimension, key) == total(days, key)
-        # A window may begin in the middle of a day.
+        # A window may begin in the middle of a day, which then is none of its days.
         middle = start + DAY // 2
+        assert points(sandbox, account, middle, end, kind) == days[1:]
         halves = [
             points(sandbox, account, *window, kind, granularity="HALF_HOUR")
             for window in ((start, middle), (middle, end))
         ]
         assert sum(total(half, key) for half in halves) == total(days, key)
-        assert all(point["start"] >= middle for point in halves[1])
+        assert all(point["start"] >= middle and point["end"] - point["start"] == 1800 for point in halves[1])
+        assert len({point["start"] % DAY for point in halves[1]}) > 10
 
     def test_months(self, sandbox: GraphSandbox, account: dict[str, Any], today: int) -> None:
         found = points(sandbox, account, today - 70 * DAY, today, granularity="MONTHLY")
@@ -212,3 +209,100 @@ class TestNumbers:
         params = {"start": today - DAY, "end": today, "granularity": "DAILY", **bad}
         reply = get(sandbox, f"{sandbox.accounts[0]['id']}/pricing_analytics", params)
         assert (reply.status, reply.error[0]) == (400, 100)
+
+
+class TestTemplateAnalytics:
+    @pytest.fixture
+    def account(self, sandbox: GraphSandbox) -> dict[str, Any]:
+        """An account with twelve templates."""
+        account = sandbox.accounts[0]
+        account["is_enabled_for_insights"] = True
+        account["message_templates"] = [{"id": str(number), "category": "UTILITY"} for number in range(1, 13)]
+        return account
+
+    def read(self, sandbox: GraphSandbox, account: dict[str, Any], today: int, **params: Any) -> Any:
+        asked = {"start": today - 3 * DAY, "end": today, "granularity": "DAILY", "template_ids": '["1","2"]', **params}
+        return get(sandbox, f"{account['id']}/template_analytics", asked)
+
+    def test_shape(self, sandbox: GraphSandbox, account: dict[str, Any], today: int) -> None:
+        reply = self.read(sandbox, account, today)
+        (row,) = reply.json["data"]
+        assert set(row) == {"granularity", "product_type", "data_points"}
+        assert (row["granularity"], row["product_type"]) == ("DAILY", "cloud_api")
+        assert set(reply.json["paging"]) == {"cursors"}
+        assert [(point["template_id"], point["start"]) for point in row["data_points"]] == [
+            (template, today - back * DAY) for template in ("1", "2") for back in (3, 2, 1)
+        ]
+        for point in row["data_points"]:
+            assert point["sent"] >= point["delivered"] >= point["read"] >= 0
+            assert point["end"] - point["start"] == DAY
+        assert any("clicked" in point for point in row["data_points"])
+        assert self.read(sandbox, account, today).json == reply.json
+
+    @pytest.mark.parametrize("metrics", ['["SENT"]', "sent", "[SENT]"])
+    def test_metrics(self, sandbox: GraphSandbox, account: dict[str, Any], today: int, metrics: str) -> None:
+        (row,) = self.read(sandbox, account, today, metric_types=metrics).json["data"]
+        assert [set(point) for point in row["data_points"]] == [{"template_id", "start", "end", "sent"}] * 6
+
+    def test_at_most_ten_templates(self, sandbox: GraphSandbox, account: dict[str, Any], today: int) -> None:
+        ids = list(map(str, range(1, 12)))
+        for text in (",".join, json.dumps):
+            assert self.read(sandbox, account, today, template_ids=text(ids[:10])).status == 200
+            refused = self.read(sandbox, account, today, template_ids=text(ids))
+            assert (refused.status, refused.error[0]) == (400, 100)
+            assert "template_ids must have at most 10" in refused.json["error"]["message"]
+
+    def test_a_template_of_another_account_has_no_data(
+        self, sandbox: GraphSandbox, account: dict[str, Any], today: int
+    ) -> None:
+        assert self.read(sandbox, account, today, template_ids="99").json["data"][0]["data_points"] == []
+
+    def test_insights_must_be_enabled(self, sandbox: GraphSandbox, account: dict[str, Any], today: int) -> None:
+        account["is_enabled_for_insights"] = False
+        assert (reply := self.read(sandbox, account, today)).error[0] == 200007
+        assert reply.status == 400
+        path = f"{account['id']}/template_group_analytics"
+        params = {"start": today - DAY, "end": today, "granularity": "DAILY", "template_group_ids": "1"}
+        assert get(sandbox, path, params).error[0] == 200007
+        # Other analytics do not need them.
+        assert get(sandbox, f"{account['id']}/pricing_analytics", params).status == 200
+
+    def test_looks_back_ninety_days(self, sandbox: GraphSandbox, account: dict[str, Any], today: int) -> None:
+        (row,) = self.read(sandbox, account, today, start=today - 90 * DAY, template_ids="1").json["data"]
+        assert len(row["data_points"]) == 90
+        too_old = self.read(sandbox, account, today, start=today - 92 * DAY)
+        assert too_old.error[0] == 100
+        assert "90 days" in too_old.json["error"]["message"]
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            {"granularity": "HALF_HOUR"}, {"granularity": "day"}, {"start": "soon"}, {"metric_types": "SENT,SPENT"},
+            {"end": 1}, {"template_ids": "[1"},
+        ],
+    )  # fmt: skip
+    def test_bad_parameters(
+        self, sandbox: GraphSandbox, account: dict[str, Any], today: int, bad: dict[str, Any]
+    ) -> None:
+        assert self.read(sandbox, account, today, **bad).error[0] == 100
+
+    def test_dates(self, sandbox: GraphSandbox, account: dict[str, Any], today: int) -> None:
+        dates = {
+            name: f"{datetime.fromtimestamp(today + at * DAY, timezone.utc):%Y-%m-%d}"
+            for name, at in (("start", -3), ("end", 0))
+        }
+        assert self.read(sandbox, account, today, **dates).json == self.read(sandbox, account, today).json
+
+    def test_groups(self, sandbox: GraphSandbox, account: dict[str, Any], today: int) -> None:
+        account["template_groups"] = [{"id": "7"}]
+        params = {"start": today - 2 * DAY, "end": today, "granularity": "DAILY"}
+        path = f"{account['id']}/template_group_analytics"
+        (row,) = get(sandbox, path, {**params, "template_group_ids": "7,8"}).json["data"]
+        assert [point["template_group_id"] for point in row["data_points"]] == ["7", "7"]
+        assert "product_type" not in row
+        assert get(sandbox, path, {**params, "template_group_ids": "1" + ",1" * 10}).error[0] == 100
+        path = f"{account['id']}/group_analytics"
+        (row,) = get(sandbox, path, {**params, "group_ids": "G", "metric_types": "SENT,PARTICIPANTS_LEFT"}).json["data"]
+        assert [set(point) for point in row["data_points"]] == [{"group_id", "start", "end", "sent", "left"}] * 2
+        for bad in ({"group_ids": "G,H"}, {"metric_types": "SPENT"}, {"granularity": "MONTHLY"}):
+            assert get(sandbox, path, {**params, "group_ids": "G", "metric_types": "SENT", **bad}).error[0] == 100

@@ -14,8 +14,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from sandbox_http import SECONDS_TO_HANG
 
-from airflow_provider_whatsapp.sandbox import GraphSandbox, main
+from airflow_provider_whatsapp.sandbox import main
 
 COMMAND = [sys.executable, "-W", "error", "-m", "airflow_provider_whatsapp.sandbox"]
 
@@ -50,7 +51,7 @@ def test_command(number: signal.Signals) -> None:
         parts = urlsplit(connection["host"])
         with socket.create_connection((parts.hostname, parts.port)):
             served.send_signal(number)
-            assert served.wait(30) == 0
+            assert served.wait(SECONDS_TO_HANG) == 0
         assert served.stderr
         assert served.stderr.read() == ""
 
@@ -63,25 +64,14 @@ def test_connection_survives_a_restart() -> None:
         assert after == before
 
 
-def test_default_port(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_port(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "(default: 8099)" in " ".join(capsys.readouterr().out.split())
-    tried: list[int] = []
-
-    def refuse(self: GraphSandbox) -> None:
-        tried.append(self._address[1])
-        raise OSError("taken")
-
-    monkeypatch.setattr(GraphSandbox, "start", refuse)
-    monkeypatch.setattr(signal, "pthread_sigmask", lambda how, numbers: None)
-    with pytest.raises(SystemExit):
-        main([])
-    assert tried == [8099]
 
 
 def refusal(*arguments: str) -> str:
-    run = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    run = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=SECONDS_TO_HANG)
     assert (run.returncode, run.stdout) == (2, "")
     assert "Traceback" not in run.stderr
     return run.stderr
@@ -110,10 +100,10 @@ def test_bad_arguments(arguments: list[str], message: str) -> None:
 
 
 def test_quota() -> None:
-    with serving("--port", "0", "--calls-per-hour", "1", "--hour", "30") as (_, connection):
+    with serving("--port", "0", "--calls-per-hour", "1", "--hour", "600") as (_, connection):
         parts = urlsplit(connection["host"])
         for status in (b" 400 ", b" 400 "):
-            with socket.create_connection((parts.hostname, parts.port), timeout=5) as wire:
+            with socket.create_connection((parts.hostname, parts.port), timeout=SECONDS_TO_HANG) as wire:
                 wire.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                 answer = b"".join(iter(lambda: wire.recv(65536), b""))
             assert status in answer.splitlines()[0]

@@ -10,7 +10,7 @@ import textwrap
 from dataclasses import FrozenInstanceError
 
 import pytest
-from sandbox_http import CLIENT, client, get, on_the_wire_briefly
+from sandbox_http import CLIENT, client, get, on_the_wire
 
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 
@@ -38,8 +38,6 @@ class TestFaults:
             assert fault.kind == name
             assert fault.requests_before == 0
             assert (fault.requests_hit > 1_000_000) is (fault.nature == "fatal" or name == "reduce_data")
-            assert getattr(Fault, name)().after(2).times(3).requests_hit == 3
-            assert getattr(Fault, name)().after(2).times(3).requests_before == 2
 
     def test_each_has_a_description(self) -> None:
         """A fault without options is an attribute, whose docstring is the string after it."""
@@ -61,14 +59,12 @@ class TestFaults:
         assert later.after(0).times(1) == fault != Fault.server_error(status=500)
         with pytest.raises(FrozenInstanceError):
             fault.kind = "other"  # type: ignore[misc]
+        with pytest.raises(TypeError, match="Fault.server_error"):
+            Fault()
         with pytest.raises(ValueError, match="at least 0"):
             fault.after(-1)
         with pytest.raises(ValueError, match="at least 1"):
             fault.times(0)
-
-    def test_after_and_times_count_requests(self, sandbox: GraphSandbox) -> None:
-        sandbox.fail_next(Fault.expired_token().after(1).times(2))
-        assert [client(sandbox).status for _ in range(4)] == [200, 401, 401, 200]
 
     def test_on_one_node(self) -> None:
         with GraphSandbox(accounts=60, businesses=3) as sandbox:
@@ -100,36 +96,25 @@ class TestFaults:
     @pytest.mark.parametrize("name", sorted(Fault.catalogue()))
     def test_each_lets_the_server_live(self, sandbox: GraphSandbox, name: str) -> None:
         sandbox.fail_next(Fault.catalogue()[name])
-        on_the_wire_briefly(sandbox)
+        on_the_wire(sandbox, most=100)
         sandbox.reset()
         assert client(sandbox).status == 200
 
     @pytest.mark.parametrize(
         ("fault", "status", "code", "subcode"),
         [
-            (Fault.throttle(), 400, 80008, None),
-            (Fault.throttle(4), 403, 4, None),
-            (Fault.throttle(17), 400, 17, None),
-            (Fault.throttle(32), 400, 32, None),
-            (Fault.throttle(613), 400, 613, None),
-            (Fault.unknown_error(), 500, 1, None),
-            (Fault.unavailable(), 500, 2, None),
-            (Fault.error_on_200(), 200, 2, None),
-            (Fault.error_data_text(), 500, 131000, None),
-            (Fault.expired_token(), 401, 190, 463),
-            (Fault.revoked_token(), 401, 190, 467),
-            (Fault.echoed_token(), 401, 190, None),
-            (Fault.bad_proof(), 400, 104, None),
-            (Fault.no_advanced_access(), 403, 200, None),
-            (Fault.no_permission(), 403, 10, None),
-            (Fault.no_capability(), 400, 3, None),
-            (Fault.blocked(), 400, 368, None),
-            (Fault.wrong_business(), 400, 100, 33),
-            (Fault.nonexisting_field(), 400, 100, None),
-            (Fault.no_account_permission(), 403, 200, None),
-            (Fault.insights_not_enabled(), 400, 200007, None),
+            (Fault.throttle(), 400, 80008, None), (Fault.throttle(4), 403, 4, None), (Fault.throttle(17), 400, 17, None),
+            (Fault.throttle(32), 400, 32, None), (Fault.throttle(613), 400, 613, None),
+            (Fault.unknown_error(), 500, 1, None), (Fault.unavailable(), 500, 2, None),
+            (Fault.error_on_200(), 200, 2, None), (Fault.error_data_text(), 500, 131000, None),
+            (Fault.expired_token(), 401, 190, 463), (Fault.revoked_token(), 401, 190, 467),
+            (Fault.echoed_token(), 401, 190, None), (Fault.bad_proof(), 400, 104, None),
+            (Fault.no_advanced_access(), 403, 200, None), (Fault.no_permission(), 403, 10, None),
+            (Fault.no_capability(), 400, 3, None), (Fault.blocked(), 400, 368, None),
+            (Fault.wrong_business(), 400, 100, 33), (Fault.nonexisting_field(), 400, 100, None),
+            (Fault.no_account_permission(), 403, 200, None), (Fault.insights_not_enabled(), 400, 200007, None),
         ],
-    )
+    )  # fmt: skip
     def test_envelopes(self, sandbox: GraphSandbox, fault: Fault, status: int, code: int, subcode: int | None) -> None:
         sandbox.fail_next(fault)
         reply = client(sandbox)
@@ -231,11 +216,6 @@ class TestFaults:
         reply = client(sandbox)
         assert len(reply.raw) > 3 * 1024 * 1024
         assert {**reply.json, "padding": ""} == {**expected, "padding": ""}
-
-    def test_huge_body_is_dropped_by_a_client_that_leaves(self, sandbox: GraphSandbox) -> None:
-        sandbox.fail_next(Fault.huge_body())
-        on_the_wire_briefly(sandbox)
-        assert client(sandbox).status == 200
 
     def test_gzip_bomb(self, sandbox: GraphSandbox) -> None:
         sandbox.fail_next(Fault.gzip_bomb(20))

@@ -24,6 +24,8 @@ ONCE = Patience(attempts=1)
 READ = build_edge_query("1/client_whatsapp_business_accounts", fields="id")
 HEAD = b"HTTP/1.1 200 OK\r\n"
 EMPTY_LIST = b'{"data":[]}'
+# A guard against a test that hangs. Nothing here takes so long, however busy the machine is.
+SECONDS_TO_HANG = 60.0
 
 Act = Callable[[socket.socket], None]
 Read = Callable[[GraphConfig], list[Page]]
@@ -37,7 +39,7 @@ def listening(act: Act) -> Iterator[int]:
 
     def serve(connection: socket.socket) -> None:
         with connection, suppress(OSError):
-            connection.settimeout(10)
+            connection.settimeout(SECONDS_TO_HANG)
             act(connection)
 
     def accept() -> None:
@@ -55,9 +57,9 @@ def listening(act: Act) -> Iterator[int]:
         with suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        accepting.join(5)
+        accepting.join(SECONDS_TO_HANG)
         for thread in threads:
-            thread.join(5)
+            thread.join(SECONDS_TO_HANG)
 
 
 def over_tls(context: ssl.SSLContext | None, act: Act) -> Act:
@@ -103,7 +105,7 @@ def _relay(one: socket.socket, other: socket.socket) -> None:
     opposite = {one: other, other: one}
     while True:
         decrypted = [end for end in opposite if isinstance(end, ssl.SSLSocket) and end.pending()]
-        for end in decrypted or select.select(list(opposite), [], [], 10)[0]:
+        for end in decrypted or select.select(list(opposite), [], [], SECONDS_TO_HANG)[0]:
             data = end.recv(65536)
             if not data:
                 return
@@ -119,7 +121,7 @@ def saying(data: bytes) -> Act:
     return lambda connection: connection.sendall(data)
 
 
-def config(port: int, timeout: float = 5) -> GraphConfig:
+def config(port: int, timeout: float = SECONDS_TO_HANG) -> GraphConfig:
     return GraphConfig(
         credentials=Credentials(TOKEN, SECRET), base_url=f"http://127.0.0.1:{port}", version="v26.0", timeout=timeout
     )

@@ -6,6 +6,7 @@ import gzip
 import http.client
 import json
 import socket
+import threading
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -14,6 +15,8 @@ from airflow_provider_whatsapp.sandbox import GraphSandbox
 
 CLIENT = "client_whatsapp_business_accounts"
 OWNED = "owned_whatsapp_business_accounts"
+# A guard against a test that hangs. No answer takes so long, however busy the machine is.
+SECONDS_TO_HANG = 60.0
 
 
 @dataclass
@@ -42,7 +45,7 @@ def address(sandbox: GraphSandbox) -> tuple[str, int]:
 
 
 def send(sandbox: GraphSandbox, path: str, *, method: str = "GET", body: str | None = None, **headers: str) -> Reply:
-    connection = http.client.HTTPConnection(*address(sandbox), timeout=5)
+    connection = http.client.HTTPConnection(*address(sandbox), timeout=SECONDS_TO_HANG)
     try:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body, named)
@@ -81,29 +84,39 @@ def walk(sandbox: GraphSandbox, *, edge: str = CLIENT, pages: int = 100, **param
     raise AssertionError("no end of pages")
 
 
-def on_the_wire(sandbox: GraphSandbox, **params: Any) -> tuple[bytes, bool]:
-    """All bytes that the sandbox sends, and whether a TCP reset ended the connection."""
+def dial(sandbox: GraphSandbox, path: str = "", **params: Any) -> socket.socket:
+    """Send the head of a request, and return the socket on which the answer will come.
+
+    :param path: the path without its version; by default that of the client accounts
+    """
     query = urlencode({"access_token": sandbox.token, **params})
+    wire = socket.create_connection(address(sandbox), SECONDS_TO_HANG)
+    target = f"/v26.0/{path or f'{sandbox.business_id}/{CLIENT}'}?{query}"
+    wire.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    return wire
+
+
+def on_the_wire(sandbox: GraphSandbox, most: int | None = None) -> tuple[bytes, bool]:
+    """The bytes that the sandbox sends, and whether a TCP reset ended the connection.
+
+    :param most: leave after this many bytes; None to read until the sandbox closes the connection
+    """
     received = b""
-    with socket.create_connection(address(sandbox), timeout=5) as wire:
-        wire.sendall(f"GET /v26.0/{sandbox.business_id}/{CLIENT}?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    with dial(sandbox, limit=50) as wire:
         try:
-            while piece := wire.recv(65536):
+            while (most is None or len(received) < most) and (piece := wire.recv(65536)):
                 received += piece
         except ConnectionResetError:
             return received, True
     return received, False
 
 
-def on_the_wire_briefly(sandbox: GraphSandbox) -> None:
-    """Send a request, read the beginning of the answer, and close the connection."""
-    with socket.create_connection(address(sandbox), timeout=5) as wire:
-        query = f"access_token={sandbox.token}&limit=50"
-        wire.sendall(f"GET /v26.0/{sandbox.business_id}/{CLIENT}?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        try:
-            wire.recv(100)
-        except ConnectionResetError:
-            return
+def no_thread_is_left() -> bool:
+    """Whether all threads of sandboxes end. One that ``stop()`` had to give up on would go on."""
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("graph-sandbox")]
+    for thread in threads:
+        thread.join(SECONDS_TO_HANG)
+    return not any(thread.is_alive() for thread in threads)
 
 
 def parted(received: bytes) -> tuple[dict[str, str], bytes]:

@@ -1,4 +1,4 @@
-"""One HTTP exchange as the parts of the sandbox see it: the request, the answer and the refusal."""
+"""One HTTP exchange as the parts of the sandbox see it: the request and the answer."""
 
 from __future__ import annotations
 
@@ -8,30 +8,9 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-CLIENT_EDGE = "client_whatsapp_business_accounts"
-OWNED_EDGE = "owned_whatsapp_business_accounts"
-ACCOUNT_EDGES = frozenset({CLIENT_EDGE, OWNED_EDGE})
-#: Rows of a page when the request has no ``limit``, and the most that a page can have.
-DEFAULT_LIMIT = 25
-MAX_LIMIT = 100
+from ..world.selected_rows import DEFAULT_LIMIT
 
 _HOST = re.compile(r"^https?://[^/]*")
-
-
-class ApiError(Exception):
-    """A request that the Graph API refuses. It is raised wherever the reason is found.
-
-    :param code: the envelope's ``error.code``
-    :param status: HTTP status of the answer
-    :param details: further members of the envelope, such as ``error_subcode``
-    """
-
-    def __init__(
-        self, code: int, message: str, *, status: int = 400, type: str = "OAuthException", **details: Any
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.error: dict[str, Any] = {"message": message, "type": type, "code": code, **details}
 
 
 @dataclass(frozen=True)

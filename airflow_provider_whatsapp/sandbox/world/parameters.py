@@ -1,4 +1,4 @@
-"""One read of an edge or of analytics of an account, with the parameters that the client gave for it."""
+"""The parameters with which an edge or an analytics field of an account is read."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from .http_exchange import ApiError
-from .sample_accounts import Node
+from .accounts import Node
+from .api_error import ApiError
 
 
 @dataclass(frozen=True)
 class AccountRead:
-    """A read of something that hangs on an account.
+    """A read of an edge or an analytics field of an account.
 
-    :param params: the parameters of the request, or the modifiers of the field
+    :param params: the parameters of the request, or the arguments of the field
     :param application: the app that asks
     """
 
@@ -24,10 +24,14 @@ class AccountRead:
     params: dict[str, str]
     application: Node
 
+    def text(self, name: str, default: str = "") -> str:
+        """The value of a parameter without the quotes around it."""
+        return self.params.get(name, default).strip("\"'")
+
     def require(self, names: Iterable[str]) -> None:
         """Check that the parameters are there.
 
-        :raises ApiError: 100, one is missing or empty
+        :raises ApiError: (100) if one is missing or empty
         """
         for name in names:
             if not self.params.get(name):
@@ -40,7 +44,7 @@ class AccountRead:
 
         :param allowed: the values that there are, in upper case; values are then read in any case
         :param most: the longest list that is accepted
-        :raises ApiError: 100, the list is cut off, is too long, or has a value that does not exist
+        :raises ApiError: (100) if the list is cut off, is too long, or has a value that does not exist
         """
         text = self.params.get(name, "").strip()
         if text.startswith("[") != text.endswith("]"):
@@ -50,29 +54,26 @@ class AccountRead:
             return None
         if most is not None and len(values) > most:
             raise ApiError(100, f"(#100) Param {name} must have at most {most} elements.")
-        if allowed is None:
-            return values
-        values = [value.upper() for value in values]
-        if not set(values) <= set(allowed):
-            raise ApiError(100, f"(#100) Param {name} must be one of {{{', '.join(allowed)}}}")
+        if allowed is not None:
+            values = [value.upper() for value in values]
+            _check(name, values, allowed)
         return values
 
-    def one_of(self, name: str, allowed: Iterable[str]) -> str:
+    def one_of(self, name: str, *allowed: str) -> str:
         """The value of a parameter that must be one of these words.
 
-        :raises ApiError: 100, it is another one
+        :raises ApiError: (100) if it is another one
         """
         value = self.params.get(name, "")
-        if value not in allowed:
-            raise ApiError(100, f"(#100) Param {name} must be one of {{{', '.join(allowed)}}}")
+        _check(name, [value], allowed)
         return value
 
     def moment(self, name: str) -> int | None:
         """The unix seconds that a parameter names, or None when the request does not have it.
 
-        :raises ApiError: 100, it is neither a number nor a date
+        :raises ApiError: (100) if it is neither a number nor a date
         """
-        text = self.params.get(name, "").strip("\"'")
+        text = self.text(name)
         if not text:
             return None
         if text.isdecimal() and len(text) < 12:
@@ -84,3 +85,8 @@ class AccountRead:
         except ValueError:
             raise ApiError(100, f"(#100) Param {name} must be a valid date or unix timestamp") from None
         return int((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp())
+
+
+def _check(name: str, values: Iterable[str], allowed: Iterable[str]) -> None:
+    if not set(values) <= set(allowed):
+        raise ApiError(100, f"(#100) Param {name} must be one of {{{', '.join(allowed)}}}")

@@ -1,4 +1,4 @@
-"""What faults do that takes more than a line; :mod:`.faults` says which fault does what."""
+"""The effects of faults that take more than a line. :mod:`.faults` says which fault has which effect."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from .delivery import Delivery
-from .edges import RowSlice
-from .http_exchange import ACCOUNT_EDGES, Answer, IncomingRequest
+from ..world.accounts import ACCOUNT_EDGES, Node
+from ..world.selected_rows import RowSlice
+from ..world.simulated_api import SimulatedApi
+from .http_exchange import Answer, IncomingRequest
 from .quota import CallUse, QuotaUse, throttle_error
-from .sample_accounts import Node
-from .simulated_api import SimulatedApi
+from .response_writer import ResponseWriter
 
 _MIB = 1024 * 1024
 _ENUM_FIELDS = ("account_review_status", "business_verification_status", "ownership_type", "status")
@@ -53,7 +53,7 @@ class Exchange:
             paging["next"] = self.page.link("after", cursor)
 
     def accounts(self) -> list[Node]:
-        """The list of accounts behind the requested edge, to be changed; an unused one if it is not an account edge."""
+        """The accounts of the requested edge, as the list to change; an unused list if it is not an account edge."""
         if len(self.path) == 2 and self.path[1] in ACCOUNT_EDGES:
             return self.api.lists.get((self.path[0], self.path[1]), [])
         return []
@@ -80,13 +80,13 @@ def answer(
 
 
 def throttle(exchange: Exchange, code: int, minutes: int | None, retry_after: int | None) -> None:
-    """Replace the answer by a rate limit error. That of an account is told under the id of the account."""
+    """Replace the answer by a rate limit error. That of an account is reported under its id."""
     error = throttle_error(code)
     exchange.answer = Answer.of_error(error.status, error.error)
     if minutes is not None:
         use, account = QuotaUse(100, minutes=minutes), exchange.api.account_of(exchange.path)
-        told = CallUse(use) if account is None or code != 80008 else CallUse(None, str(account["id"]), use)
-        exchange.answer.headers |= told.headers(exchange.api.businesses)
+        used = CallUse(use) if account is None or code != 80008 else CallUse(None, str(account["id"]), use)
+        exchange.answer.headers |= used.headers(exchange.api.businesses)
     if retry_after is not None:
         exchange.answer.headers["Retry-After"] = str(retry_after)
 
@@ -185,60 +185,60 @@ def account_removed(exchange: Exchange) -> None:
 # Effects while the answer is sent
 
 
-def huge_body(delivery: Delivery, mib: int) -> None:
+def huge_body(writer: ResponseWriter, mib: int) -> None:
     """Send the answer with padding, in blocks, so that the sandbox never holds all of it in memory."""
-    begin, end = delivery.content.rstrip().removesuffix(b"}") + b',"padding":"', b'"}'
+    begin, end = writer.content.rstrip().removesuffix(b"}") + b',"padding":"', b'"}'
     block = b"x" * (_MIB // 4)
-    delivery.send_raw(delivery.head(len(begin) + mib * _MIB + len(end)), begin)
+    writer.send_raw(writer.head(len(begin) + mib * _MIB + len(end)), begin)
     for _ in range(4 * mib):
-        delivery.send_raw(block)
-    delivery.send_raw(end)
+        writer.send_raw(block)
+    writer.send_raw(end)
 
 
-def gzip_bomb(delivery: Delivery, mib: int) -> None:
+def gzip_bomb(writer: ResponseWriter, mib: int) -> None:
     """Send the answer followed by white space, as gzip."""
     packer = zlib.compressobj(9, wbits=31)
     block = b" " * _MIB
-    parts = [packer.compress(delivery.content), *(packer.compress(block) for _ in range(mib)), packer.flush()]
-    delivery.send(b"".join(parts), "gzip")
+    parts = [packer.compress(writer.content), *(packer.compress(block) for _ in range(mib)), packer.flush()]
+    writer.send(b"".join(parts), "gzip")
 
 
-def cut_gzip(delivery: Delivery) -> None:
+def cut_gzip(writer: ResponseWriter) -> None:
     """Send half of a gzip stream."""
-    packed = gzip.compress(delivery.content, 5)
-    delivery.send(packed[: len(packed) // 2], "gzip")
+    packed = gzip.compress(writer.content, 5)
+    writer.send(packed[: len(packed) // 2], "gzip")
 
 
-def truncated_body(delivery: Delivery, *, reset: bool = False) -> None:
+def truncated_body(writer: ResponseWriter, *, reset: bool = False) -> None:
     """Send half of the announced body, and end the connection."""
-    body, encoding = delivery.body()
-    delivery.send_raw(delivery.head(len(body), encoding), body[: len(body) // 2])
+    body, encoding = writer.body()
+    writer.send_raw(writer.head(len(body), encoding), body[: len(body) // 2])
     if reset:
         # A reset discards what the client has not read yet, so give it time to read the half.
-        delivery.wait(0.05)
-    delivery.close(reset=reset)
+        writer.wait(0.05)
+    writer.close(reset=reset)
 
 
-def cut_chunked(delivery: Delivery) -> None:
+def cut_chunked(writer: ResponseWriter) -> None:
     """Send a chunk with half of the body and the beginning of the next one, and close."""
-    body, encoding = delivery.body()
+    body, encoding = writer.body()
     half = body[: len(body) // 2]
-    delivery.send_raw(delivery.head(None, encoding), b"%x\r\n%b\r\n%x\r\n{" % (len(half), half, 4096))
-    delivery.close()
+    writer.send_raw(writer.head(None, encoding), b"%x\r\n%b\r\n%x\r\n{" % (len(half), half, 4096))
+    writer.close()
 
 
-def slow_reply(delivery: Delivery, seconds: float) -> None:
+def slow_reply(writer: ResponseWriter, seconds: float) -> None:
     """Wait, then send the answer."""
-    delivery.wait(seconds)
-    delivery.send(*delivery.body())
+    writer.wait(seconds)
+    writer.send(*writer.body())
 
 
-def slow_drip(delivery: Delivery, pause: float, drops: int | None) -> None:
+def slow_drip(writer: ResponseWriter, pause: float, drops: int | None) -> None:
     """Send the first bytes one by one."""
-    body, encoding = delivery.body()
+    body, encoding = writer.body()
     slow = len(body) if drops is None else min(drops, len(body))
-    delivery.send_raw(delivery.head(len(body), encoding))
+    writer.send_raw(writer.head(len(body), encoding))
     for at in range(slow):
-        delivery.wait(pause)
-        delivery.send_raw(body[at : at + 1])
-    delivery.send_raw(body[slow:])
+        writer.wait(pause)
+        writer.send_raw(body[at : at + 1])
+    writer.send_raw(body[slow:])

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from .delivery import Delivery
 from .http_exchange import Answer, IncomingRequest
+from .response_writer import ResponseWriter
 
 _LARGEST_REQUEST_BODY = 1024 * 1024
 _SECONDS_TO_STOP = 5.0
 
-#: Gives the answer to a request, and the function that sends it.
-Responder = Callable[[IncomingRequest], tuple[Answer, Callable[[Delivery], None]]]
+#: Gives the answer to a request, and the function that writes it.
+Responder = Callable[[IncomingRequest], tuple[Answer, Callable[[ResponseWriter], None]]]
 
 
 class HttpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -103,11 +103,11 @@ class _Connection(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = IncomingRequest(self.command, self.path, headers, self.server.number_of(self.request))
         self._skip_body(headers)
-        answer, send = self.server.respond(request)
-        accept_encoding = headers.get("accept-encoding", "")
-        delivery = Delivery(answer, self.connection, accept_encoding, self.server.wait, self.close_connection)
-        send(delivery)
-        self.close_connection = delivery.closed
+        answer, write = self.server.respond(request)
+        encoding = headers.get("accept-encoding", "")
+        writer = ResponseWriter(answer, self.connection, encoding, self.server.wait, self.close_connection)
+        write(writer)
+        self.close_connection = writer.closed
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _serve
 

@@ -6,23 +6,22 @@ An effect of one line stands beside its fault; the others are functions of :mod:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
+from ..world.analytics import INSIGHTS_NOT_ENABLED
 from . import fault_effects as effects
-from .delivery import Delivery
-from .fault_effects import Exchange
-from .http_exchange import ACCOUNT_EDGES, IncomingRequest
-from .node_types import EDGES
-from .template_analytics import INSIGHTS_NOT_ENABLED
 
+#: ``harmless``: the answer is unusual and still right; ``passing``: the answer is unusable, and the same request
+#: succeeds once the fault is over; ``fatal``: asking again does not help.
 Nature = Literal["harmless", "passing", "fatal"]
 #: Which requests a fault acts on. It waits for one of them.
 Target = Literal["any", "edge", "account edge", "later page"]
 #: When a fault acts: before the answer is made, on any answer, on an answer that is a page, or while it is sent.
 Moment = Literal["before", "answer", "page", "sending"]
 
-_FOR_EVER = 1_000_000_000
+_ALWAYS = 1_000_000_000
 _HTML = "<!DOCTYPE html>\n<html><head><title>Error</title></head><body>Service Unavailable</body></html>\n"
 _HTML_TYPE = {"Content-Type": "text/html"}
 
@@ -32,94 +31,91 @@ class _Maker:
 
     def __init__(self, moment: Moment, effect: Callable[..., object], **properties: Any) -> None:
         self._properties = {"moment": moment, "effect": effect, **properties}
-        self._kind = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self._kind = name
+        self._properties["kind"] = name
 
     def __call__(self) -> Fault:
         """Make the fault."""
-        return Fault(self._kind, **self._properties)
+        return _make(**self._properties)
 
 
-def _error(status: int, code: int, message: str, nature: Nature = "passing", **details: Any) -> _Maker:
+def _make(
+    kind: str, moment: Moment, effect: Callable[..., object], options: dict[str, Any] | None = None, **properties: Any
+) -> Fault:
+    fault = object.__new__(Fault)
+    vars(fault).update(kind=kind, moment=moment, effect=effect, options=options or {}, **properties)
+    return fault
+
+
+def _answer(kind: str, status: int, **content: Any) -> Fault:
+    return _make(kind, "answer", effects.answer, {"status": status, **content})
+
+
+def _error(status: int, code: int, message: str, *, nature: Nature = "passing", **details: Any) -> _Maker:
     options = {"status": status, "code": code, "message": message, **details}
     return _Maker("answer", effects.refuse, nature=nature, options=options)
 
 
-def _refusal(status: int, code: int, message: str, **details: Any) -> _Maker:
-    return _error(status, code, message, "fatal", **details)
+_refusal = partial(_error, nature="fatal")
+_page = partial(_Maker, "page", acts_on="edge")
+_sending = partial(_Maker, "sending")
+_headers = partial(_Maker, "answer", effects.add_headers, nature="harmless")
 
 
-def _headers(headers: dict[str, str]) -> _Maker:
-    return _Maker("answer", effects.add_headers, nature="harmless", options={"headers": headers})
-
-
-def _page(
-    effect: Callable[[Exchange], object], nature: Nature = "passing", acts_on: Target = "edge", requests_hit: int = 1
-) -> _Maker:
-    return _Maker("page", effect, nature=nature, acts_on=acts_on, requests_hit=requests_hit)
-
-
-def _sending(effect: Callable[[Delivery], object], *, breaks_connection: bool = False) -> _Maker:
-    return _Maker("sending", effect, breaks_connection=breaks_connection)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Fault:
     """One way to go wrong, as in ``Fault.server_error(status=502)`` or ``Fault.expired_token().after(1).times(2)``.
 
     A fault acts on one request unless :meth:`times` or its description says otherwise. Faults of pages and accounts
     wait for a request that lists an edge. A fault is immutable.
-
-    :param kind: name of the member of this class that made it
-    :param nature: ``harmless``: the answer is unusual and still right; ``passing``: the answer is unusable, and the
-        same request succeeds once the fault is over; ``fatal``: asking again does not help
-    :param options: the arguments of the effect
-    :param breaks_connection: whether the client gets no complete HTTP answer
-    :param requests_hit: number of requests that it acts on
-    :param requests_before: number of requests that it lets pass first
-    :param above: it acts on requests for more rows than this
-    :param node: id of the only node that it acts on, or None for all nodes
     """
 
+    # Name of the member of this class that made it.
     kind: str
     moment: Moment
     effect: Callable[..., object] = field(repr=False, compare=False)
-    options: dict[str, Any] = field(default_factory=dict)
+    # The arguments of the effect.
+    options: dict[str, Any]
     nature: Nature = "passing"
     acts_on: Target = "any"
+    # Whether the client gets no complete HTTP answer.
     breaks_connection: bool = False
+    # Number of requests that it acts on, and that it lets pass first.
     requests_hit: int = 1
     requests_before: int = 0
+    # It acts on requests for more rows than this, and for this node, or for all nodes.
     above: int = -1
     node: str | None = None
+
+    def __init__(self) -> None:
+        raise TypeError("faults are made by methods of this class, such as Fault.server_error()")
 
     def after(self, requests: int) -> Fault:
         """The same fault, which lets this number of requests pass before it acts."""
         if requests < 0:
             raise ValueError(f"after() needs a number of requests of at least 0, not {requests}")
-        return replace(self, requests_before=requests)
+        return _make(**vars(self) | {"requests_before": requests})
 
     def times(self, requests: int) -> Fault:
         """The same fault, which acts on this number of requests."""
         if requests < 1:
             raise ValueError(f"times() needs a number of requests of at least 1, not {requests}")
-        return replace(self, requests_hit=requests)
+        return _make(**vars(self) | {"requests_hit": requests})
 
     def on(self, node_id: str) -> Fault:
         """The same fault, only for the requests whose path names this node, such as a business and its edges.
 
-        Requests for other nodes do not wait for it: they meet the faults that are queued behind it.
+        Requests for other nodes do not wait for it: they meet the faults that are queued after it.
         """
-        return replace(self, node=node_id)
+        return _make(**vars(self) | {"node": node_id})
 
     @classmethod
     def catalogue(cls) -> dict[str, Fault]:
         """Every fault once, by name, with its default options. Those that are fatal act on all requests."""
         makers = [name for name, member in vars(cls).items() if isinstance(member, (staticmethod, _Maker))]
         faults: dict[str, Fault] = {name: getattr(cls, name)() for name in makers}
-        return {name: one.times(_FOR_EVER) if one.nature == "fatal" else one for name, one in faults.items()}
+        return {name: one.times(_ALWAYS) if one.nature == "fatal" else one for name, one in faults.items()}
 
     # Rate limits
 
@@ -132,24 +128,20 @@ class Fault:
         :param retry_after: seconds for a ``Retry-After`` header, which Meta does not document; None leaves it out
         """
         options = {"code": code, "minutes": minutes, "retry_after": retry_after}
-        return Fault("throttle", "answer", effects.throttle, options)
+        return _make("throttle", "answer", effects.throttle, options)
 
     @staticmethod
     def too_many_requests(retry_after: int | None = None) -> Fault:
         """Respond with HTTP 429 without an envelope, and optionally with ``Retry-After`` in seconds."""
-        headers = {"Content-Type": "text/plain"}
-        if retry_after is not None:
-            headers["Retry-After"] = str(retry_after)
-        options = {"status": 429, "text": "Too Many Requests", "headers": headers}
-        return Fault("too_many_requests", "answer", effects.answer, options)
+        headers = {"Content-Type": "text/plain"} | ({} if retry_after is None else {"Retry-After": str(retry_after)})
+        return _answer("too_many_requests", 429, text="Too Many Requests", headers=headers)
 
     # Errors of the server
 
     @staticmethod
     def server_error(status: int = 503) -> Fault:
         """Respond with an HTML page with status 500, 502 or 503."""
-        options = {"status": status, "text": _HTML, "headers": _HTML_TYPE}
-        return Fault("server_error", "answer", effects.answer, options)
+        return _answer("server_error", status, text=_HTML, headers=_HTML_TYPE)
 
     unknown_error = _error(500, 1, "An unknown error occurred")
     """Respond with code 1, an unknown error."""
@@ -166,15 +158,15 @@ class Fault:
         """Respond with any code with ``is_transient``."""
         message = "An unexpected error has occurred. Please retry your request later."
         options = {"status": 400, "code": code, "message": message, "is_transient": True}
-        return Fault("transient_error", "answer", effects.refuse, options)
+        return _make("transient_error", "answer", effects.refuse, options)
 
     @staticmethod
     def reduce_data(above: int = 25) -> Fault:
         """Refuse all pages of more than ``above`` rows with code 1. The envelope has no type, as seen in the wild."""
         message = "Please reduce the amount of data you're asking for, then retry your request"
         options = {"status": 500, "payload": {"error": {"code": 1, "message": message}}}
-        return Fault(
-            "reduce_data", "answer", effects.answer, options, acts_on="edge", requests_hit=_FOR_EVER, above=above
+        return _make(
+            "reduce_data", "answer", effects.answer, options, acts_on="edge", requests_hit=_ALWAYS, above=above
         )
 
     # Answers that are not Graph answers
@@ -189,25 +181,22 @@ class Fault:
     @staticmethod
     def error_not_an_object(status: int = 500) -> Fault:
         """Respond with an ``error`` that is a string."""
-        options = {"status": status, "payload": {"error": "Service temporarily unavailable"}}
-        return Fault("error_not_an_object", "answer", effects.answer, options)
+        return _answer("error_not_an_object", status, payload={"error": "Service temporarily unavailable"})
 
     @staticmethod
     def error_without_code(status: int = 500) -> Fault:
         """Respond with an envelope that has only a message."""
-        options = {"status": status, "payload": {"error": {"message": "Something went wrong"}}}
-        return Fault("error_without_code", "answer", effects.answer, options)
+        return _answer("error_without_code", status, payload={"error": {"message": "Something went wrong"}})
 
     @staticmethod
     def redirect(to: str = "https://graph.facebook.example") -> Fault:
         """Redirect to another host with HTTP 302."""
-        return Fault("redirect", "answer", effects.redirect, {"to": to})
+        return _make("redirect", "answer", effects.redirect, {"to": to})
 
     @staticmethod
     def deep_json(levels: int = 100_000) -> Fault:
         """Respond with arrays that are nested ``levels`` deep."""
-        options = {"status": 200, "text": '{"data":[' + "[" * levels + "]" * levels + "]}"}
-        return Fault("deep_json", "answer", effects.answer, options)
+        return _answer("deep_json", 200, text='{"data":[' + "[" * levels + "]" * levels + "]}")
 
     # Bodies and connections
 
@@ -231,42 +220,42 @@ class Fault:
     @staticmethod
     def huge_body(mib: int = 80) -> Fault:
         """Send the right answer with ``mib`` MiB of padding in it; it is still valid JSON."""
-        return Fault("huge_body", "sending", effects.huge_body, {"mib": mib})
+        return _make("huge_body", "sending", effects.huge_body, {"mib": mib})
 
     @staticmethod
     def gzip_bomb(mib: int = 200) -> Fault:
         """Send the right answer followed by ``mib`` MiB of white space, which gzip makes small."""
-        return Fault("gzip_bomb", "sending", effects.gzip_bomb, {"mib": mib})
+        return _make("gzip_bomb", "sending", effects.gzip_bomb, {"mib": mib})
 
     @staticmethod
     def slow_reply(seconds: float = 1.0) -> Fault:
         """Wait for some seconds before the first byte."""
-        return Fault("slow_reply", "sending", effects.slow_reply, {"seconds": seconds}, "harmless")
+        return _make("slow_reply", "sending", effects.slow_reply, {"seconds": seconds}, nature="harmless")
 
     @staticmethod
     def slow_drip(pause: float = 0.02, drops: int | None = 20) -> Fault:
         """Send the first ``drops`` bytes of the body, or all with None, with a ``pause`` in seconds before each."""
-        return Fault("slow_drip", "sending", effects.slow_drip, {"pause": pause, "drops": drops}, "harmless")
+        return _make("slow_drip", "sending", effects.slow_drip, {"pause": pause, "drops": drops}, nature="harmless")
 
     # Pages
 
-    empty_page = _page(effects.empty_page, "harmless")
+    empty_page = _page(effects.empty_page, nature="harmless")
     """Respond with a page without rows that has a ``next``; the rows are on the pages after it."""
     repeated_cursor = _page(lambda it: it.continue_at(it.request.params["after"]), acts_on="later page")
     """Give a later page the same ``after`` cursor that asked for it."""
-    cursor_cycle = _page(effects.cursor_cycle, "fatal", requests_hit=_FOR_EVER)
+    cursor_cycle = _page(effects.cursor_cycle, nature="fatal", requests_hit=_ALWAYS)
     """Lead every listing of two pages or more from cursor A to B and back to A."""
-    next_without_cursors = _page(lambda it: it.paging.pop("cursors", None), "harmless")
+    next_without_cursors = _page(lambda it: it.paging.pop("cursors", None), nature="harmless")
     """Leave ``cursors`` out, so that only ``next`` says where the listing continues."""
-    next_with_token = _page(effects.next_with_token, "harmless")
+    next_with_token = _page(effects.next_with_token, nature="harmless")
     """Put the access token into ``next``, although the request had it in a header."""
-    duplicated_row = _page(effects.duplicated_row, "harmless", "later page")
+    duplicated_row = _page(effects.duplicated_row, nature="harmless", acts_on="later page")
     """Begin a later page with the last row of the page before it."""
 
     @staticmethod
     def next_elsewhere(to: str = "https://graph.facebook.example") -> Fault:
         """Let ``next`` name another host; the cursors are right."""
-        return Fault("next_elsewhere", "page", effects.next_elsewhere, {"to": to}, "harmless", "edge")
+        return _make("next_elsewhere", "page", effects.next_elsewhere, {"to": to}, nature="harmless", acts_on="edge")
 
     account_added = _Maker(
         "before", lambda it: it.accounts().insert(0, it.api.new_account(it.path[0])), nature="harmless",
@@ -278,9 +267,9 @@ class Fault:
 
     # Values, shapes and headers
 
-    numeric_ids = _page(effects.numeric_ids, "harmless")
+    numeric_ids = _page(effects.numeric_ids, nature="harmless")
     """Write ids as JSON numbers, as older examples of Meta do."""
-    unknown_values = _page(effects.unknown_values, "harmless")
+    unknown_values = _page(effects.unknown_values, nature="harmless")
     """Add a field that was not asked for to each row, and use values that no enum has."""
     nan = _page(effects.nan)
     """Put NaN, which JSON does not have, into the last row."""
@@ -292,23 +281,23 @@ class Fault:
     """Respond with a string as the last row."""
     paging_not_an_object = _page(lambda it: it.answer.payload.update(paging="next"))
     """Respond with ``paging`` as a string."""
-    odd_content_type = _headers({"Content-Type": "text/javascript; charset=UTF-8"})
+    odd_content_type = _headers(options={"headers": {"Content-Type": "text/javascript; charset=UTF-8"}})
     """Send the right answer as ``text/javascript``."""
     malformed_usage = _headers(
-        {"x-app-usage": '{"call_count": lots', "x-business-use-case-usage": '[[{"1": "none"}], 7]'}
+        options={"headers": {"x-app-usage": '{"call_count": lots', "x-business-use-case-usage": '[[{"1": "none"}], 7]'}}
     )
     """Send usage headers that cannot be parsed."""
 
     @staticmethod
     def high_usage(percent: int = 95) -> Fault:
         """Say in the usage headers that ``percent`` of the rate limit is used."""
-        return Fault("high_usage", "answer", effects.high_usage, {"percent": percent}, "harmless")
+        return _make("high_usage", "answer", effects.high_usage, {"percent": percent}, nature="harmless")
 
     @staticmethod
     def version_upgrade(version: str = "v99.0") -> Fault:
         """Report another version in the ``facebook-api-version`` header."""
-        options = {"headers": {"facebook-api-version": version}}
-        return Fault("version_upgrade", "answer", effects.add_headers, options, "harmless")
+        headers = {"facebook-api-version": version}
+        return _make("version_upgrade", "answer", effects.add_headers, {"headers": headers}, nature="harmless")
 
     # Refusals that last until someone changes something
 
@@ -354,16 +343,4 @@ class Fault:
         """Refuse with code 100, the accounts have no field ``name``."""
         message = f"(#100) Tried accessing nonexisting field ({name}) on node type (WhatsAppBusinessAccount)"
         options = {"status": 400, "code": 100, "message": message}
-        return Fault("nonexisting_field", "answer", effects.refuse, options, "fatal")
-
-
-def can_act_on(fault: Fault, request: IncomingRequest) -> bool:
-    """Whether a fault can act on a request."""
-    edge = request.segments[-1] if len(request.segments) > 1 and request.segments[-1] in EDGES else None
-    fits = {
-        "any": True,
-        "edge": edge is not None,
-        "account edge": edge in ACCOUNT_EDGES,
-        "later page": edge is not None and "after" in request.params,
-    }
-    return fits[fault.acts_on] and request.limit > fault.above
+        return _make("nonexisting_field", "answer", effects.refuse, options, nature="fatal")

@@ -10,16 +10,17 @@ from urllib.parse import urlencode
 
 from airflow_provider_whatsapp.transport import clock
 
-from . import sample_accounts as samples
-from .account_read import AccountRead
+from . import accounts as samples
+from .accounts import ACCOUNT_EDGES, CLIENT_EDGE, OWNED_EDGE, Node
 from .analytics import make_messaging_analytics
-from .edges import RowSlice, select_rows, slice_rows
-from .edges_of_account import EDGES_OF_ACCOUNT
-from .http_exchange import ACCOUNT_EDGES, CLIENT_EDGE, OWNED_EDGE, ApiError, IncomingRequest
-from .node_types import ACCOUNT, APPLICATION, BUSINESS, EDGES, PHONE_NUMBER, SYSTEM_USER, NodeType
-from .sample_accounts import Node
-from .sample_edges import edges_of_id, make_health
-from .selected_fields import SelectedField, pick
+from .api_error import ApiError
+from .node_types import ACCOUNT, APPLICATION, BUSINESS, EDGES, MODIFIERS, SYSTEM_USER
+from .parameters import AccountRead
+from .row_maker import NodeType
+from .selected_fields import SelectedField, parse_fields, pick
+from .selected_rows import RowSlice, select_rows, slice_rows
+from .shapes import PHONE_NUMBER
+from .special_rows import make_health
 
 OLDEST_VERSION = 21
 #: Seconds for which a proof with an ``appsecret_time`` is valid.
@@ -31,7 +32,7 @@ _NOT_IN_LINKS = frozenset({"access_token", "appsecret_proof", "appsecret_time", 
 
 @dataclass(frozen=True)
 class ReadContext:
-    """What holds for everything that one request reads.
+    """Facts that hold for everything that one request reads.
 
     :param version: the API version that it runs on, as in ``v26.0``
     :param base: how links in the answer begin
@@ -89,14 +90,13 @@ class SimulatedApi:
             account.setdefault("owner_business_info", {"id": owner})
         return accounts
 
-    def version_of(self, request: IncomingRequest) -> tuple[str, list[str]]:
+    def version_of(self, segments: list[str]) -> tuple[str, list[str]]:
         """The version that a request runs on, and the segments of its path without the version.
 
         A version that has expired runs on the oldest one that is left, and a call without version on that of the app.
 
-        :raises ApiError: 2500, there is no such version
+        :raises ApiError: (2500) if there is no such version
         """
-        segments = request.segments
         major, dot, minor = segments[0][1:].partition(".") if segments and segments[0][:1] == "v" else ("", "", "")
         if not (dot and major.isdecimal() and minor.isdecimal() and len(major + minor) < 5):
             return self.api_version, segments
@@ -105,36 +105,37 @@ class SimulatedApi:
             raise _unknown_path(segments)
         return (segments[0] if int(major) >= OLDEST_VERSION else f"v{OLDEST_VERSION}.0"), segments[1:]
 
-    def read(self, request: IncomingRequest, segments: list[str], context: ReadContext) -> dict[str, Any] | RowSlice:
+    def read(
+        self, method: str, segments: list[str], params: dict[str, str], token: str | None, context: ReadContext
+    ) -> dict[str, Any] | RowSlice:
         """The node or the page that a request asks for.
 
         :param segments: the segments of its path without the version
-        :raises ApiError: the Graph API would refuse the request
+        :raises ApiError: if the Graph API would refuse the request
         """
-        if request.method != "GET":
-            raise _unsupported(request.method.lower())
-        self._authenticate(request, segments)
+        if method != "GET":
+            raise _unsupported(method.lower())
+        self._authenticate(token, segments, params)
         if segments == ["debug_token"]:
-            return {"data": self._inspect(request.params.get("input_token"))}
+            return {"data": self._inspect(params.get("input_token"))}
         if not segments:
             raise _unsupported()
         if len(segments) > 2:
             raise _unknown_path(segments[2:])
         kind, node = self._find(segments[0])
         if len(segments) == 1:
-            selection = kind.selection(request.params.get("fields"))
+            selection = _selection(kind, params)
             kind.check(selection, context.major, _own_names([node], kind))
             return self._render(node, selection, kind, context)
         edge = segments[1]
         if edge in kind.edges:
-            return self._list(node, "/".join(segments), kind.edges[edge], request.params, context)
+            return self._list(node, "/".join(segments), kind.edges[edge], params, context)
         # An edge that other types of node have is refused like a field that this type lacks.
         raise kind.nonexisting(edge) if edge in EDGES else _unknown_path([edge])
 
     # Access
 
-    def _authenticate(self, request: IncomingRequest, segments: list[str]) -> None:
-        token = request.token
+    def _authenticate(self, token: str | None, segments: list[str], params: dict[str, str]) -> None:
         if token is None:
             if segments[:1] == ["me"]:
                 raise ApiError(2500, "An active access token must be used to query information about the current user.")
@@ -142,7 +143,7 @@ class SimulatedApi:
         if not self._accepts(token, app_token=segments == ["debug_token"]):
             raise ApiError(190, "Invalid OAuth access token - Cannot parse access token", status=401)
         if self.app_secret is not None:
-            self._check_proof(self.app_secret, token, request.params)
+            self._check_proof(self.app_secret, token, params)
 
     def _accepts(self, token: str, *, app_token: bool = False) -> bool:
         known = [self.token]
@@ -197,11 +198,12 @@ class SimulatedApi:
             return BUSINESS, business
         if account := self._find_account(node_id):
             return ACCOUNT, account
-        for account_id, edge in edges_of_id(node_id):
+        for edge, kind in ACCOUNT.edges.items():
             # What an edge with required parameters gives cannot be read on its own.
-            parent = None if EDGES_OF_ACCOUNT[edge].required else self._find_account(account_id)
-            if parent is not None and (node := _with_id(self._rows(parent, edge, {}), node_id)):
-                return ACCOUNT.edges[edge], node
+            if kind.ids and not kind.required and _ends_in(node_id, kind):
+                parent = self._find_account(node_id[: -kind.id_digits])
+                if parent is not None and (node := _with_id(self._rows(parent, edge, {}), node_id)):
+                    return kind, node
         # A user may have put numbers with ids of their own on any account.
         for rows in self.lists.values():
             for account in list(rows):
@@ -237,7 +239,9 @@ class SimulatedApi:
             return self.lists.setdefault((node["id"], edge), [])
         if edge == "businesses":
             return self.businesses
-        return EDGES_OF_ACCOUNT[edge].rows(edge, self._account_read(node, params))
+        kind, read = ACCOUNT.edges[edge], self._account_read(node, params)
+        read.require(kind.required.split())
+        return kind.keep(read, kind.rows(edge, read))
 
     def _account_read(self, account: Node, params: dict[str, str]) -> AccountRead:
         return AccountRead(self.seed, account, params, self.application)
@@ -251,7 +255,7 @@ class SimulatedApi:
 
     def _list(self, node: Node, path: str, kind: NodeType, params: dict[str, str], context: ReadContext) -> RowSlice:
         edge = path.rpartition("/")[2]
-        selection = kind.selection(params.get("fields"))
+        selection = _selection(kind, params)
         rows = select_rows(self._rows(node, edge, params), edge, params.get("filtering"), params.get("sort"))
         kept = {name: value for name, value in params.items() if name not in _NOT_IN_LINKS}
         page = slice_rows(
@@ -265,7 +269,7 @@ class SimulatedApi:
         return page
 
     def _render(self, node: Node, selection: tuple[SelectedField, ...], kind: NodeType, context: ReadContext) -> Node:
-        if not kind.is_node:
+        if not kind.has_id:
             return dict(node)
         is_account = kind.name == ACCOUNT.name
         shown: Node = {}
@@ -281,6 +285,19 @@ class SimulatedApi:
                 shown[item.key] = make_messaging_analytics(self._account_read(node, item.params))
         shown.setdefault("id", node["id"])
         return shown
+
+
+def _selection(kind: NodeType, params: dict[str, str]) -> tuple[SelectedField, ...]:
+    """The fields that the ``fields`` parameter selects, or the default ones when there is none."""
+    if text := params.get("fields"):
+        return parse_fields(text, MODIFIERS)
+    return tuple(map(SelectedField, kind.defaults.split() if kind.has_id else ()))
+
+
+def _ends_in(node_id: str, kind: NodeType) -> bool:
+    """Whether a made-up row of an edge of an account could have the id."""
+    end = node_id[-kind.id_digits :]
+    return end.isdecimal() and int(end) in kind.ids
 
 
 def _own_names(nodes: Iterable[Node], kind: NodeType) -> set[str]:

@@ -1,4 +1,4 @@
-"""How an edge is listed: which rows a filter keeps, how they are sorted, and which of them a cursor leads to.
+"""The rows of an edge that a request asks for: filters, order, and pages with cursors.
 
 Where Meta's documentation leaves a choice open, the sandbox decides: a ``limit`` above 100 is treated as 100, all
 filter objects must match, and ``sort`` can be combined with ``filtering`` on both account edges.
@@ -15,9 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .http_exchange import ACCOUNT_EDGES, CLIENT_EDGE, DEFAULT_LIMIT, MAX_LIMIT, OWNED_EDGE, ApiError
-from .sample_accounts import Node
+from .accounts import ACCOUNT_EDGES, CLIENT_EDGE, OWNED_EDGE, Node
+from .api_error import ApiError
 
+#: Rows of a page when the request has no ``limit``, and the most that a page can have.
+DEFAULT_LIMIT = 25
+MAX_LIMIT = 100
 _SECONDS = re.compile(r"\d{1,12}")
 _SORTS = {"creation_time_ascending": False, "creation_time_descending": True}
 _Match = Callable[[Any], bool]
@@ -31,7 +34,7 @@ def select_rows(rows: list[Node], edge: str, filtering: str | None, sort: str | 
 
     :param filtering: the request's ``filtering`` parameter
     :param sort: the request's ``sort`` parameter
-    :raises ApiError: 100, the edge does not have such a filter or order
+    :raises ApiError: (100) if the edge does not have such a filter or order
     """
     matches = _parse_filters(edge, filtering) if filtering is not None else []
     if matches:
@@ -203,7 +206,7 @@ def slice_rows(
     """The page that ``limit``, ``after`` and ``before`` ask for.
 
     :param is_paged: whether the page has ``paging``
-    :raises ApiError: 100, the limit or the cursor is not valid
+    :raises ApiError: (100) if the limit or the cursor is invalid
     """
     limit = _parse_limit(params.get("limit"))
     if after := params.get("after"):

@@ -6,25 +6,17 @@ https://developers.facebook.com/docs/graph-api/guides/field-expansion
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from .http_exchange import ApiError
+from .api_error import ApiError
 
 # An argument may have brackets and quotes, as in .dimensions(["COUNTRY"]). A parenthesis counts only outside quotes.
 _ARGUMENT = r"""(?:"[^"]*"|'[^']*'|[^()"'])*"""
 _FIELD = re.compile(rf"([A-Za-z_][A-Za-z0-9_]*)((?:\.[a-z_]+\({_ARGUMENT}\))*)")
 _MODIFIER = re.compile(rf"\.([a-z_]+)\(({_ARGUMENT})\)")
 _SPACE_OR_QUOTED = re.compile(r"""("[^"]*"|'[^']*')|\s+""")
-# How a nested edge is paged and named, and the parameters of the edges and of the analytics of an account.
-_MODIFIERS = {
-    "limit", "after", "before", "as", "summary",
-    "since", "until", "business", "activity_type", "status", "category", "language", "name", "quality_score",
-    "configuration_name", "button_types", "languages", "add_security_recommendation", "code_expiration_minutes",
-    "start", "end", "granularity", "dimensions", "metric_types", "phone_numbers", "country_codes", "product_types",
-    "pricing_categories", "pricing_types", "tiers", "conversation_categories", "conversation_types",
-    "conversation_directions", "directions", "template_ids", "template_group_ids", "group_ids",
-}  # fmt: skip
 _DEEPEST = 20
 
 
@@ -54,20 +46,21 @@ class SelectedField:
         return {**params, "fields": self.text} if self.text else params
 
 
-def parse_fields(text: str) -> tuple[SelectedField, ...]:
+def parse_fields(text: str, modifiers: Set[str]) -> tuple[SelectedField, ...]:
     """The fields that a ``fields`` parameter selects.
 
-    :raises ApiError: 2500, the text is not a list of fields
+    :param modifiers: names of the modifiers that may follow a field
+    :raises ApiError: (2500) if the text is not a list of fields
     """
     text = _SPACE_OR_QUOTED.sub(lambda found: found[1] or "", text)
-    selected, end = _parse_list(text, 0, 0)
+    selected, end = _parse_list(text, 0, 0, modifiers)
     if end < len(text):
         raise _syntax_error(text, end, "end of string")
     return selected
 
 
-def _parse_list(text: str, at: int, depth: int) -> tuple[tuple[SelectedField, ...], int]:
-    """Parse a list that begins at a position. Return the fields and the position behind the last of them."""
+def _parse_list(text: str, at: int, depth: int, known: Set[str]) -> tuple[tuple[SelectedField, ...], int]:
+    """Parse a list that begins at a position. Return the fields and the position after the last of them."""
     if depth > _DEEPEST:
         raise _syntax_error(text, at, "a shallower expansion")
     selected = []
@@ -76,13 +69,13 @@ def _parse_list(text: str, at: int, depth: int) -> tuple[tuple[SelectedField, ..
         if match is None:
             raise _syntax_error(text, at, "a field name")
         modifiers = dict(_MODIFIER.findall(match[2]))
-        if not modifiers.keys() <= _MODIFIERS:
+        if not modifiers.keys() <= known:
             raise _syntax_error(text, at, "a known modifier")
         at = match.end()
         inner: tuple[SelectedField, ...] = ()
         inner_text = ""
         if text.startswith("{", at):
-            inner, end = _parse_list(text, at + 1, depth + 1)
+            inner, end = _parse_list(text, at + 1, depth + 1, known)
             if not text.startswith("}", end):
                 raise _syntax_error(text, end, '"}"')
             inner_text, at = text[at + 1 : end], end + 1

@@ -1,8 +1,8 @@
 """Made-up businesses and WhatsApp Business Accounts, the same for the same seed.
 
 Each edge of a business draws its accounts from a random generator of its own, so the first hundred accounts of a
-sandbox with a hundred thousand are those of a sandbox with a hundred. What hangs on an account is derived from its id
-on request, in :mod:`.sample_edges` and :mod:`.analytics`, so that a large sandbox stays small.
+sandbox with a hundred thousand are those of a sandbox with a hundred. The rows of its edges are derived from its id
+on request, in :mod:`.row_maker` and :mod:`.analytics`, so that a large sandbox stays small.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ import string
 from typing import Any
 
 Node = dict[str, Any]
+
+CLIENT_EDGE = "client_whatsapp_business_accounts"
+OWNED_EDGE = "owned_whatsapp_business_accounts"
+ACCOUNT_EDGES = frozenset({CLIENT_EDGE, OWNED_EDGE})
 
 _COMPANIES = (
     "Café São Jorge", "Müller & Söhne GmbH", "Łódzkie Piekarnie", "Pâtisserie \"L'Étoile\"", "Flores y Más",

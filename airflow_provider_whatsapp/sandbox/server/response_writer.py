@@ -1,4 +1,4 @@
-"""An answer on its way to the client: its bytes, its headers, and the connection."""
+"""How an answer is written to the connection: its headers, and its bytes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _GZIP = re.compile(r"(?:^|,)\s*(?:gzip|\*)\s*(?!;\s*q\s*=\s*0(?:\.0*)?\s*(?:,|$)
 
 
 @dataclass
-class Delivery:
-    """An answer that is ready to be sent over a connection.
+class ResponseWriter:
+    """Writes one answer to a connection.
 
     :param accept_encoding: the client's header of that name
     :param wait: waits for a number of seconds, or until the sandbox stops

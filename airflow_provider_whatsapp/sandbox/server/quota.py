@@ -1,4 +1,4 @@
-"""The rate limits of the sandbox, and the headers that tell how much of them is used.
+"""The rate limits of the sandbox, and the headers that report how much of them is used.
 
 https://developers.facebook.com/docs/graph-api/overview/rate-limiting
 """
@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from airflow_provider_whatsapp.transport import clock
 
-from .http_exchange import ApiError
-from .sample_accounts import Node
+from ..world.accounts import Node
+from ..world.api_error import ApiError
 
 REAL_HOUR = timedelta(hours=1)
 # Without a quota, the first answers have no usage headers, and the usage stops rising at some share.
@@ -69,7 +69,7 @@ class QuotaUse:
 class CallUse:
     """How much of the quotas is used after a call.
 
-    :param app: the quota of the whole app; None when the headers do not tell it yet
+    :param app: the quota of the whole app; None when the headers do not show it yet
     :param account_id: id of the account that the call names, or None
     :param account: the quota of that account, or None
     """
@@ -84,7 +84,7 @@ class CallUse:
         return any(use is not None and use.refused for use in (self.app, self.account))
 
     def headers(self, businesses: list[Node]) -> dict[str, str]:
-        """The headers that tell a client about it. The quota of the app is told under the id of the first business."""
+        """The headers that report it. The quota of the app is reported under the id of the first business."""
         headers: dict[str, str] = {}
         entries: dict[str, list[Any]] = {}
         if self.app is not None:
@@ -98,13 +98,17 @@ class CallUse:
 
 
 class Quotas:
-    """The quota of the whole app, and one for each account, all with the same rolling hour.
+    """The quota of the whole app, and one for each account: limits on the calls of a rolling hour.
+
+    Every call counts, even one that is refused, so a client that keeps calling while it is throttled waits longer.
+
+    The header knows only whole minutes. So a client waits for at least one minute, however short the hour is.
 
     :param calls_per_hour: number of calls that are let through within an hour; None for all calls, in which case the
         usage rises slowly and means nothing
     :param calls_per_hour_and_account: number of calls for one account that are let through; None for all calls
     :param hour: real length of the simulated hour
-    :raises ValueError: one of them is not positive
+    :raises ValueError: if one of them is not positive
     """
 
     def __init__(self, calls_per_hour: int | None, calls_per_hour_and_account: int | None, hour: timedelta) -> None:
@@ -115,10 +119,11 @@ class Quotas:
                 raise ValueError(f"{name} must be a whole number of at least 1, or None, not {limit!r}")
         if not isinstance(hour, timedelta) or hour <= timedelta(0):
             raise ValueError(f"hour must be a timedelta longer than zero, not {hour!r}")
-        self._app = None if calls_per_hour is None else Quota(calls_per_hour, hour)
+        self._app_limit = calls_per_hour
         self._account_limit = calls_per_hour_and_account
-        self._hour = hour
-        self._accounts: dict[str, Quota] = {}
+        self._hour = hour.total_seconds()
+        # The moments of the calls of the app, and of those for each account by its id.
+        self._calls: defaultdict[str, deque[float]] = defaultdict(deque)
 
     @property
     def counts_accounts(self) -> bool:
@@ -126,61 +131,35 @@ class Quotas:
         return self._account_limit is not None
 
     def count_call(self, number: int, account_id: str | None) -> CallUse:
-        """Count a call that has just arrived for both quotas, and tell how much of them is used.
+        """Count a call that has just arrived for both quotas, and report how much of them is used.
 
         :param number: number of calls so far, with this one
         :param account_id: id of the account that the call names, or None
         """
-        if self._app is not None:
-            app: QuotaUse | None = self._app.count_call()
-        else:
-            app = None if number <= _CALLS_WITHOUT_USAGE else QuotaUse(min(1 + number // 50, _HIGHEST_USAGE))
+        app = None if number <= _CALLS_WITHOUT_USAGE else QuotaUse(min(1 + number // 50, _HIGHEST_USAGE))
+        if self._app_limit is not None:
+            app = self._count(self._calls["app"], self._app_limit)
         if account_id is None or self._account_limit is None:
             return CallUse(app)
-        quota = self._accounts.setdefault(account_id, Quota(self._account_limit, self._hour))
-        return CallUse(app, account_id, quota.count_call())
+        return CallUse(app, account_id, self._count(self._calls[account_id], self._account_limit))
+
+    def _count(self, calls: deque[float], limit: int) -> QuotaUse:
+        now = clock.now()
+        while calls and calls[0] <= now - self._hour:
+            calls.popleft()
+        # The clock goes back at the end of a no_waits() block. Calls that are in the future by then are forgotten,
+        # since they would throttle a client for hours of real time.
+        while calls and calls[-1] > now:
+            calls.pop()
+        calls.append(now)
+        count = len(calls)
+        percent = count * 100 // limit
+        if count < limit:
+            return QuotaUse(percent)
+        # A call is let through when fewer than the limit were made in the hour before it.
+        remaining = self._hour - (now - calls[count - limit])
+        return QuotaUse(percent, count > limit, math.ceil(remaining / 60))
 
     def forget_calls(self) -> None:
         """Forget all calls, so that the quotas are free again."""
-        self._accounts.clear()
-        if self._app is not None:
-            self._app.forget_calls()
-
-
-class Quota:
-    """A limit on the calls of a rolling hour.
-
-    Every call counts, also one that is refused, so a client that keeps calling while it is throttled waits longer.
-
-    The header knows only whole minutes. So a client waits for at least one minute, however short the hour is.
-
-    :param limit: number of calls that are let through within an hour
-    :param hour: real length of the simulated hour
-    """
-
-    def __init__(self, limit: int, hour: timedelta) -> None:
-        self._limit = limit
-        self._hour = hour
-        self._calls: deque[float] = deque()
-
-    def count_call(self) -> QuotaUse:
-        """Count a call that has just arrived, and tell how much is used."""
-        now, hour = clock.now(), self._hour.total_seconds()
-        while self._calls and self._calls[0] <= now - hour:
-            self._calls.popleft()
-        # The clock goes back at the end of a no_waits() block. Calls that are in the future by then are forgotten,
-        # since they would throttle a client for hours of real time.
-        while self._calls and self._calls[-1] > now:
-            self._calls.pop()
-        self._calls.append(now)
-        count = len(self._calls)
-        percent = count * 100 // self._limit
-        if count < self._limit:
-            return QuotaUse(percent)
-        # A call is let through when fewer than the limit were made in the hour before it.
-        remaining = hour - (now - self._calls[count - self._limit])
-        return QuotaUse(percent, count > self._limit, math.ceil(remaining / 60))
-
-    def forget_calls(self) -> None:
-        """Forget all calls, so that the whole quota is free again."""
         self._calls.clear()

@@ -1,0 +1,21 @@
+"""The refusal of a request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ApiError(Exception):
+    """A request that the Graph API refuses. It is raised wherever the reason is found.
+
+    :param code: the envelope's ``error.code``
+    :param status: HTTP status of the answer
+    :param details: further members of the envelope, such as ``error_subcode``
+    """
+
+    def __init__(
+        self, code: int, message: str, *, status: int = 400, type: str = "OAuthException", **details: Any
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error: dict[str, Any] = {"message": message, "type": type, "code": code, **details}

@@ -1,0 +1,128 @@
+"""Types of nodes and rows, and the maker of rows from the shapes of their fields.
+
+Rows are derived from the seed and the id of the account, so they are the same in every run, and a large sandbox stays
+small.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from .accounts import Node, random_for
+from .api_error import ApiError
+from .parameters import AccountRead
+from .selected_fields import SelectedField
+
+
+class RowDraft(dict[str, Any]):
+    """A row that is being made up, with the fields that have a value already.
+
+    :param number: position of the row on its edge
+    """
+
+    def __init__(self, read: AccountRead, rng: random.Random, number: int = 0) -> None:
+        super().__init__()
+        self.read, self.rng, self.number = read, rng, number
+
+    def draw(self, shape: Any) -> Any:
+        """Make up a value.
+
+        :param shape: a tuple or a range, of which one element is taken; a function of this draft; a list or a dict of
+            shapes; or a value that is always the same
+        """
+        if isinstance(shape, (tuple, range)):
+            return self.rng.choice(shape)
+        if callable(shape):
+            return shape(self)
+        if isinstance(shape, dict):
+            return {name: self.draw(inner) for name, inner in shape.items()}
+        return [self.draw(inner) for inner in shape] if isinstance(shape, list) else shape
+
+
+@dataclass(frozen=True)
+class NodeType:
+    """A type of node or row: its fields and edges, and how the rows of an edge of an account are made up.
+
+    :param name: what error messages call it
+    :param defaults: names of the fields that are shown when the request has no ``fields``
+    :param shapes: the fields that made-up rows have, with the shape of each; see :meth:`RowDraft.draw`. They are drawn
+        in this order, and a field whose value is None is left out.
+    :param others: names of further fields
+    :param since: names of the fields that only exist from a major version on, by version
+    :param edges: the types of the rows at the other end of each edge
+    :param has_id: whether it has an id; a row without one is always sent whole, whatever ``fields`` asks for
+    :param is_paged: whether a page of such rows has ``paging``
+    :param count: shape of the number of rows that an account has
+    :param ids: the numbers that follow the id of the account in the ids of made-up rows
+    :param make: makes up the rows of an account instead of the shapes
+    :param required: names of the parameters that a request for the edge must have
+    :param optional: names of the other parameters of the edge
+    :param keep: keeps or wraps the rows that the parameters ask for; users may have put other rows on the account
+    """
+
+    name: str
+    defaults: str = "id name"
+    shapes: dict[str, Any] = field(default_factory=dict)
+    others: str = ""
+    since: dict[int, str] = field(default_factory=dict)
+    edges: dict[str, NodeType] = field(default_factory=dict)
+    has_id: bool = True
+    is_paged: bool = True
+    count: Any = 0
+    ids: range = range(0)
+    make: Callable[[AccountRead], list[Node]] | None = None
+    required: str = ""
+    optional: str = ""
+    keep: Callable[[AccountRead, list[Node]], list[Node]] = lambda read, rows: rows
+
+    @cached_property
+    def fields(self) -> dict[str, int]:
+        """Every field, with the first major version that has it, 0 for all versions."""
+        always = [*self.shapes, *self.others.split(), *(["id"] if self.has_id else [])]
+        later = {name: version for version, names in self.since.items() for name in names.split()}
+        return {**dict.fromkeys(always, 0), **later}
+
+    @property
+    def id_digits(self) -> int:
+        """Number of digits that follow the id of the account in the id of a made-up row."""
+        return len(str(self.ids.stop - 1))
+
+    def check(self, selection: Iterable[SelectedField], version: int, also: Iterable[str] = ()) -> None:
+        """Check that this version has every selected field.
+
+        :param also: further names to accept, because a user put them on a node
+        :raises ApiError: (100) if a field does not exist
+        """
+        for item in selection:
+            if item.name in self.edges:
+                self.edges[item.name].check(item.fields, version)
+            elif self.fields.get(item.name, 1000) > version and item.name not in also:
+                raise self.nonexisting(item.name)
+
+    def nonexisting(self, name: str) -> ApiError:
+        """The refusal of a field or edge that nodes of this type do not have."""
+        return ApiError(100, f"(#100) Tried accessing nonexisting field ({name}) on node type ({self.name})")
+
+    def rows(self, edge: str, read: AccountRead) -> list[Node]:
+        """The rows that a user put on the account under the name of the edge, or else the made-up ones."""
+        if edge in read.account:
+            return list(read.account[edge])
+        return self.make(read) if self.make else self.make_up(edge, read)
+
+    def make_up(self, edge: str, read: AccountRead) -> list[Node]:
+        """Rows from the shapes of the fields, the same for the same account, edge and required parameters."""
+        rng = random_for(read.seed, read.account["id"], edge, *(read.params[name] for name in self.required.split()))
+        rows = []
+        for number in range(RowDraft(read, rng).draw(self.count)):
+            row = RowDraft(read, rng, number)
+            if self.has_id:
+                row["id"] = f"{read.account['id']}{self.ids[number]:0{self.id_digits}}"
+            for name, shape in self.shapes.items():
+                if (value := row.draw(shape)) is not None:
+                    row[name] = value
+            rows.append(dict(row))
+        return rows
