@@ -36,8 +36,8 @@ autodoc_typehints_description_target = "documented_params"
 nitpick_ignore_regex = [
     (r"py:class", r"airflow\..*|(collections\.abc|datetime)\..*"),
     (r"py:class", r"airflow_provider_whatsapp\.graph\.query\..*"),
-    (r"py:class", r"BaseOperator|Context|PokeReturnValue|RetryDecision|TaskInstanceKey|XComArg|date|datetime|timedelta"),
-    (r"py:class", r"Query"),
+    (r"py:class", r"BaseOperator|Context|PokeReturnValue|RetryDecision|TaskInstanceKey|XComArg"),
+    (r"py:class", r"Query|date|datetime|timedelta"),
     (r"py:exc", r"Airflow\w+"),
 ]
 
