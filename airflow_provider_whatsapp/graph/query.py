@@ -1,7 +1,6 @@
 """What a user asks of an edge or a node: the arguments, checked, and the requests that follow from them.
 
-To add a query argument, add it to :class:`Query` and to :func:`build_edge_query`; hook, operators and sensor take their
-arguments from there.
+To add a query argument, add it to :class:`Query` and to :func:`build_edge_query`, and to the operators and sensors.
 """
 
 from __future__ import annotations

@@ -71,7 +71,9 @@ class WabaIds:
         elif isinstance(value, (bytes, bytearray)):
             # These would be taken for a list of numbers.
             self._add_ids([parse_waba_id(value, where=where)])
-        elif isinstance(value, Sequence):
+        elif isinstance(value, (Sequence, set, frozenset)):
+            # Sorted, because the next try of the task must find the accounts of a set in the same order.
+            value = value if isinstance(value, Sequence) else sorted(value, key=str)
             for number, one in enumerate(value):
                 self._add(one, f"{where}[{number}]")
         elif isinstance(value, Iterable) and where == "waba_ids":
@@ -85,7 +87,7 @@ class WabaIds:
         if text[:1] in ("[", "{"):
             self._add(_parse_rendered(text), where)
         elif "://" in text or text.startswith("/"):
-            self._batches.append(_StoredIds(_open_reader(text, conn_id=self._conn_id)))
+            self._batches.append(_StoredIds(_open_reader(text, default_conn_id=self._conn_id)))
             self.count = None
         else:
             self._add_ids([parse_waba_id(one, where=where) for one in text.split(",")])
@@ -151,11 +153,11 @@ def _parse_row(row: Any, *, where: str) -> str:
     return parse_waba_id(row, where=where)
 
 
-def _open_reader(path: Any, *, conn_id: str | None, format: str | None = None) -> ObjectReader:
+def _open_reader(path: Any, **options: Any) -> ObjectReader:
     # Imported here, because it loads fsspec, which a list of ids does not need.
     from airflow_provider_whatsapp.storage.reader import ObjectReader
 
-    return ObjectReader("waba_ids", path, conn_id=conn_id, format=format)
+    return ObjectReader("waba_ids", path, **options)
 
 
 def _parse_rendered(text: str) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from typing_extensions import ParamSpec
 
-from airflow_provider_whatsapp._compat import AirflowException
+from airflow_provider_whatsapp._compat import AirflowException, TaskDeferred
 from airflow_provider_whatsapp.graph import GraphError
 from airflow_provider_whatsapp.resume.files import CheckpointFiles
 from airflow_provider_whatsapp.transport import clock
@@ -53,6 +53,8 @@ class Checkpoint:
         self.progress = 0
         self._fruitless_waits = 0
         self._progress_at_last_wait = 0
+        #: Number of times that the listing has begun again because it had moved or its rows were lost.
+        self._times_begun_again = 0
         self._interval = interval
         self._next_checkpoint = clock.now() + interval
 
@@ -65,8 +67,8 @@ class Checkpoint:
     ) -> None:
         """Keep the rows if another try can continue with them, and remove them if none can."""
         try:
-            # A deferral must keep the rows. It is none of these, because TaskDeferred is a BaseException only.
-            is_the_end = isinstance(error, AirflowException) or (isinstance(error, Exception) and self._is_last_try)
+            is_failure = error is not None and not isinstance(error, TaskDeferred)
+            is_the_end = isinstance(error, AirflowException) or (is_failure and self._is_last_try)
             if error is None or is_the_end or not self._may_be_continued:
                 self.clear()
             elif isinstance(error, Exception) and self._has_new_rows:
@@ -111,14 +113,16 @@ class Checkpoint:
             return False
         try:
             self.position, self.progress = state["position"], state["progress"]
-            waits, progress = state["fruitless_waits"], state["progress_at_last_wait"]
+            waits, progress, times = (
+                state[name] for name in ("fruitless_waits", "progress_at_last_wait", "times_begun_again")
+            )
         except KeyError:
             # The package was updated in the meantime, and its last version kept something else.
             self.forget()
             return False
         self.has_rows = True
         if counts_waits:
-            self._fruitless_waits, self._progress_at_last_wait = waits, progress
+            self._fruitless_waits, self._progress_at_last_wait, self._times_begun_again = waits, progress, times
         return True
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -152,14 +156,16 @@ class Checkpoint:
         """
         if self.progress > self._progress_at_last_wait:
             self._fruitless_waits, self._progress_at_last_wait = 0, self.progress
-        if self._fruitless_waits >= MAX_FRUITLESS_WAITS:
+        if max(self._fruitless_waits, self._times_begun_again) >= MAX_FRUITLESS_WAITS:
             raise error
         self._fruitless_waits += 1
         return self._keep()
 
     def forget(self) -> None:
-        """Begin with the first row again. What is kept stays until other rows are, or :meth:`clear` is called."""
+        """Begin with the first row again. The kept rows stay in the store until the next ones replace them."""
         self.position, self.has_rows, self._has_new_rows, self.progress = None, False, False, 0
+        self._progress_at_last_wait = 0
+        self._times_begun_again += 1
         if self._files is not None:
             self._files.forget()
 
@@ -178,6 +184,7 @@ class Checkpoint:
             "progress": self.progress,
             "fruitless_waits": self._fruitless_waits,
             "progress_at_last_wait": self._progress_at_last_wait,
+            "times_begun_again": self._times_begun_again,
         }
         self.ask_store(files.keep, state)
         self._has_new_rows = False

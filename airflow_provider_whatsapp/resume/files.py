@@ -24,7 +24,6 @@ from typing import Any, BinaryIO, cast
 
 import msgspec
 
-from airflow_provider_whatsapp.resume.published import record_path, write_record
 from airflow_provider_whatsapp.storage.errors import Place
 from airflow_provider_whatsapp.storage.formats import GZIP, Row
 from airflow_provider_whatsapp.storage.json_text import encode_rows
@@ -179,9 +178,13 @@ class CheckpointFiles:
 
         :raises OSError: if it cannot
         """
-        # The path of the record is used, because that is the one object that may stay.
-        write_record(self._store, self._key, {}, owner=self._owner)
-        self._store.remove(record_path(self._key))
+        # Not in the folder of the parts: what cannot be removed would look like one of them to the next try.
+        path = hidden_path(self._key, "airflow-check")
+        with StagingFolder() as folder:
+            empty = folder / "check"
+            empty.touch()
+            self._store.upload(empty, path, content_type="application/octet-stream", owner=self._owner)
+        self._store.remove(path)
 
     def _finish_file(self) -> None:
         if self._file is not None:

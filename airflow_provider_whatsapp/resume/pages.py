@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from airflow_provider_whatsapp.graph.pages import ListingMovedError, Page, Position
+from airflow_provider_whatsapp.graph.pages import Page, Position
 from airflow_provider_whatsapp.resume.files import RowsLostError
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ def read_pages(client: GraphClient, query: EdgeQuery, checkpoint: Checkpoint, lo
     :param query: what is listed
     :param checkpoint: has the rows of the earlier try, and receives those that are read
     :param log: logger of the task
-    :raises ListingMovedError: if the listing must begin again; the next call does so
+    :raises ListingMovedError: if the listing must begin again
+    :raises RowsLostError: if it must, because kept rows cannot be read any more
     :raises GraphError: if the listing cannot be completed
     """
     ids: set[str] = set()
@@ -40,16 +41,11 @@ def read_pages(client: GraphClient, query: EdgeQuery, checkpoint: Checkpoint, lo
             checkpoint.forget()
     pages = client.pages(query, position=position, ids=ids)
     if position is not None:
-        try:
-            reached = next(pages)
-            log.info(
-                "Continuing after %d pages with %d accounts that an earlier try has read", position.page, position.count
-            )
-            yield from _kept_pages(checkpoint, position, ids)
-        except (ListingMovedError, RowsLostError) as problem:
-            # The parts are not removed yet: if the API fails altogether, the next try can continue with them.
-            checkpoint.forget()
-            raise ListingMovedError(str(problem)) from problem
+        reached = next(pages)
+        log.info(
+            "Continuing after %d pages with %d accounts that an earlier try has read", position.page, position.count
+        )
+        yield from _kept_pages(checkpoint, position, ids)
         yield reached
     for page in pages:
         yield page

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from airflow_provider_whatsapp._compat import AirflowException
+from airflow_provider_whatsapp.graph.arguments import shown
 from airflow_provider_whatsapp.storage.azure import AzureStore
 from airflow_provider_whatsapp.storage.errors import Place, StoreFailure
 from airflow_provider_whatsapp.storage.gcs import GcsStore
@@ -52,16 +54,16 @@ def check_address(argument: str, path: object) -> str:
     :raises ValueError: if it is no address of an object, or has a password in it
     """
     if not isinstance(path, str) or not path.strip():
-        raise ValueError(f"{argument}: {path!r} is not a path; for example 's3://bucket/wabas.ndjson'")
+        raise ValueError(f"{argument}: {shown(path)} is not a path; for example 's3://bucket/wabas.ndjson'")
     path = path.strip()
     scheme, host = urlsplit(path).scheme, urlsplit(path).netloc
     if ("://" not in path and not path.startswith("/")) or (scheme in ("file", "local") and host):
         raise ValueError(
-            f"{argument}: {path!r} is neither a URL nor an absolute path; for example "
+            f"{argument}: {shown(path)} is neither a URL nor an absolute path; for example "
             "'s3://bucket/wabas.ndjson' and 'file:///data/wabas.ndjson'"
         )
-    if ":" in host.rpartition("@")[0]:
-        # Do not show the path: it holds the password.
+    if ":" in host.rpartition("@")[0] or re.search(r":(?![0-9]*$)", host):
+        # Do not show the path: it holds the password. A password with a slash ends the host.
         raise ValueError(
             f"{argument}: the URL has a password in it; put the password into a connection and name the connection "
             "in output_conn_id"
@@ -125,19 +127,20 @@ class OpenedStore(NamedTuple):
     place: Place
 
 
-def open_store(argument: str, path: str, conn_id: str | None) -> OpenedStore:
+def open_store(argument: str, path: str, conn_id: str | None, default_conn_id: str | None = None) -> OpenedStore:
     """The store of an object, and where the object is in it.
 
     :param argument: name of the argument that the address was given in, for errors
     :param path: address as :func:`check_address` returns it
-    :param conn_id: Airflow connection of the store; the one in the address by default, else the store's own default
+    :param conn_id: Airflow connection of the store; the one in the address by default
+    :param default_conn_id: connection to use if neither of the two names one; the store's own default by default
     :raises ValueError: if no installed provider knows the store, if there is no such connection, or if it leads to
         another account or lacks something
     :raises StoreRefusedError: if the store does not accept the credentials
     :raises StoreError: if the store cannot be reached
     """
     address = split_address(path)
-    conn_id = conn_id or address.conn_id
+    conn_id = conn_id or address.conn_id or default_conn_id
     store, key = _open(argument, address, conn_id)
     uri, key = store.locate(address.uri, key)
     account = getattr(store.fs, "account_name", None)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from airflow_provider_whatsapp.graph.arguments import shown
 from airflow_provider_whatsapp.storage.columns import encode_text
 from airflow_provider_whatsapp.storage.json_text import encode_rows
 from airflow_provider_whatsapp.storage.parquet import require_pyarrow, write_parquet
@@ -39,7 +40,7 @@ def parse_format(path: str, format: str | None, *, argument: str = "output_path"
     if format is not None:
         if format not in _FORMATS:
             raise ValueError(
-                f"{'output_format' if is_output else argument}: {format!r} is not one of "
+                f"{'output_format' if is_output else argument}: {shown(format)} is not one of "
                 f"{', '.join(map(repr, _FORMATS))}; a compressed object is one whose address ends in .gz"
             )
         found = _FORMATS[format]
@@ -48,15 +49,15 @@ def parse_format(path: str, format: str | None, *, argument: str = "output_path"
         suffix = stem.rpartition(".")[2] if "." in stem else ""
         if suffix not in _FORMATS:
             raise ValueError(
-                f"{argument}: the suffix of {path!r} names no format; use .ndjson, .jsonl, .json or .csv "
+                f"{argument}: the suffix of {shown(path)} names no format; use .ndjson, .jsonl, .json or .csv "
                 "(each also with .gz), or .parquet" + (", or give output_format" if is_output else "")
             )
         found = _FORMATS[suffix]
     if found == "parquet":
         if name.endswith(".gz"):
             raise ValueError(
-                f"{argument}: {path!r} ends in .gz, but Parquet is compressed inside, and its readers do not open it "
-                "within gzip; leave out .gz"
+                f"{argument}: {shown(path)} ends in .gz, but Parquet is compressed inside, and its readers do not open "
+                "it within gzip; leave out .gz"
             )
         require_pyarrow("output_format" if is_output and format is not None else argument)
     return found

@@ -30,7 +30,8 @@ class ObjectReader:
     :param argument: name of the argument that the address was given in, for the errors
     :param path: any ``ObjectStoragePath`` URL, or an absolute path on this machine. The object is decompressed when it
         ends in ``.gz``.
-    :param conn_id: Airflow connection of the store; the one in the URL by default, else the store's own default
+    :param conn_id: Airflow connection of the store; the one in the URL by default
+    :param default_conn_id: connection to use if neither of the two names one; the store's own default by default
     :param format: ``ndjson``, ``jsonl``, ``json``, ``csv`` or ``parquet``; the suffix of ``path`` decides by default
     :raises ValueError: if the path is no address of an object, has a password in it or names no known format, if no
         installed provider knows the store, or if pyarrow is missing for Parquet
@@ -38,14 +39,22 @@ class ObjectReader:
     :raises StoreError: if the store cannot be reached
     """
 
-    def __init__(self, argument: str, path: str, *, conn_id: str | None = None, format: str | None = None) -> None:
+    def __init__(
+        self,
+        argument: str,
+        path: str,
+        *,
+        conn_id: str | None = None,
+        default_conn_id: str | None = None,
+        format: str | None = None,
+    ) -> None:
         path = check_address(argument, path)
         self._argument = argument
         #: Format of the rows in the object, e.g. ``"ndjson"``.
         self.format = parse_format(path, format, argument=argument)
         self._is_compressed = path.lower().endswith(".gz")
         #: The store, the path of the object within it, and its address for messages.
-        self.store, self.key, self.place = open_store(argument, path, conn_id)
+        self.store, self.key, self.place = open_store(argument, path, conn_id, default_conn_id)
         #: The store's own address of the object, without a connection in it.
         self.uri = self.place.uri
 

@@ -7,7 +7,7 @@ import secrets
 from typing import Any
 
 from airflow_provider_whatsapp.storage.errors import UnsuitableStoreError
-from airflow_provider_whatsapp.storage.store import MovingStore
+from airflow_provider_whatsapp.storage.store import MovingStore, finish_or_cancel
 
 # A connection that is idle while a long listing is read would be cut off by firewalls, and a server that is gone would
 # otherwise block the task forever.
@@ -67,7 +67,6 @@ class SftpStore(MovingStore):
     def move(self, source: str, target: str, *, replace: bool) -> None:
         """Rename a file on the server."""
         from asyncssh.sftp import SFTPFailure, SFTPFileAlreadyExists
-        from fsspec.asyn import sync
 
         fs = self.fs
 
@@ -84,7 +83,7 @@ class SftpStore(MovingStore):
                         raise FileExistsError(errno.EEXIST, "the object exists") from None
                     raise
 
-        sync(fs.loop, rename)
+        finish_or_cancel(fs, rename())
 
 
 def _keep_alive(fs: Any) -> None:

@@ -120,7 +120,7 @@ class ListArguments:
             output=OutputArguments.of(operator),
             if_exists=_parse_choice("if_exists", operator.if_exists),
             if_empty=_parse_choice("if_empty", operator.if_empty),
-            compare_with=given(operator.compare_with, None),
+            compare_with=operator.compare_with,
             deferrable=operator.deferrable,
             max_wait_in_place=parse_seconds("max_wait_in_place", given(operator.max_wait_in_place, MAX_WAIT_IN_PLACE)),
             max_usage=parse_percentage("max_usage", given(operator.max_usage, MAX_USAGE)),

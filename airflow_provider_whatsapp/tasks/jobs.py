@@ -49,8 +49,8 @@ class Job(Protocol[_Rows]):
         """What the rows are read from."""
 
     @property
-    def identity(self) -> Any:
-        """All that the rows depend on, as JSON. A later try continues only a listing with the same identity."""
+    def depends_on(self) -> Any:
+        """All that the rows depend on, as JSON. A later try continues only a listing that depends on the same."""
 
     def read(self, client: GraphClient, checkpoint: Checkpoint) -> _Rows:
         """Return the rows of the listing. They are read from the API while they are iterated over, once.
@@ -83,7 +83,7 @@ class AccountsJob:
         )
         self.columns = [field.key for field in self.query.fields]
         self.inputs = LineageInputs([self.query.path])
-        self.identity = self.query.to_json()
+        self.depends_on = self.query.to_json()
         self._log = task.log
 
     def read(self, client: GraphClient, checkpoint: Checkpoint | None = None) -> LoggedRows:
@@ -143,7 +143,7 @@ class AccountEdgesJob:
         self.columns = ["waba_id", *(field for field in fields if field != "waba_id")] if fields else []
         # Thousands of accounts would be thousands of datasets, so the edge stands for that of all of them.
         self.inputs = LineageInputs([f"whatsapp_business_accounts/{self.query.edge}"], self.query.waba_ids.uris)
-        self.identity = [self.query.example.to_json(), self.query.skips_accounts, self.query.waba_ids.to_json()]
+        self.depends_on = [self.query.example.to_json(), self.query.skips_accounts, self.query.waba_ids.to_json()]
         self._log = task.log
 
     def read(self, client: GraphClient, checkpoint: Checkpoint) -> AccountEdgeReader:

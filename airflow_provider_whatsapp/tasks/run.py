@@ -10,7 +10,6 @@ from airflow_provider_whatsapp._compat import AirflowException, AirflowFailExcep
 from airflow_provider_whatsapp.graph import GraphError, GraphRateLimitError
 from airflow_provider_whatsapp.graph.pages import ListingMovedError
 from airflow_provider_whatsapp.hooks._metrics import count_call
-from airflow_provider_whatsapp.hooks._waba_ids import StoredIdsError
 from airflow_provider_whatsapp.resume.checkpoint import Checkpoint
 from airflow_provider_whatsapp.resume.files import RowsLostError
 from airflow_provider_whatsapp.resume.published import (
@@ -19,7 +18,7 @@ from airflow_provider_whatsapp.resume.published import (
     is_of_another_mapped_task,
     record_published,
 )
-from airflow_provider_whatsapp.storage.columns import FORMATS_WITH_COLUMNS, UnfitValueError
+from airflow_provider_whatsapp.storage.columns import FORMATS_WITH_COLUMNS
 from airflow_provider_whatsapp.storage.errors import ObjectExistsError
 from airflow_provider_whatsapp.tasks.failures import STORE_ERRORS, failing_fast
 from airflow_provider_whatsapp.tasks.lineage import Lineage, announce
@@ -43,7 +42,7 @@ _Rows = TypeVar("_Rows", bound=Iterable[Row])
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TaskResult:
     """What a task gives to XCom and to lineage.
 
     :param result: the rows, or the manifest of the object that holds them
@@ -60,7 +59,7 @@ def run(
     job: Job[_Rows],
     arguments: ListArguments,
     resumption: Resumption | None = None,
-) -> Outcome:
+) -> TaskResult:
     """Return the rows that a job lists, or the manifest of the object that they were written to.
 
     :param operator: the operator that runs
@@ -76,24 +75,24 @@ def run(
     with failing_fast((ValueError, *STORE_ERRORS)):
         target = arguments.output.open_target()
         check_columns(target, job.columns)
-        comparison = _open_comparison(operator, arguments, job.columns)
     config = job.connection.config
-    listing = [config.base_url, config.version, job.identity, arguments.output.format, arguments.compare_with]
+    listing = [config.base_url, config.version, job.depends_on, arguments.output.format, arguments.compare_with]
     identity = TaskIdentity.of(context, listing=listing, is_deferrable=arguments.deferrable)
     restarts = resumption.restarts if resumption else 0
     patience = arguments.patience
-    # The checkpoint is opened before the object is looked for, so that kept rows are removed even if an earlier try has
-    # published the object, or if it exists and must not be replaced.
+    # Leaving the checkpoint removes kept rows that nobody needs any more. So it is opened before the object is looked
+    # for, which may end the task.
     with (
         Checkpoint(target, identity, operator.log, interval=arguments.checkpoint_interval) as checkpoint,
-        failing_fast((GraphError, StoredIdsError, UnfitValueError, *STORE_ERRORS)),
+        failing_fast((GraphError, ValueError, *STORE_ERRORS)),
     ):
         if target is not None:
-            manifest = checkpoint.ask_store(find_published, target, identity)
+            manifest = _find_published(target, identity, checkpoint, arguments)
             if manifest is not None:
                 operator.log.info("An earlier try of this task has published %s already", target.uri)
                 return _announce(operator, context, job, manifest)
             _check_may_publish(target, identity, checkpoint, arguments)
+        comparison = _open_comparison(operator, arguments, job.columns)
         has_rows = checkpoint.find_rows(counts_waits=resumption is not None)
         if resumption and resumption.is_kept and not has_rows:
             restarts += 1
@@ -105,7 +104,7 @@ def run(
                     if target is None:
                         found = list(short_enough_to_map_over(operator, context, rows, job.noun))
                         _check_empty(len(found), arguments)
-                        return Outcome(found)
+                        return TaskResult(found)
                     with target.stage(rows, job.columns) as staged:
                         _check_empty(staged.stored.count, arguments)
                         facts = job.facts(listed)
@@ -162,6 +161,16 @@ def open_client(connection: WhatsAppConnection, patience: Patience) -> GraphClie
     return GraphClient(connection.config, patience=patience, on_call=count_call)
 
 
+def _find_published(
+    target: Target, identity: TaskIdentity, checkpoint: Checkpoint, arguments: ListArguments
+) -> Manifest | None:
+    if arguments.if_exists == "overwrite":
+        # If the store fails, the rows are listed again, and replace the object.
+        return checkpoint.ask_store(find_published, target, identity)
+    # If the store fails, the task must fail and try again: it would take its own object for somebody else's.
+    return find_published(target, identity)
+
+
 def _open_comparison(operator: BaseOperator, arguments: ListArguments, columns: Sequence[str]) -> Comparison | None:
     if arguments.compare_with is None:
         return None
@@ -169,7 +178,7 @@ def _open_comparison(operator: BaseOperator, arguments: ListArguments, columns: 
     from airflow_provider_whatsapp.storage.reader import ObjectReader
     from airflow_provider_whatsapp.tasks.comparison import Comparison
 
-    earlier = ObjectReader("compare_with", arguments.compare_with, conn_id=arguments.output.conn_id)
+    earlier = ObjectReader("compare_with", arguments.compare_with, default_conn_id=arguments.output.conn_id)
     if not earlier.exists():
         operator.log.info("There is no %s to compare with", earlier.uri)
         return Comparison(None, columns)
@@ -200,7 +209,7 @@ def _check_empty(count: int, arguments: ListArguments) -> None:
     raise AirflowSkipException(message) if arguments.if_empty == "skip" else AirflowException(message)
 
 
-def _announce(operator: BaseOperator, context: Context, job: Job[Any], manifest: Manifest) -> Outcome:
+def _announce(operator: BaseOperator, context: Context, job: Job[Any], manifest: Manifest) -> TaskResult:
     lineage = Lineage(job.inputs, manifest, job.columns)
     announce(operator, context, job.connection, lineage)
-    return Outcome(manifest, lineage)
+    return TaskResult(manifest, lineage)

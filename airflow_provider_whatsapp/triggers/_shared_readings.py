@@ -310,7 +310,7 @@ def _copy_of(error: Exception) -> Exception:
     # Each wait gets an exception of its own, because raising one in several places makes its traceback grow.
     if isinstance(error, GraphError):
         return copy.copy(error)
-    return ValueError(str(error)) if isinstance(error, ValueError) else RuntimeError(f"{type(error).__name__}: {error}")
+    return ValueError(str(error)) if isinstance(error, ValueError) else RuntimeError(type(error).__name__)
 
 
 async def _show_page(page: Page, waiters: list[_Waiter]) -> bool:
