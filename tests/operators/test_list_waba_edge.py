@@ -1,14 +1,10 @@
-"""The operator for one edge of many accounts against the sandbox. What it does over several tries is tested in
-test_resuming_accounts.py, and DAGs with it in test_edge_dags.py."""
+"""The operator for one edge of many accounts. What holds for every operator is in test_arguments.py, test_output.py and
+test_resuming.py, and DAGs with it are in test_edge_dags.py."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import json
 import logging
-from collections import defaultdict
 from collections.abc import Iterator
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -16,24 +12,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, Asset
+from listings import rows_in
 from numbered_accounts import LONG_ACCOUNT, asked_for, give_numbers, ids_of, names_in, numbers_of
-from task_instance import TaskInstance
 
-from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException
+from airflow_provider_whatsapp._compat import AirflowFailException
 from airflow_provider_whatsapp.graph import GraphError, GraphPermissionError, GraphRequestError, GraphServerError
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
-from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
+from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 from airflow_provider_whatsapp.tasks import progress
 
 ALWAYS = 1_000_000
 DAY = {"start": 1793491200, "end": 1793577600, "granularity": "DAILY"}
-
-
-@pytest.fixture(autouse=True)
-def _no_real_waits() -> Iterator[None]:
-    with no_waits():
-        yield
 
 
 @pytest.fixture
@@ -44,42 +33,11 @@ def sandbox() -> Iterator[GraphSandbox]:
         yield sandbox
 
 
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
-    """What the operator and the package log."""
-    monkeypatch.setattr(WhatsAppListWabaEdgeOperator, "log", logging.getLogger("task"))
-    caplog.set_level(logging.INFO, logger="task")
-    caplog.set_level(logging.INFO, logger="airflow_provider_whatsapp")
-    return caplog
-
-
-def operator(waba_ids: Any, edge: str = "phone_numbers", **arguments: Any) -> WhatsAppListWabaEdgeOperator:
-    return WhatsAppListWabaEdgeOperator(task_id="numbers", waba_ids=waba_ids, edge=edge, **arguments)
-
-
-def run(waba_ids: Any, edge: str = "phone_numbers", *, context: Any = None, **arguments: Any) -> Any:
-    given: Any = context or {}
-    return operator(waba_ids, edge, **arguments).execute(given)
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    data = path.read_bytes()
-    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
-    if ".csv" in path.name:
-        return list(csv.DictReader(io.StringIO(text, newline="")))
-    if ".json" in path.name and ".jsonl" not in path.name:
-        rows: list[dict[str, Any]] = json.loads(text)
-        return rows
-    return [json.loads(line) for line in text.splitlines()]
+def run(waba_ids: Any, edge: str = "phone_numbers", **arguments: Any) -> Any:
+    return WhatsAppListWabaEdgeOperator(task_id="numbers", waba_ids=waba_ids, edge=edge, **arguments).execute({})
 
 
 class TestRows:
-    def test_to_xcom(self, connected: GraphSandbox) -> None:
-        rows = run(ids_of(connected))
-        assert rows == numbers_of(connected)
-        assert all(next(iter(row)) == "waba_id" for row in rows)
-        assert json.loads(json.dumps(rows)) == rows
-
     @pytest.mark.parametrize("max_concurrency", [1, 3, "10", 50, None])
     def test_the_order_is_that_of_the_accounts(self, connected: GraphSandbox, max_concurrency: Any) -> None:
         connected.accounts.reverse()
@@ -92,21 +50,6 @@ class TestRows:
     ) -> None:
         run(ids_of(connected), max_concurrency=max_concurrency)
         assert connected.connections == connections
-
-    @pytest.mark.parametrize("suffix", ["ndjson", "jsonl", "json", "csv"])
-    @pytest.mark.parametrize("gz", ["", ".gz"])
-    def test_every_format(self, connected: GraphSandbox, tmp_path: Path, suffix: str, gz: str) -> None:
-        path = tmp_path / f"numbers.{suffix}{gz}"
-        manifest = run(ids_of(connected), output_path=path.as_uri())
-        assert rows_of(path) == numbers_of(connected)
-        assert manifest["format"] == suffix.replace("jsonl", "ndjson")
-        assert names_in(path) == {path.name}
-
-    def test_output_format(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        path = tmp_path / "numbers.csv"
-        run(ids_of(connected), output_path=str(tmp_path / "numbers"), output_format="csv")
-        (tmp_path / "numbers").rename(path)
-        assert rows_of(path) == numbers_of(connected)
 
     def test_columns_of_a_csv(self, connected: GraphSandbox, tmp_path: Path) -> None:
         path = tmp_path / "numbers.csv"
@@ -256,7 +199,7 @@ class TestManifest:
         manifest = run(ids_of(connected), output_path=path.as_uri(), on_account_error="skip")
         reasons = [one.pop("reason") for one in manifest["skipped"]]
         wanted = numbers_of(connected, gone, forbidden)
-        assert rows_of(path) == wanted
+        assert rows_in(path) == wanted
         assert manifest == {
             "uri": path.as_uri(),
             "conn_id": None,
@@ -301,7 +244,7 @@ class TestManifest:
         assert len(wanted) == 160
         path = tmp_path / "a.ndjson"
         manifest = run(ids_of(connected), output_path=str(path), max_items=max_items, max_concurrency=4)
-        assert rows_of(path) == wanted[: int(max_items)]
+        assert rows_in(path) == wanted[: int(max_items)]
         assert (manifest["count"], manifest["truncated"]) == (min(int(max_items), 160), truncated)
 
     def test_max_items_that_cut_nothing(self, connected: GraphSandbox, tmp_path: Path) -> None:
@@ -341,73 +284,6 @@ class TestManifest:
             )
             assert (manifest["count"], manifest["truncated"], manifest["skipped_count"]) == (most, True, 1)
 
-    def test_an_asset_learns_what_was_written(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        events: dict[str, SimpleNamespace] = defaultdict(lambda: SimpleNamespace(extra={}))
-
-        class Accessors:
-            def __getitem__(self, key: Asset) -> SimpleNamespace:
-                return events[key.name]
-
-        manifest = run(
-            ids_of(connected),
-            context={"outlet_events": Accessors()},
-            outlets=[Asset("numbers")],
-            output_path=str(tmp_path / "a.json"),
-        )
-        assert events["numbers"].extra == manifest
-        assert manifest["accounts"] == 20
-
-
-class TestIfExists:
-    def test_overwrite(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        path = tmp_path / "a.ndjson"
-        path.write_text("before")
-        run(ids_of(connected), output_path=str(path))
-        assert rows_of(path) == numbers_of(connected)
-
-    @pytest.mark.parametrize(("if_exists", "error"), [("fail", AirflowFailException), ("skip", AirflowSkipException)])
-    def test_fail_and_skip(
-        self, connected: GraphSandbox, tmp_path: Path, if_exists: str, error: type[Exception]
-    ) -> None:
-        path = tmp_path / "a.ndjson"
-        run(ids_of(connected), output_path=str(path), if_exists=if_exists)
-        before = path.read_bytes()
-        connected.reset()
-        with pytest.raises(error, match="exists already"):
-            run(ids_of(connected), output_path=str(path), if_exists=if_exists)
-        assert path.read_bytes() == before
-        assert connected.requests == []
-
-
-class TestIfEmpty:
-    @pytest.fixture(params=["accounts without rows", "no accounts"])
-    def nothing(self, request: pytest.FixtureRequest, connected: GraphSandbox) -> list[str]:
-        """Accounts of which nothing comes."""
-        for account in connected.accounts:
-            account["phone_numbers"] = []
-        return ids_of(connected) if request.param == "accounts without rows" else []
-
-    def test_succeed(self, nothing: list[str], tmp_path: Path) -> None:
-        assert run(nothing) == []
-        path = tmp_path / "a.json"
-        manifest = run(nothing, output_path=str(path))
-        assert (manifest["count"], manifest["accounts"], manifest["pages"]) == (0, len(nothing), len(nothing))
-        assert rows_of(path) == []
-
-    @pytest.mark.parametrize(("if_empty", "error"), [("skip", AirflowSkipException), ("fail", AirflowException)])
-    def test_skip_and_fail_leave_what_was_there(
-        self, nothing: list[str], tmp_path: Path, if_empty: str, error: type[Exception]
-    ) -> None:
-        path = tmp_path / "a.ndjson"
-        path.write_text("before")
-        for arguments in ({}, {"output_path": str(path)}):
-            with pytest.raises(error, match="the listing is empty") as caught:
-                run(nothing, if_empty=if_empty, **arguments)
-            # Rows may come later, so that "fail" leaves the task to its retries.
-            assert not isinstance(caught.value, AirflowFailException)
-        assert path.read_text() == "before"
-        assert names_in(path) == {"a.ndjson"}
-
 
 class TestBadInput:
     @pytest.mark.parametrize(
@@ -441,22 +317,11 @@ class TestBadInput:
             ({"edge_params": {"limit": 5}}, "edge_params: .*limit"),
             ({"edge_params": {"access_token": "x"}}, "edge_params: .*access_token"),
             ({"edge_params": {"filtering": []}}, "edge_params: .*filtering"),
-            ({"fields": ","}, "fields: "),
-            ({"filtering": [{}]}, "filtering: "),
-            ({"sort": "by name"}, "sort: "),
-            ({"page_size": 0}, "page_size: "),
-            ({"max_items": "all"}, "max_items: "),
             ({"max_concurrency": 0}, "max_concurrency: 0 is not a whole number of at least 1"),
             ({"max_concurrency": 51}, "max_concurrency: 51 is more than 50"),
             ({"max_concurrency": "51"}, "max_concurrency: 51 is more than 50"),
             ({"max_concurrency": "x"}, "max_concurrency: 'x' is not a whole number"),
             ({"on_account_error": "other"}, "on_account_error: 'other' is not one of 'fail', 'skip'"),
-            ({"if_exists": "other"}, "if_exists: "),
-            ({"if_empty": "other"}, "if_empty: "),
-            ({"max_usage": 0}, "max_usage: "),
-            ({"max_wait_in_place": -1}, "max_wait_in_place: "),
-            ({"output_path": "/tmp/a.xml"}, "output_path: "),
-            ({"output_format": "csv"}, "output_path: "),
             ({"edge": "subscribed_apps", "output_path": "/tmp/a.csv"}, "fields: a CSV needs the names of its columns"),
             ({"edge": "made_up", "output_path": "/tmp/a.csv.gz"}, "fields: a CSV needs the names of its columns"),
         ],
@@ -472,77 +337,12 @@ class TestBadInput:
     @pytest.mark.parametrize("name", ["ownership_types", "created_after", "created_before"])
     def test_airflow_refuses_what_only_a_list_of_accounts_takes(self, name: str) -> None:
         with pytest.raises(TypeError, match=name):
-            operator(["1"], **{name: "SELF"})
-
-    def test_airflow_refuses_it_in_partial_too(self) -> None:
-        with pytest.raises(TypeError, match="ownership_types"):
-            WhatsAppListWabaEdgeOperator.partial(task_id="t", edge="flows", ownership_types="SELF")
-
-    @pytest.mark.parametrize("blank", ["", " ", "None"])
-    def test_a_template_without_a_value_counts_as_not_given(
-        self, connected: GraphSandbox, tmp_path: Path, blank: str
-    ) -> None:
-        optional = set(WhatsAppListWabaEdgeOperator.template_fields) - {"waba_ids", "edge", "output_path"}
-        plain = run(ids_of(connected), output_path=str(tmp_path / "a.ndjson"))
-        assert run(ids_of(connected), output_path=str(tmp_path / "a.ndjson"), **dict.fromkeys(optional, blank)) == plain
-
-    @pytest.mark.parametrize("argument", ["waba_ids", "edge", "on_account_error", "max_concurrency", "edge_params"])
-    def test_a_token_in_the_wrong_argument_is_not_shown(self, connected: GraphSandbox, argument: str) -> None:
-        arguments: dict[str, Any] = {"waba_ids": ["1"], argument: f"{connected.token}!"}
-        with pytest.raises(AirflowFailException, match=f"^{argument}: ") as caught:
-            run(**arguments)
-        assert connected.token not in str(caught.value)
+            run(["1"], **{name: "SELF"})
 
     def test_a_csv_of_rows_without_default_fields(self, connected: GraphSandbox, tmp_path: Path) -> None:
         path = tmp_path / "a.csv"
         run(ids_of(connected)[:1], "subscribed_apps", fields="whatsapp_business_api_data", output_path=str(path))
         assert path.read_text().splitlines()[0] == "waba_id,whatsapp_business_api_data"
-
-
-class TestAirflow:
-    def test_templates(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        with DAG("d", schedule=None):
-            templated = operator(
-                "{{ ids }}",
-                "{{ edge }}",
-                edge_params={**DAY, "start": "{{ start }}"},
-                on_account_error="{{ on_error }}",
-                max_concurrency="{{ many }}",
-                output_path="{{ path }}",
-            )
-        values = {
-            "ids": ids_of(connected)[:3],
-            "edge": "pricing_analytics",
-            "start": 1793491200,
-            "on_error": "skip",
-            "many": 2,
-            "path": str(tmp_path / "a.ndjson"),
-        }
-        templated.render_template_fields(values)  # type: ignore[arg-type]
-        connected.fail_next(Fault.wrong_business().on(ids_of(connected)[0]))
-        manifest: Any = templated.execute({})
-        assert (manifest["accounts"], manifest["skipped_count"]) == (2, 1)
-        assert {request.params["start"] for request in connected.requests} == {"1793491200"}
-
-    def test_default_args(self) -> None:
-        defaults = {"fields": "id", "max_concurrency": 3, "if_empty": "skip", "created_after": "2026-01-01"}
-        with DAG("d", schedule=None, default_args=defaults):
-            made: Any = operator(["1"])
-        assert (made.fields, made.max_concurrency, made.if_empty) == ("id", 3, "skip")
-        assert not hasattr(made, "created_after")
-
-    def test_a_list_too_long_to_map_over_fails_at_once(
-        self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        from airflow.providers.standard.operators.empty import EmptyOperator
-
-        monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "4")
-        with DAG("mapping", schedule=None):
-            mapped_over = operator(ids_of(connected), max_concurrency=1)
-            EmptyOperator.partial(task_id="later").expand(doc=mapped_over.output)
-        with pytest.raises(AirflowFailException, match="mapped over at most 4 rows"):
-            mapped_over.execute({"ti": TaskInstance(lambda: mapped_over).ti})
-        assert len(connected.requests) < 8
 
 
 class TestSkipping:
@@ -601,7 +401,7 @@ class TestSkipping:
             sandbox.fail_next(*[Fault.wrong_business().on(waba_id) for waba_id in gone])
             path = tmp_path / "a.ndjson"
             manifest = run(ids_of(sandbox), output_path=str(path), on_account_error="skip")
-            assert rows_of(path) == numbers_of(sandbox, *gone)
+            assert rows_in(path) == numbers_of(sandbox, *gone)
         assert [one["waba_id"] for one in manifest["skipped"]] == gone[:100]
         assert (manifest["skipped_count"], manifest["accounts"]) == (105, 15)
         assert log.text.count("is left out: ") == 105
