@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from listings import LISTINGS, OPERATORS, Listing
+from numbered_accounts import give_numbers
 
-from airflow_provider_whatsapp.sandbox import SkippedWaits, no_waits
+from airflow_provider_whatsapp.sandbox import GraphSandbox, SkippedWaits, no_waits
 
 
 def name_of(listing: type[Listing]) -> str:
@@ -26,6 +29,27 @@ def operator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     """Each operator."""
     with request.param.open(monkeypatch) as listing:
         yield listing
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AbstractContextManager[GraphSandbox]]:
+    """Runs a sandbox whose accounts have phone numbers. The sixth has two pages of them, and every fourth has none."""
+
+    @contextmanager
+    def serve(**options: Any) -> Iterator[GraphSandbox]:
+        with GraphSandbox(**options) as sandbox:
+            give_numbers(sandbox)
+            monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
+            yield sandbox
+
+    return serve
+
+
+@pytest.fixture
+def numbered(serve: Callable[..., AbstractContextManager[GraphSandbox]]) -> Iterator[GraphSandbox]:
+    """A sandbox with twenty such accounts."""
+    with serve(accounts=20) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture(autouse=True)

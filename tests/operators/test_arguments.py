@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -156,6 +159,7 @@ COMMON_MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"output_path": "None"}, "output_path"),
     ({"output_path": "s3://bucket/a.ndjson"}, "output_path"),
     ({"output_path": "/tmp/a.xml"}, "output_path"),
+    ({"output_path": "/tmp/a.parquet.gz"}, "output_path"),
     ({"output_format": "csv"}, "output_path"),
     ({"output_conn_id": "lake"}, "output_path"),
     ({"output_path": "/tmp/a.ndjson", "output_format": "xml"}, "output_format"),
@@ -203,6 +207,20 @@ def test_an_unusable_connection_fails_at_once(listing: Listing, monkeypatch: pyt
     monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", '{"conn_type": "whatsapp", "extra": {"business_id": "1"}}')
     with pytest.raises(AirflowFailException, match="^connection 'whatsapp_default', password: empty"):
         listing.run()
+
+
+@pytest.mark.parametrize("value", ["True", "False"])
+def test_deferring_is_a_setting_of_airflow(value: str) -> None:
+    # The setting is read when the module is imported.
+    names = {each.kind.__name__: each.kind.__module__ for each in LISTINGS}
+    imports = "".join(f"from {module} import {name}\n" for name, module in names.items())
+    shown = "".join(f"print(inspect.signature({name}).parameters['deferrable'].default)\n" for name in names)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import inspect\n{imports}{shown}"],
+        env={**os.environ, "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": value},
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.split()[-len(names) :] == [value] * len(names)
 
 
 class TestAirflowArguments:

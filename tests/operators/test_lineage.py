@@ -13,6 +13,7 @@ from task_instance import TaskInstance
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import GraphSandbox
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
+from airflow_provider_whatsapp.tasks.lineage import Lineage, LineageInputs
 
 lineage = pytest.importorskip("airflow.sdk.lineage")
 
@@ -99,6 +100,6 @@ class TestOpenLineage:
     ],
 )
 def test_names_of_objects(uri: str, name: tuple[str, str]) -> None:
-    from airflow_provider_whatsapp.tasks.lineage import _name_object
-
-    assert _name_object(uri) == name
+    told = Lineage(LineageInputs([]), {"uri": uri, "count": 0, "bytes": 0}, []).to_openlineage()
+    (written,) = told.outputs
+    assert (written.namespace, written.name) == name

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from datetime import date, datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 from listings import rows_in
-from numbered_accounts import LONG_ACCOUNT, asked_for, give_numbers, ids_of, names_in, numbers_of
+from numbered_accounts import LONG_ACCOUNT, asked_for, ids_of, names_in, numbers_of
 
 from airflow_provider_whatsapp._compat import AirflowFailException
 from airflow_provider_whatsapp.graph import GraphError, GraphPermissionError, GraphRequestError, GraphServerError
@@ -25,90 +24,82 @@ ALWAYS = 1_000_000
 DAY = {"start": 1793491200, "end": 1793577600, "granularity": "DAILY"}
 
 
-@pytest.fixture
-def sandbox() -> Iterator[GraphSandbox]:
-    """A sandbox with twenty accounts. The sixth has two pages of phone numbers, and every fourth has none."""
-    with GraphSandbox(accounts=20) as sandbox:
-        give_numbers(sandbox)
-        yield sandbox
-
-
 def run(waba_ids: Any, edge: str = "phone_numbers", **arguments: Any) -> Any:
     return WhatsAppListWabaEdgeOperator(task_id="numbers", waba_ids=waba_ids, edge=edge, **arguments).execute({})
 
 
 class TestRows:
     @pytest.mark.parametrize("max_concurrency", [1, 3, "10", 50, None])
-    def test_the_order_is_that_of_the_accounts(self, connected: GraphSandbox, max_concurrency: Any) -> None:
-        connected.accounts.reverse()
-        assert run(ids_of(connected), max_concurrency=max_concurrency) == numbers_of(connected)
-        assert len(connected.requests) == 21
+    def test_the_order_is_that_of_the_accounts(self, numbered: GraphSandbox, max_concurrency: Any) -> None:
+        numbered.accounts.reverse()
+        assert run(ids_of(numbered), max_concurrency=max_concurrency) == numbers_of(numbered)
+        assert len(numbered.requests) == 21
 
     @pytest.mark.parametrize(("max_concurrency", "connections"), [(1, 1), (3, 3), ("", 10)])
     def test_several_are_read_side_by_side(
-        self, connected: GraphSandbox, max_concurrency: int | str, connections: int
+        self, numbered: GraphSandbox, max_concurrency: int | str, connections: int
     ) -> None:
-        run(ids_of(connected), max_concurrency=max_concurrency)
-        assert connected.connections == connections
+        run(ids_of(numbered), max_concurrency=max_concurrency)
+        assert numbered.connections == connections
 
-    def test_columns_of_a_csv(self, connected: GraphSandbox, tmp_path: Path) -> None:
+    def test_columns_of_a_csv(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         path = tmp_path / "numbers.csv"
-        run(ids_of(connected), fields="quality_rating,id", output_path=str(path))
+        run(ids_of(numbered), fields="quality_rating,id", output_path=str(path))
         assert path.read_text().splitlines()[0] == "waba_id,quality_rating,id"
 
-    def test_a_field_named_as_the_id_of_the_account(self, connected: GraphSandbox) -> None:
-        waba_id = connected.accounts[0]["id"]
-        connected.accounts[0]["subscribed_apps"] = [{"name": "app", "waba_id": "7"}]
+    def test_a_field_named_as_the_id_of_the_account(self, numbered: GraphSandbox) -> None:
+        waba_id = numbered.accounts[0]["id"]
+        numbered.accounts[0]["subscribed_apps"] = [{"name": "app", "waba_id": "7"}]
         assert run([waba_id], "subscribed_apps") == [{"waba_id": waba_id, "name": "app"}]
 
-    def test_edge_params(self, connected: GraphSandbox) -> None:
+    def test_edge_params(self, numbered: GraphSandbox) -> None:
         times = {"start": datetime(2026, 11, 1, tzinfo=timezone.utc), "end": date(2026, 11, 2)}
-        rows = run(ids_of(connected)[:2], "pricing_analytics", edge_params={**DAY, **times})
+        rows = run(ids_of(numbered)[:2], "pricing_analytics", edge_params={**DAY, **times})
         assert rows
-        assert {row["waba_id"] for row in rows} == set(ids_of(connected)[:2])
-        sent = [request.params for request in connected.requests]
+        assert {row["waba_id"] for row in rows} == set(ids_of(numbered)[:2])
+        sent = [request.params for request in numbered.requests]
         assert {(params["start"], params["granularity"]) for params in sent} == {("1793491200", "DAILY")}
         assert all("fields" not in params for params in sent)
-        assert run(ids_of(connected)[:2], "pricing_analytics", edge_params=json.dumps(DAY)) == rows
+        assert run(ids_of(numbered)[:2], "pricing_analytics", edge_params=json.dumps(DAY)) == rows
 
-    def test_query_arguments_reach_the_api(self, connected: GraphSandbox) -> None:
+    def test_query_arguments_reach_the_api(self, numbered: GraphSandbox) -> None:
         filtering = [{"field": "status", "operator": "EQUAL", "value": "CONNECTED"}]
         # The sandbox, like Meta, has no such filter.
         with pytest.raises(AirflowFailException, match="cannot be filtered"):
-            run(ids_of(connected), filtering=filtering, sort="creation_time_descending", page_size=7, fields="id")
-        params = connected.requests[0].params
+            run(ids_of(numbered), filtering=filtering, sort="creation_time_descending", page_size=7, fields="id")
+        params = numbered.requests[0].params
         assert json.loads(params["filtering"]) == filtering
         assert (params["sort"], params["limit"], params["fields"]) == ("creation_time_descending", "7", "id")
 
-    def test_page_size_is_that_of_each_account(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        manifest = run(ids_of(connected), page_size=50, output_path=str(tmp_path / "a.ndjson"))
+    def test_page_size_is_that_of_each_account(self, numbered: GraphSandbox, tmp_path: Path) -> None:
+        manifest = run(ids_of(numbered), page_size=50, output_path=str(tmp_path / "a.ndjson"))
         assert manifest["pages"] == 22
 
-    def test_an_account_that_comes_twice_is_read_once(self, connected: GraphSandbox) -> None:
-        ids = ids_of(connected)
-        assert run([*ids, *ids[:3]]) == numbers_of(connected)
-        assert len(connected.requests) == 21
+    def test_an_account_that_comes_twice_is_read_once(self, numbered: GraphSandbox) -> None:
+        ids = ids_of(numbered)
+        assert run([*ids, *ids[:3]]) == numbers_of(numbered)
+        assert len(numbered.requests) == 21
 
 
 class TestAccounts:
     @pytest.mark.parametrize("name", ["accounts.ndjson", "accounts.json.gz", "accounts.csv"])
     def test_the_manifest_and_the_object_of_the_list_operator(
-        self, connected: GraphSandbox, tmp_path: Path, name: str
+        self, numbered: GraphSandbox, tmp_path: Path, name: str
     ) -> None:
         accounts = WhatsAppListWabasOperator(task_id="a", fields="id,name", output_path=str(tmp_path / name))
         manifest: Any = accounts.execute({})
-        wanted = numbers_of(connected)
+        wanted = numbers_of(numbered)
         for waba_ids in (manifest, json.dumps(manifest), str(manifest), [manifest], manifest["uri"]):
             assert run(waba_ids) == wanted
 
-    def test_rows_and_ids_in_every_spelling(self, connected: GraphSandbox) -> None:
-        ids = ids_of(connected)
-        wanted = numbers_of(connected)
+    def test_rows_and_ids_in_every_spelling(self, numbered: GraphSandbox) -> None:
+        ids = ids_of(numbered)
+        wanted = numbers_of(numbered)
         rows = WhatsAppListWabasOperator(task_id="a").execute({})
         for waba_ids in (rows, ids, tuple(map(int, ids)), ",".join(ids), str(ids), json.dumps(ids), (id for id in ids)):
             assert run(waba_ids) == wanted
 
-    def test_a_manifest_is_read_over_its_own_connection(self, connected: GraphSandbox, tmp_path: Path) -> None:
+    def test_a_manifest_is_read_over_its_own_connection(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         from airflow.sdk.io import attach
         from fsspec.implementations.memory import MemoryFileSystem
 
@@ -118,7 +109,7 @@ class TestAccounts:
 
         lake = Lake()
         attach("memory", conn_id="edge_lake", fs=lake)
-        lake.pipe_file("/a.ndjson", "".join(json.dumps({"id": id}) + "\n" for id in ids_of(connected)).encode())
+        lake.pipe_file("/a.ndjson", "".join(json.dumps({"id": id}) + "\n" for id in ids_of(numbered)).encode())
         manifest = {
             "uri": "memory://a.ndjson",
             "conn_id": "edge_lake",
@@ -126,7 +117,7 @@ class TestAccounts:
             "count": 20,
             "relationship": "client",
         }
-        wanted = numbers_of(connected)
+        wanted = numbers_of(numbered)
         assert run(manifest) == wanted
         assert run("memory://edge_lake@a.ndjson") == wanted
         # An address without a connection in it is read over that of the output.
@@ -137,7 +128,7 @@ class TestAccounts:
             run({**manifest, "conn_id": None}, output_conn_id="edge_lake", output_path="memory://out.ndjson")
 
     @pytest.mark.parametrize("waba_ids", [[], "[]", (), iter(())])
-    def test_no_accounts(self, connected: GraphSandbox, tmp_path: Path, waba_ids: Any) -> None:
+    def test_no_accounts(self, numbered: GraphSandbox, tmp_path: Path, waba_ids: Any) -> None:
         manifest = run(waba_ids, output_path=str(tmp_path / "a.ndjson"))
         assert {name: manifest[name] for name in ("count", "pages", "accounts", "skipped", "skipped_count")} == {
             "count": 0,
@@ -147,15 +138,15 @@ class TestAccounts:
             "skipped_count": 0,
         }
         assert (tmp_path / "a.ndjson").read_bytes() == b""
-        assert connected.requests == []
+        assert numbered.requests == []
 
-    def test_an_object_without_accounts(self, connected: GraphSandbox, tmp_path: Path) -> None:
+    def test_an_object_without_accounts(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         (tmp_path / "none.ndjson").write_text("")
         assert run(str(tmp_path / "none.ndjson")) == []
 
-    def test_a_wrong_id_in_the_middle_of_an_object_fails_at_once(self, connected: GraphSandbox, tmp_path: Path) -> None:
+    def test_a_wrong_id_in_the_middle_of_an_object_fails_at_once(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         path = tmp_path / "accounts.ndjson"
-        ids = ids_of(connected)
+        ids = ids_of(numbered)
         path.write_text("".join(f'{{"id": "{id}"}}\n' for id in [*ids[:12], "12x", *ids[12:]]))
         target = tmp_path / "numbers.ndjson"
         target.write_text("before")
@@ -174,7 +165,7 @@ class TestAccounts:
         ],
     )
     def test_an_object_of_something_else_fails_at_once(
-        self, connected: GraphSandbox, tmp_path: Path, content: str | None, message: str, log: Any
+        self, numbered: GraphSandbox, tmp_path: Path, content: str | None, message: str, log: Any
     ) -> None:
         path = tmp_path / "accounts.ndjson"
         if content is not None:
@@ -183,22 +174,22 @@ class TestAccounts:
             run(str(path))
         (line,) = [record.getMessage() for record in log.records if record.levelno >= logging.ERROR]
         assert line.startswith("waba_ids: ")
-        assert connected.requests == []
+        assert numbered.requests == []
 
-    def test_a_manifest_of_an_object_that_was_written_anew(self, connected: GraphSandbox, tmp_path: Path) -> None:
+    def test_a_manifest_of_an_object_that_was_written_anew(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         manifest: Any = WhatsAppListWabasOperator(task_id="a", output_path=str(tmp_path / "a.ndjson")).execute({})
         with pytest.raises(AirflowFailException, match="has 20 rows and its manifest says 19"):
             run({**manifest, "count": 19})
 
 
 class TestManifest:
-    def test_keys_and_values(self, connected: GraphSandbox, tmp_path: Path) -> None:
+    def test_keys_and_values(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         path = tmp_path / "new" / "numbers.ndjson"
-        gone, forbidden = connected.accounts[3]["id"], connected.accounts[8]["id"]
-        connected.fail_next(Fault.wrong_business().on(gone), Fault.no_account_permission().on(forbidden))
-        manifest = run(ids_of(connected), output_path=path.as_uri(), on_account_error="skip")
+        gone, forbidden = numbered.accounts[3]["id"], numbered.accounts[8]["id"]
+        numbered.fail_next(Fault.wrong_business().on(gone), Fault.no_account_permission().on(forbidden))
+        manifest = run(ids_of(numbered), output_path=path.as_uri(), on_account_error="skip")
         reasons = [one.pop("reason") for one in manifest["skipped"]]
-        wanted = numbers_of(connected, gone, forbidden)
+        wanted = numbers_of(numbered, gone, forbidden)
         assert rows_in(path) == wanted
         assert manifest == {
             "uri": path.as_uri(),
@@ -226,11 +217,11 @@ class TestManifest:
         assert all(0 < len(reason) <= 160 and "Account" not in reason for reason in reasons)
         assert json.loads(json.dumps(manifest)) == manifest
 
-    def test_the_edge_is_named_as_the_api_names_it(self, connected: GraphSandbox, tmp_path: Path) -> None:
+    def test_the_edge_is_named_as_the_api_names_it(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         assert run([], " phone_numbers ", output_path=str(tmp_path / "a.json"))["edge"] == "phone_numbers"
 
-    def test_an_edge_without_fields(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        manifest = run(ids_of(connected)[:1], "subscribed_apps", output_path=str(tmp_path / "a.json"))
+    def test_an_edge_without_fields(self, numbered: GraphSandbox, tmp_path: Path) -> None:
+        manifest = run(ids_of(numbered)[:1], "subscribed_apps", output_path=str(tmp_path / "a.json"))
         assert (manifest["fields"], manifest["edge"]) == ([], "subscribed_apps")
 
     @pytest.mark.parametrize(
@@ -238,17 +229,17 @@ class TestManifest:
         [(1, True), (2, True), (3, True), (70, True), (135, True), (159, True), (160, False), ("161", False)],
     )
     def test_max_items_counts_the_rows_of_all_accounts(
-        self, connected: GraphSandbox, tmp_path: Path, max_items: int | str, truncated: bool
+        self, numbered: GraphSandbox, tmp_path: Path, max_items: int | str, truncated: bool
     ) -> None:
-        wanted = numbers_of(connected)
+        wanted = numbers_of(numbered)
         assert len(wanted) == 160
         path = tmp_path / "a.ndjson"
-        manifest = run(ids_of(connected), output_path=str(path), max_items=max_items, max_concurrency=4)
+        manifest = run(ids_of(numbered), output_path=str(path), max_items=max_items, max_concurrency=4)
         assert rows_in(path) == wanted[: int(max_items)]
         assert (manifest["count"], manifest["truncated"]) == (min(int(max_items), 160), truncated)
 
-    def test_max_items_that_cut_nothing(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        first, second = connected.accounts[:2]
+    def test_max_items_that_cut_nothing(self, numbered: GraphSandbox, tmp_path: Path) -> None:
+        first, second = numbered.accounts[:2]
         manifest = run([first["id"]], output_path=str(tmp_path / "a.json"), max_items=2)
         assert (manifest["count"], manifest["truncated"], manifest["accounts"]) == (2, False, 1)
         # Whether the second account has rows is not known without reading it.
@@ -257,28 +248,28 @@ class TestManifest:
         )
         assert (manifest["count"], manifest["truncated"], manifest["accounts"]) == (2, True, 1)
 
-    def test_max_items_that_cut_accounts_which_were_read_ahead(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        first, second = ids_of(connected)[:2]
-        connected.fail_next(Fault.server_error().on(first))
+    def test_max_items_that_cut_accounts_which_were_read_ahead(self, numbered: GraphSandbox, tmp_path: Path) -> None:
+        first, second = ids_of(numbered)[:2]
+        numbered.fail_next(Fault.server_error().on(first))
         manifest = run([first, second], output_path=str(tmp_path / "a.json"), max_items=2, max_concurrency=2)
-        assert asked_for(connected) == [first, second, first]
+        assert asked_for(numbered) == [first, second, first]
         assert (manifest["count"], manifest["truncated"], manifest["accounts"]) == (2, True, 1)
 
-    def test_nothing_is_asked_for_after_max_items(self, connected: GraphSandbox) -> None:
-        assert run(ids_of(connected), max_items=3, max_concurrency=1) == numbers_of(connected)[:3]
-        assert asked_for(connected) == ids_of(connected)[:3]
+    def test_nothing_is_asked_for_after_max_items(self, numbered: GraphSandbox) -> None:
+        assert run(ids_of(numbered), max_items=3, max_concurrency=1) == numbers_of(numbered)[:3]
+        assert asked_for(numbered) == ids_of(numbered)[:3]
 
-    def test_max_items_that_cut_an_account(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        account = connected.accounts[LONG_ACCOUNT]["id"]
+    def test_max_items_that_cut_an_account(self, numbered: GraphSandbox, tmp_path: Path) -> None:
+        account = numbered.accounts[LONG_ACCOUNT]["id"]
         manifest = run([account], output_path=str(tmp_path / "a.json"), max_items=100)
         assert (manifest["count"], manifest["truncated"], manifest["accounts"]) == (100, True, 0)
-        assert len(connected.requests) == 1
+        assert len(numbered.requests) == 1
 
-    def test_max_items_after_an_account_that_was_left_out(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        ids = ids_of(connected)
+    def test_max_items_after_an_account_that_was_left_out(self, numbered: GraphSandbox, tmp_path: Path) -> None:
+        ids = ids_of(numbered)
         for most in (1, 2):
-            connected.reset()
-            connected.fail_next(Fault.wrong_business().on(ids[1]))
+            numbered.reset()
+            numbered.fail_next(Fault.wrong_business().on(ids[1]))
             manifest = run(
                 [ids[1], ids[3]], output_path=str(tmp_path / "a.json"), max_items=most, on_account_error="skip"
             )
@@ -327,32 +318,32 @@ class TestBadInput:
         ],
     )
     def test_it_fails_at_once_before_anything_is_sent(
-        self, connected: GraphSandbox, arguments: dict[str, Any], message: str
+        self, numbered: GraphSandbox, arguments: dict[str, Any], message: str
     ) -> None:
         with pytest.raises(AirflowFailException, match=f"^{message}") as caught:
-            run(**{"waba_ids": ids_of(connected), **arguments})
+            run(**{"waba_ids": ids_of(numbered), **arguments})
         assert isinstance(caught.value.__cause__, ValueError)
-        assert connected.connections == 0
+        assert numbered.connections == 0
 
     @pytest.mark.parametrize("name", ["ownership_types", "created_after", "created_before"])
     def test_airflow_refuses_what_only_a_list_of_accounts_takes(self, name: str) -> None:
         with pytest.raises(TypeError, match=name):
             run(["1"], **{name: "SELF"})
 
-    def test_a_csv_of_rows_without_default_fields(self, connected: GraphSandbox, tmp_path: Path) -> None:
+    def test_a_csv_of_rows_without_default_fields(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         path = tmp_path / "a.csv"
-        run(ids_of(connected)[:1], "subscribed_apps", fields="whatsapp_business_api_data", output_path=str(path))
+        run(ids_of(numbered)[:1], "subscribed_apps", fields="whatsapp_business_api_data", output_path=str(path))
         assert path.read_text().splitlines()[0] == "waba_id,whatsapp_business_api_data"
 
 
 class TestSkipping:
-    def test_by_default_the_task_fails_and_names_the_account(self, connected: GraphSandbox, tmp_path: Path) -> None:
+    def test_by_default_the_task_fails_and_names_the_account(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         path = tmp_path / "a.ndjson"
         path.write_text("before")
-        gone = connected.accounts[7]["id"]
-        connected.fail_next(Fault.wrong_business().on(gone))
+        gone = numbered.accounts[7]["id"]
+        numbered.fail_next(Fault.wrong_business().on(gone))
         with pytest.raises(AirflowFailException, match=f"^Account {gone}: The id is unknown") as caught:
-            run(ids_of(connected), output_path=str(path))
+            run(ids_of(numbered), output_path=str(path))
         assert isinstance(caught.value.__cause__, GraphRequestError)
         assert path.read_text() == "before"
         assert names_in(path) == {"a.ndjson"}
@@ -361,12 +352,12 @@ class TestSkipping:
         "fault", [Fault.wrong_business(), Fault.no_account_permission(), Fault.insights_not_enabled()]
     )
     def test_an_account_that_cannot_be_read_is_left_out(
-        self, connected: GraphSandbox, fault: Fault, log: pytest.LogCaptureFixture
+        self, numbered: GraphSandbox, fault: Fault, log: pytest.LogCaptureFixture
     ) -> None:
-        left_out = connected.accounts[LONG_ACCOUNT]["id"]
+        left_out = numbered.accounts[LONG_ACCOUNT]["id"]
         # It is refused at its second page, when some of its rows have come already.
-        connected.fail_next(fault.after(1).on(left_out))
-        assert run(ids_of(connected), on_account_error="skip") == numbers_of(connected, left_out)
+        numbered.fail_next(fault.after(1).on(left_out))
+        assert run(ids_of(numbered), on_account_error="skip") == numbers_of(numbered, left_out)
         warnings = [record.getMessage() for record in log.records if record.levelno == logging.WARNING]
         (warning,) = [line for line in warnings if "left out" in line]
         assert warning.startswith(f"Account {left_out} is left out: ")
@@ -385,18 +376,16 @@ class TestSkipping:
             Fault.nonexisting_field(),
         ],
     )
-    def test_no_other_error_is_skipped(self, connected: GraphSandbox, fault: Fault) -> None:
-        failing = connected.accounts[6]["id"]
-        connected.fail_next(fault.on(failing).times(ALWAYS))
+    def test_no_other_error_is_skipped(self, numbered: GraphSandbox, fault: Fault) -> None:
+        failing = numbered.accounts[6]["id"]
+        numbered.fail_next(fault.on(failing).times(ALWAYS))
         with pytest.raises((AirflowFailException, GraphError), match=f"^Account {failing}: "):
-            run(ids_of(connected), on_account_error="skip")
+            run(ids_of(numbered), on_account_error="skip")
 
     def test_the_manifest_names_a_hundred_and_the_log_all(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: pytest.LogCaptureFixture
+        self, serve: Any, tmp_path: Path, log: pytest.LogCaptureFixture
     ) -> None:
-        with GraphSandbox(accounts=120) as sandbox:
-            give_numbers(sandbox)
-            monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
+        with serve(accounts=120) as sandbox:
             gone = ids_of(sandbox)[5:110]
             sandbox.fail_next(*[Fault.wrong_business().on(waba_id) for waba_id in gone])
             path = tmp_path / "a.ndjson"
@@ -409,34 +398,34 @@ class TestSkipping:
 
     @pytest.mark.parametrize("max_concurrency", [1, 20])
     def test_if_all_are_left_out_the_task_fails_with_the_first_reason(
-        self, connected: GraphSandbox, tmp_path: Path, max_concurrency: int
+        self, numbered: GraphSandbox, tmp_path: Path, max_concurrency: int
     ) -> None:
-        first, *others = ids_of(connected)
-        connected.fail_next(
+        first, *others = ids_of(numbered)
+        numbered.fail_next(
             Fault.no_account_permission().on(first), *[Fault.wrong_business().on(waba_id) for waba_id in others]
         )
         path = tmp_path / "a.ndjson"
         path.write_text("before")
         with pytest.raises(AirflowFailException, match=f"^Account {first}: .*code 200, ") as caught:
-            run(ids_of(connected), on_account_error="skip", output_path=str(path), max_concurrency=max_concurrency)
+            run(ids_of(numbered), on_account_error="skip", output_path=str(path), max_concurrency=max_concurrency)
         assert isinstance(caught.value.__cause__, GraphPermissionError)
-        assert len(connected.requests) == 20
+        assert len(numbered.requests) == 20
         assert path.read_text() == "before"
 
-    def test_the_first_reason_is_that_of_the_first_account_in_order(self, connected: GraphSandbox) -> None:
-        first, *others = ids_of(connected)
+    def test_the_first_reason_is_that_of_the_first_account_in_order(self, numbered: GraphSandbox) -> None:
+        first, *others = ids_of(numbered)
         # It is answered last, because it waits for a fault that passes.
-        connected.fail_next(
+        numbered.fail_next(
             Fault.server_error().on(first),
             Fault.no_account_permission().on(first),
             *[Fault.wrong_business().on(waba_id) for waba_id in others],
         )
         with pytest.raises(AirflowFailException, match=f"^Account {first}: "):
-            run(ids_of(connected), on_account_error="skip")
+            run(ids_of(numbered), on_account_error="skip")
 
-    def test_an_account_without_rows_is_not_left_out(self, connected: GraphSandbox) -> None:
-        left_out, empty = ids_of(connected)[:2]
-        connected.fail_next(Fault.wrong_business().on(left_out))
+    def test_an_account_without_rows_is_not_left_out(self, numbered: GraphSandbox) -> None:
+        left_out, empty = ids_of(numbered)[:2]
+        numbered.fail_next(Fault.wrong_business().on(left_out))
         assert run([left_out, empty], on_account_error="skip") == []
 
 
@@ -446,17 +435,17 @@ class TestLog:
         return [line for line in lines if "Task Runner" not in line]
 
     def test_what_is_listed_and_what_came_of_it(
-        self, connected: GraphSandbox, tmp_path: Path, log: pytest.LogCaptureFixture
+        self, numbered: GraphSandbox, tmp_path: Path, log: pytest.LogCaptureFixture
     ) -> None:
-        manifest = run(ids_of(connected), output_path=str(tmp_path / "a.ndjson"), fields="id")
+        manifest = run(ids_of(numbered), output_path=str(tmp_path / "a.ndjson"), fields="id")
         assert self.lines(log) == [
             "Listing the phone_numbers of 20 accounts, fields id",
             "Listed 160 rows of 20 accounts on 21 pages",
             f"Wrote 160 rows, {manifest['bytes']} bytes, to {manifest['uri']}",
         ]
 
-    def test_an_edge_with_parameters(self, connected: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
-        run((id for id in ids_of(connected)[:1]), "pricing_analytics", edge_params=DAY, max_items=1)
+    def test_an_edge_with_parameters(self, numbered: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
+        run((id for id in ids_of(numbered)[:1]), "pricing_analytics", edge_params=DAY, max_items=1)
         first, last = self.lines(log)
         assert first == (
             "Listing the pricing_analytics of many accounts, fields as the API gives them, start 1793491200, "
@@ -464,17 +453,17 @@ class TestLog:
         )
         assert last.startswith("Listed 1 rows of ")
 
-    def test_a_cut_list(self, connected: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
-        run(ids_of(connected), max_items=4, max_concurrency=1)
+    def test_a_cut_list(self, numbered: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
+        run(ids_of(numbered), max_items=4, max_concurrency=1)
         assert self.lines(log)[-1] == "Listed 4 rows of 3 accounts on 3 pages, cut by max_items"
 
     def test_progress_at_a_bounded_rate(
-        self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+        self, numbered: GraphSandbox, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
     ) -> None:
         clock = iter(range(0, 10_000, 12))
         monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
-        connected.fail_next(Fault.high_usage(61).times(ALWAYS))
-        rows = run(ids_of(connected), max_concurrency=1)
+        numbered.fail_next(Fault.high_usage(61).times(ALWAYS))
+        rows = run(ids_of(numbered), max_concurrency=1)
         # Each page and the end of each account makes a step of twelve seconds, so that every third has a line.
         lines = self.lines(log)[1:-1]
         counts = [2, 0, 1, 3, 2, 130]
@@ -486,34 +475,34 @@ class TestLog:
         assert len(rows) == 160
 
     def test_the_last_usage_that_is_known(
-        self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+        self, numbered: GraphSandbox, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
-        connected.fail_next(Fault.high_usage(61), Fault.malformed_usage().times(ALWAYS))
-        run(ids_of(connected), max_concurrency=1)
+        numbered.fail_next(Fault.high_usage(61), Fault.malformed_usage().times(ALWAYS))
+        run(ids_of(numbered), max_concurrency=1)
         assert self.lines(log)[-2] == "20 of 20 accounts, 160 rows, API usage 61 %"
 
     def test_no_progress_line_within_half_a_minute(
-        self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+        self, numbered: GraphSandbox, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
     ) -> None:
         seconds = iter([0.0, *[29.9] * 40, 30.0])
         monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
-        run(ids_of(connected), max_concurrency=1)
+        run(ids_of(numbered), max_concurrency=1)
         assert self.lines(log)[1:-1] == ["20 of 20 accounts, 160 rows, API usage 1 %"]
 
-    def test_thousands_are_separated(self, connected: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
-        connected.accounts[0]["phone_numbers"] = [{"id": str(10**12 + number)} for number in range(1200)]
-        run([*ids_of(connected)[:1], *map(str, range(1, 1200))], fields="id", on_account_error="skip")
+    def test_thousands_are_separated(self, numbered: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
+        numbered.accounts[0]["phone_numbers"] = [{"id": str(10**12 + number)} for number in range(1200)]
+        run([*ids_of(numbered)[:1], *map(str, range(1, 1200))], fields="id", on_account_error="skip")
         lines = self.lines(log)
         assert lines[0].startswith("Listing the phone_numbers of 1,200 accounts")
         assert lines[-1] == "Listed 1,200 rows of 1 accounts on 12 pages, 1,199 accounts left out"
 
-    def test_an_error_has_one_line(self, connected: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
-        failing = connected.accounts[6]["id"]
-        connected.fail_next(Fault.server_error().on(failing).times(ALWAYS))
+    def test_an_error_has_one_line(self, numbered: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
+        failing = numbered.accounts[6]["id"]
+        numbered.fail_next(Fault.server_error().on(failing).times(ALWAYS))
         with pytest.raises(GraphServerError):
-            run(ids_of(connected))
+            run(ids_of(numbered))
         (line,) = [record.getMessage() for record in log.records if record.levelno >= logging.ERROR]
         assert line.startswith(f"Account {failing}: ")
         assert len(line) <= 160
-        assert asked_for(connected).count(failing) == 6
+        assert asked_for(numbered).count(failing) == 6

@@ -147,12 +147,6 @@ def test_without_pyarrow_nothing_is_sent(
     assert not connected.requests
 
 
-def test_gzip_is_refused_before_anything_is_sent(connected: GraphSandbox, tmp_path: Path) -> None:
-    with pytest.raises(AirflowFailException, match="leave out .gz"):
-        accounts(tmp_path / "a.parquet.gz")
-    assert not connected.requests
-
-
 def test_a_value_that_does_not_fit_fails_the_task_at_once(connected: GraphSandbox, tmp_path: Path) -> None:
     connected.accounts[130]["creation_time"] = "long ago"
     path = tmp_path / "a.parquet"

@@ -492,6 +492,7 @@ def test_what_a_store_refuses_costs_only_the_resuming(
         raise PermissionError("Access Denied: secret")
 
     monkeypatch.setattr(LocalFileSystem, method, refuse)
+    monkeypatch.setattr(operator.kind, "checkpoint_interval", 0.0)
     operator.sandbox.fail_next(THROTTLE.after(2))
     operator.task(target, retries=1, deferrable=method == "rm").run()
     assert rows_in(target) == operator.rows

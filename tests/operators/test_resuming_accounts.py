@@ -5,43 +5,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from listings import THROTTLE, fail_once, lines_of, parts_of, rows_in, write_lines
-from numbered_accounts import LONG_ACCOUNT, asked_for, give_numbers, ids_of, names_in, numbers_of
+from numbered_accounts import LONG_ACCOUNT, asked_for, ids_of, names_in, numbers_of
 from task_instance import TaskInstance
 
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException
 from airflow_provider_whatsapp.graph import GraphRateLimitError
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, SkippedWaits
-
-Serve = Callable[..., AbstractContextManager[GraphSandbox]]
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
-    """Runs a sandbox whose accounts have phone numbers."""
-
-    @contextmanager
-    def serve(**options: Any) -> Iterator[GraphSandbox]:
-        with GraphSandbox(**options) as sandbox:
-            give_numbers(sandbox)
-            monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
-            yield sandbox
-
-    return serve
-
-
-@pytest.fixture
-def connected(serve: Serve) -> Iterator[GraphSandbox]:
-    """A sandbox with twenty accounts. The sixth has two pages of phone numbers, and every fourth has none."""
-    with serve(accounts=20) as sandbox:
-        yield sandbox
 
 
 def task(waba_ids: Any, path: Path, *, retries: int = 0, **arguments: Any) -> TaskInstance:
@@ -62,48 +37,48 @@ def interrupted(sandbox: GraphSandbox, target: Path, waba_ids: Any = None, **arg
 
 
 class TestRetries:
-    def test_side_by_side(self, connected: GraphSandbox, target: Path) -> None:
-        connected.fail_next(THROTTLE.after(12))
-        retried = task(ids_of(connected), target, retries=1, max_concurrency=10)
+    def test_side_by_side(self, numbered: GraphSandbox, target: Path) -> None:
+        numbered.fail_next(THROTTLE.after(12))
+        retried = task(ids_of(numbered), target, retries=1, max_concurrency=10)
         manifest = retried.run()
-        assert rows_in(target) == numbers_of(connected)
+        assert rows_in(target) == numbers_of(numbered)
         assert (manifest["accounts"], manifest["pages"]) == (20, 21)
         # What is asked for again are those that were on their way, and that with two pages.
-        asked = Counter(asked_for(connected))
-        assert set(asked) == set(ids_of(connected))
+        asked = Counter(asked_for(numbered))
+        assert set(asked) == set(ids_of(numbered))
         assert sum(asked.values()) <= 21 + 1 + 11
 
-    def test_another_concurrency_continues_too(self, connected: GraphSandbox, target: Path) -> None:
-        instance = interrupted(connected, target)
-        other = task(ids_of(connected), target, max_concurrency=4)
+    def test_another_concurrency_continues_too(self, numbered: GraphSandbox, target: Path) -> None:
+        instance = interrupted(numbered, target)
+        other = task(ids_of(numbered), target, max_concurrency=4)
         other.ti = instance.ti
         other.run()
-        assert set(asked_for(connected)) == set(ids_of(connected)[5:])
-        assert rows_in(target) == numbers_of(connected)
+        assert set(asked_for(numbered)) == set(ids_of(numbered)[5:])
+        assert rows_in(target) == numbers_of(numbered)
 
     def test_the_log_says_what_was_kept(
-        self, connected: GraphSandbox, target: Path, log: pytest.LogCaptureFixture
+        self, numbered: GraphSandbox, target: Path, log: pytest.LogCaptureFixture
     ) -> None:
-        left_out = ids_of(connected)[1]
-        connected.fail_next(*[Fault.wrong_business().on(left_out)] * 2)
-        instance = interrupted(connected, target, on_account_error="skip")
+        left_out = ids_of(numbered)[1]
+        numbered.fail_next(*[Fault.wrong_business().on(left_out)] * 2)
+        instance = interrupted(numbered, target, on_account_error="skip")
         instance.run()
         # The account that was left out was not kept.
         assert "Continuing after 4 accounts that an earlier try has read" in log.text
         assert "Listed 160 rows of 19 accounts on 20 pages, 1 accounts left out" in log.text
 
-    def test_accounts_that_were_left_out_are_tried_again(self, connected: GraphSandbox, target: Path) -> None:
-        left_out = ids_of(connected)[2]
-        connected.fail_next(Fault.wrong_business().on(left_out))
-        instance = interrupted(connected, target, on_account_error="skip")
+    def test_accounts_that_were_left_out_are_tried_again(self, numbered: GraphSandbox, target: Path) -> None:
+        left_out = ids_of(numbered)[2]
+        numbered.fail_next(Fault.wrong_business().on(left_out))
+        instance = interrupted(numbered, target, on_account_error="skip")
         manifest = instance.run()
         assert (manifest["accounts"], manifest["skipped_count"]) == (20, 0)
-        assert rows_in(target) == numbers_of(connected)
+        assert rows_in(target) == numbers_of(numbered)
 
     def test_progress_counts_the_kept_accounts(
-        self, connected: GraphSandbox, target: Path, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+        self, numbered: GraphSandbox, target: Path, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        instance = interrupted(connected, target)
+        instance = interrupted(numbered, target)
         monkeypatch.setattr("airflow_provider_whatsapp.tasks.progress._SECONDS_BETWEEN_LINES", 0.0)
         log.clear()
         instance.run()
@@ -114,31 +89,31 @@ class TestRetries:
 
 class TestRateLimits:
     def test_an_account_waits_alone(
-        self, connected: GraphSandbox, target: Path, skipped: SkippedWaits, log: pytest.LogCaptureFixture
+        self, numbered: GraphSandbox, target: Path, skipped: SkippedWaits, log: pytest.LogCaptureFixture
     ) -> None:
-        ids = ids_of(connected)
-        connected.fail_next(Fault.throttle(minutes=1).on(ids[3]))
+        ids = ids_of(numbered)
+        numbered.fail_next(Fault.throttle(minutes=1).on(ids[3]))
         waited = task(ids, target, deferrable=True)
         waited.run()
         # The others are read meanwhile, and its rows keep their place.
-        assert asked_for(connected) == [*ids[:5], ids[5], *ids[5:], ids[3]]
-        assert rows_in(target) == numbers_of(connected)
+        assert asked_for(numbered) == [*ids[:5], ids[5], *ids[5:], ids[3]]
+        assert rows_in(target) == numbers_of(numbered)
         assert waited.deferrals == 0
         assert 55 <= skipped.total <= 62
         (line,) = [line for line in log.messages if "trying again" in line]
         assert line.startswith(f"Account {ids[3]}: Too many calls")
 
     def test_a_long_throttle_of_one_account_is_waited_for_without_a_slot(
-        self, connected: GraphSandbox, target: Path, skipped: SkippedWaits, log: pytest.LogCaptureFixture
+        self, numbered: GraphSandbox, target: Path, skipped: SkippedWaits, log: pytest.LogCaptureFixture
     ) -> None:
-        ids = ids_of(connected)
-        connected.fail_next(Fault.throttle(minutes=5).on(ids[3]))
+        ids = ids_of(numbered)
+        numbered.fail_next(Fault.throttle(minutes=5).on(ids[3]))
         deferred = task(ids, target, deferrable=True)
         manifest = deferred.run()
         assert deferred.deferrals == 1
         # All others are kept before the wait, so that only this one is left after it.
-        assert asked_for(connected) == [*ids[:5], ids[5], *ids[5:], ids[3]]
-        assert rows_in(target) == numbers_of(connected)
+        assert asked_for(numbered) == [*ids[:5], ids[5], *ids[5:], ids[3]]
+        assert rows_in(target) == numbers_of(numbered)
         assert (manifest["accounts"], manifest["pages"], manifest["skipped_count"]) == (20, 21, 0)
         (wait,) = skipped.seconds
         assert 295 <= wait <= 330
@@ -148,37 +123,37 @@ class TestRateLimits:
         assert "Continuing after 19 accounts that an earlier try has read" in log.messages
 
     def test_without_deferrable_a_long_throttle_is_an_error(
-        self, connected: GraphSandbox, target: Path, skipped: SkippedWaits
+        self, numbered: GraphSandbox, target: Path, skipped: SkippedWaits
     ) -> None:
-        failing = ids_of(connected)[3]
-        connected.fail_next(Fault.throttle(minutes=9).on(failing))
+        failing = ids_of(numbered)[3]
+        numbered.fail_next(Fault.throttle(minutes=9).on(failing))
         with pytest.raises(GraphRateLimitError, match=f"^Account {failing}: Too many calls") as caught:
-            task(ids_of(connected), target).run()
+            task(ids_of(numbered), target).run()
         assert caught.value.retry_after is not None
         # The wait began when the account was refused, before the others were read.
         assert 510 <= caught.value.retry_after.total_seconds() <= 540
         assert caught.value.retry_after.microseconds == 0
         assert caught.value.waba_id == failing
         assert skipped.seconds == []
-        assert len(connected.requests) == 21
+        assert len(numbered.requests) == 21
 
     def test_waits_that_help_are_not_counted_when_the_first_accounts_are_slow(
-        self, connected: GraphSandbox, target: Path
+        self, numbered: GraphSandbox, target: Path
     ) -> None:
         # The kept accounts come after those that are read in the next process.
-        ids = ids_of(connected)
-        connected.fail_next(
+        ids = ids_of(numbered)
+        numbered.fail_next(
             *[Fault.throttle(minutes=5).on(waba_id).times(times) for times, waba_id in enumerate(ids[:4], start=1)],
             *[Fault.throttle(minutes=5).on(waba_id).times(5 + times) for times, waba_id in enumerate(ids[4:8])],
         )
         deferred = task(ids, target, deferrable=True)
         deferred.run()
         assert deferred.deferrals > 6
-        assert rows_in(target) == numbers_of(connected)
+        assert rows_in(target) == numbers_of(numbered)
 
 
 class TestQuotas:
-    def test_an_account_with_more_pages_than_its_quota(self, serve: Serve, target: Path, skipped: SkippedWaits) -> None:
+    def test_an_account_with_more_pages_than_its_quota(self, serve: Any, target: Path, skipped: SkippedWaits) -> None:
         with serve(accounts=8, calls_per_hour_and_account=4) as sandbox:
             # The account has seven pages of twenty.
             ids = ids_of(sandbox)
@@ -190,7 +165,7 @@ class TestQuotas:
             assert asked_for(sandbox)[-3:] == [ids[LONG_ACCOUNT]] * 3
             assert 3590 <= skipped.total <= 3700
 
-    def test_it_cannot_be_read_in_parts(self, serve: Serve, target: Path, log: pytest.LogCaptureFixture) -> None:
+    def test_it_cannot_be_read_in_parts(self, serve: Any, target: Path, log: pytest.LogCaptureFixture) -> None:
         with serve(accounts=8, calls_per_hour_and_account=4) as sandbox:
             failing = ids_of(sandbox)[LONG_ACCOUNT]
             deferred = task(ids_of(sandbox), target, page_size=20, deferrable=True)
@@ -204,7 +179,7 @@ class TestQuotas:
             assert len(waits) == 5
             assert all(f"Account {failing}: " in line for line in waits)
 
-    def test_more_accounts_than_the_quota_of_the_app(self, serve: Serve, target: Path, skipped: SkippedWaits) -> None:
+    def test_more_accounts_than_the_quota_of_the_app(self, serve: Any, target: Path, skipped: SkippedWaits) -> None:
         with serve(accounts=60, calls_per_hour=20, calls_per_hour_and_account=2) as sandbox:
             deferred = task(ids_of(sandbox), target, deferrable=True, max_concurrency=5)
             manifest = deferred.run()
@@ -234,109 +209,109 @@ class TestBeginningAgain:
         ],
     )
     def test_a_part_holds_something_else(
-        self, connected: GraphSandbox, target: Path, change: Any, log: pytest.LogCaptureFixture
+        self, numbered: GraphSandbox, target: Path, change: Any, log: pytest.LogCaptureFixture
     ) -> None:
-        instance = interrupted(connected, target)
+        instance = interrupted(numbered, target)
         (part,) = parts_of(target)
         write_lines(part, change(lines_of(part)))
         instance.run()
         assert instance.failures == []
-        assert rows_in(target) == numbers_of(connected)
-        assert asked_for(connected) == [*ids_of(connected)[:6], *ids_of(connected)[5:]]
+        assert rows_in(target) == numbers_of(numbered)
+        assert asked_for(numbered) == [*ids_of(numbered)[:6], *ids_of(numbered)[5:]]
         assert log.text.count("; the listing begins again") == 1
 
     @pytest.mark.parametrize("change", ["another order", "fewer", "a part of them as rows"])
-    def test_other_accounts(self, connected: GraphSandbox, target: Path, change: str) -> None:
-        instance = interrupted(connected, target)
-        ids = ids_of(connected)
+    def test_other_accounts(self, numbered: GraphSandbox, target: Path, change: str) -> None:
+        instance = interrupted(numbered, target)
+        ids = ids_of(numbered)
         others: Any = {"another order": ids[::-1], "fewer": ids[:5], "a part of them as rows": [{"id": ids[0]}]}[change]
         other = task(others, target, retries=2)
         other.ti = instance.ti
         other.run()
-        assert set(asked_for(connected)) == set(ids[:1] if "part" in change else others)
+        assert set(asked_for(numbered)) == set(ids[:1] if "part" in change else others)
 
-    def test_the_same_accounts_in_another_spelling_continue(self, connected: GraphSandbox, target: Path) -> None:
-        instance = interrupted(connected, target)
-        ids = ids_of(connected)
+    def test_the_same_accounts_in_another_spelling_continue(self, numbered: GraphSandbox, target: Path) -> None:
+        instance = interrupted(numbered, target)
+        ids = ids_of(numbered)
         other = task(",".join(ids), target, retries=2)
         other.ti = instance.ti
         other.run()
-        assert asked_for(connected) == [ids[5], *ids[5:]]
+        assert asked_for(numbered) == [ids[5], *ids[5:]]
 
 
 class TestAccountsThatChange:
     """The object that names the accounts is replaced between two tries."""
 
     @pytest.fixture
-    def accounts(self, connected: GraphSandbox, tmp_path: Path) -> Path:
+    def accounts(self, numbered: GraphSandbox, tmp_path: Path) -> Path:
         path = tmp_path / "accounts.ndjson"
-        self.write(path, ids_of(connected))
+        self.write(path, ids_of(numbered))
         return path
 
     def write(self, path: Path, ids: list[str]) -> None:
         path.write_text("".join(json.dumps({"id": waba_id}) + "\n" for waba_id in ids))
 
-    def test_others_come_and_go_and_move(self, connected: GraphSandbox, target: Path, accounts: Path) -> None:
-        instance = interrupted(connected, target, accounts.as_uri())
+    def test_others_come_and_go_and_move(self, numbered: GraphSandbox, target: Path, accounts: Path) -> None:
+        instance = interrupted(numbered, target, accounts.as_uri())
         # Of those that were kept, the second is gone and the fourth is the first now.
-        moved = connected.accounts.pop(3)
-        del connected.accounts[1]
-        connected.accounts.insert(0, moved)
-        connected.accounts.insert(
+        moved = numbered.accounts.pop(3)
+        del numbered.accounts[1]
+        numbered.accounts.insert(0, moved)
+        numbered.accounts.insert(
             2, {**moved, "id": "4242", "phone_numbers": [{**moved["phone_numbers"][0], "id": "7"}]}
         )
-        self.write(accounts, ids_of(connected))
+        self.write(accounts, ids_of(numbered))
         manifest = instance.run()
-        ids = ids_of(connected)
-        assert rows_in(target) == numbers_of(connected)
-        assert (manifest["accounts"], manifest["count"]) == (20, len(numbers_of(connected)))
-        assert set(asked_for(connected)) == {"4242", *ids[5:]}
+        ids = ids_of(numbered)
+        assert rows_in(target) == numbers_of(numbered)
+        assert (manifest["accounts"], manifest["count"]) == (20, len(numbers_of(numbered)))
+        assert set(asked_for(numbered)) == {"4242", *ids[5:]}
 
-    def test_all_that_were_kept_are_gone(self, connected: GraphSandbox, target: Path, accounts: Path) -> None:
-        instance = interrupted(connected, target, str(accounts))
-        del connected.accounts[:5]
-        self.write(accounts, ids_of(connected))
+    def test_all_that_were_kept_are_gone(self, numbered: GraphSandbox, target: Path, accounts: Path) -> None:
+        instance = interrupted(numbered, target, str(accounts))
+        del numbered.accounts[:5]
+        self.write(accounts, ids_of(numbered))
         manifest = instance.run()
-        assert rows_in(target) == numbers_of(connected)
+        assert rows_in(target) == numbers_of(numbered)
         assert (manifest["accounts"], manifest["pages"]) == (15, 16)
 
-    def test_no_account_is_left(self, connected: GraphSandbox, target: Path, accounts: Path) -> None:
-        instance = interrupted(connected, target, str(accounts), if_empty="fail")
+    def test_no_account_is_left(self, numbered: GraphSandbox, target: Path, accounts: Path) -> None:
+        instance = interrupted(numbered, target, str(accounts), if_empty="fail")
         accounts.write_text("")
         with pytest.raises(AirflowException, match="the listing is empty"):
             instance.run()
         assert names_in(target) == set()
 
     def test_the_object_is_broken_when_it_is_read_again(
-        self, connected: GraphSandbox, target: Path, accounts: Path
+        self, numbered: GraphSandbox, target: Path, accounts: Path
     ) -> None:
-        instance = interrupted(connected, target, str(accounts))
-        accounts.write_text(json.dumps({"id": ids_of(connected)[0]}) + "\nbroken\n")
+        instance = interrupted(numbered, target, str(accounts))
+        accounts.write_text(json.dumps({"id": ids_of(numbered)[0]}) + "\nbroken\n")
         with pytest.raises(AirflowFailException, match="^waba_ids: .*cannot be read as ndjson behind row 1"):
             instance.run()
         assert names_in(target) == set()
 
-    def test_another_object(self, connected: GraphSandbox, target: Path, accounts: Path) -> None:
-        instance = interrupted(connected, target, str(accounts))
+    def test_another_object(self, numbered: GraphSandbox, target: Path, accounts: Path) -> None:
+        instance = interrupted(numbered, target, str(accounts))
         other = task(str(accounts.rename(accounts.with_name("others.ndjson"))), target, retries=2)
         other.ti = instance.ti
         other.run()
-        assert len(connected.requests) == 21
+        assert len(numbered.requests) == 21
 
 
 class TestMaxItems:
-    def test_an_account_that_was_cut_is_kept_so(self, connected: GraphSandbox, target: Path) -> None:
-        ids = ids_of(connected)
-        connected.fail_next(Fault.server_error().on(ids[0]).times(6))
+    def test_an_account_that_was_cut_is_kept_so(self, numbered: GraphSandbox, target: Path) -> None:
+        ids = ids_of(numbered)
+        numbered.fail_next(Fault.server_error().on(ids[0]).times(6))
         instance = task([ids[0], ids[LONG_ACCOUNT]], target, max_items=20, retries=1, max_concurrency=2)
         manifest = instance.run()
         assert len(instance.failures) == 1
         assert (manifest["count"], manifest["truncated"], manifest["accounts"]) == (20, True, 1)
-        assert Counter(asked_for(connected))[ids[LONG_ACCOUNT]] == 1
+        assert Counter(asked_for(numbered))[ids[LONG_ACCOUNT]] == 1
 
 
 class TestAfterPublishing:
-    def test_a_hundred_accounts_that_were_left_out_fit_into_the_record(self, serve: Serve, target: Path) -> None:
+    def test_a_hundred_accounts_that_were_left_out_fit_into_the_record(self, serve: Any, target: Path) -> None:
         with serve(accounts=130) as sandbox:
             sandbox.fail_next(*[Fault.no_account_permission().on(waba_id) for waba_id in ids_of(sandbox)[10:]])
             published = task(ids_of(sandbox), target, retries=1, on_account_error="skip", max_concurrency=10)

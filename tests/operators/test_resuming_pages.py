@@ -9,7 +9,7 @@ import pytest
 from listings import THROTTLE, fail_once, lines_of, parts_of, rows_in, write_lines
 from task_instance import TaskInstance
 
-from airflow_provider_whatsapp.graph import GraphServerError
+from airflow_provider_whatsapp.graph import GraphRateLimitError, GraphServerError
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 
@@ -128,10 +128,22 @@ def test_another_version_of_the_package_kept_another_position(
     assert pages_of(connected)[2:] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("times", [0, 2])
-def test_a_part_holds_other_rows(connected: GraphSandbox, target: Path, throttled: TaskInstance, times: int) -> None:
+@pytest.mark.parametrize("harm", ["one less", "one more", "another one"])
+def test_a_part_holds_other_rows(connected: GraphSandbox, target: Path, throttled: TaskInstance, harm: str) -> None:
     (part,) = parts_of(target)
-    first, *others = lines_of(part)
-    write_lines(part, [first] * times + others)
+    first, second, *others = lines_of(part)
+    beginnings = {"one less": [first], "one more": [first, first, second], "another one": [first, first]}
+    write_lines(part, beginnings[harm] + others)
     throttled.run()
+    assert ids_in(target) == all_of(connected)
+
+
+def test_what_was_waited_for_before_the_listing_began_again_counts(connected: GraphSandbox, target: Path) -> None:
+    connected.fail_next(THROTTLE.after(2))
+    instance = task(target, retries=2, max_wait_in_place=100)
+    fail_once(instance)
+    del connected.accounts[150]
+    connected.fail_next(Fault.throttle(minutes=1), Fault.throttle(minutes=1).after(2))
+    instance.run()
+    assert [type(failure) for failure in instance.failures] == [GraphRateLimitError]
     assert ids_in(target) == all_of(connected)

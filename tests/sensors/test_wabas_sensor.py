@@ -7,8 +7,6 @@ import json
 import logging
 import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -465,16 +463,6 @@ def test_the_trigger_asks_the_api_for_what_the_sensor_was_given(
     asked_by_trigger = [(request.path, request.params) for request in connected.requests]
     # The trigger needs only those fields that the condition is about.
     assert asked_by_trigger == [(path, {**params, "fields": "id,name"}) for path, params in asked_by_sensor]
-
-
-def test_deferring_is_a_setting_of_airflow() -> None:
-    code = "from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor as S; print(S(task_id='t').deferrable)"
-    for value in ("True", "False"):
-        environment = {**os.environ, "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": value}
-        shown = subprocess.run(
-            [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
-        )
-        assert shown.stdout.split()[-1] == value
 
 
 def test_a_look_does_not_hold_its_slot_for_long(connected: GraphSandbox) -> None:
