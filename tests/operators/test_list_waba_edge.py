@@ -7,7 +7,6 @@ import json
 import logging
 from datetime import date, datetime, timezone
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from airflow_provider_whatsapp._compat import AirflowFailException
 from airflow_provider_whatsapp.graph import GraphError, GraphPermissionError, GraphRequestError, GraphServerError
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
-from airflow_provider_whatsapp.tasks import progress
 
 ALWAYS = 1_000_000
 DAY = {"start": 1793491200, "end": 1793577600, "granularity": "DAILY"}
@@ -457,38 +455,25 @@ class TestLog:
         run(ids_of(numbered), max_items=4, max_concurrency=1)
         assert self.lines(log)[-1] == "Listed 4 rows of 3 accounts on 3 pages, cut by max_items"
 
-    def test_progress_at_a_bounded_rate(
-        self, numbered: GraphSandbox, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
-    ) -> None:
-        clock = iter(range(0, 10_000, 12))
-        monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
-        numbered.fail_next(Fault.high_usage(61).times(ALWAYS))
-        rows = run(ids_of(numbered), max_concurrency=1)
-        # Each page and the end of each account makes a step of twelve seconds, so that every third has a line.
-        lines = self.lines(log)[1:-1]
-        counts = [2, 0, 1, 3, 2, 130]
-        assert lines[:3] == [
-            f"{accounts} of 20 accounts, {sum(counts[:pages])} rows, API usage 61 %"
-            for accounts, pages in ((1, 2), (3, 3), (4, 5))
-        ]
-        assert len(lines) == (21 + 20) // 3
-        assert len(rows) == 160
-
-    def test_the_last_usage_that_is_known(
-        self, numbered: GraphSandbox, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
-    ) -> None:
-        monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
-        numbered.fail_next(Fault.high_usage(61), Fault.malformed_usage().times(ALWAYS))
+    def test_progress_is_logged_every_half_minute(self, numbered: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
+        # The rows that come last, and when they come.
+        late = dict(zip(ids_of(numbered)[:4], (10, 20, 40, 80), strict=True))
+        numbered.fail_next(
+            *[Fault.throttle(minutes=None, retry_after=seconds).on(waba_id) for waba_id, seconds in late.items()]
+        )
         run(ids_of(numbered), max_concurrency=1)
-        assert self.lines(log)[-2] == "20 of 20 accounts, 160 rows, API usage 61 %"
+        lines = [line.partition(", API usage")[0] for line in self.lines(log) if line[0].isdigit()]
+        assert lines == ["18 of 20 accounts, 157 rows", "19 of 20 accounts, 160 rows"]
 
-    def test_no_progress_line_within_half_a_minute(
-        self, numbered: GraphSandbox, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
-    ) -> None:
-        seconds = iter([0.0, *[29.9] * 40, 30.0])
-        monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    def test_the_last_usage_that_is_known(self, numbered: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
+        first, *others = ids_of(numbered)
+        numbered.fail_next(
+            Fault.high_usage(61).on(first),
+            Fault.too_many_requests(retry_after=40).on(others[-1]),
+            *[Fault.malformed_usage().on(waba_id).times(2) for waba_id in others],
+        )
         run(ids_of(numbered), max_concurrency=1)
-        assert self.lines(log)[1:-1] == ["20 of 20 accounts, 160 rows, API usage 1 %"]
+        assert self.lines(log)[-2] == "19 of 20 accounts, 160 rows, API usage 61 %"
 
     def test_thousands_are_separated(self, numbered: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
         numbered.accounts[0]["phone_numbers"] = [{"id": str(10**12 + number)} for number in range(1200)]

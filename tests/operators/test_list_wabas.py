@@ -4,8 +4,8 @@ tests that need a running Airflow are in test_dags.py."""
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +13,7 @@ from listings import rows_in
 
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
-from airflow_provider_whatsapp.sandbox import GraphSandbox
-from airflow_provider_whatsapp.tasks import progress
+from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 
 
 def run(**arguments: Any) -> Any:
@@ -65,11 +64,11 @@ class TestLog:
         connected.accounts.clear()
         assert self.lines(log)[-1].startswith("Listed 0 accounts on 1 pages")
 
-    def test_progress_at_a_bounded_rate(
-        self, connected: GraphSandbox, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        clock = iter(range(0, 10_000, 12))
-        monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
-        lines = self.lines(log, page_size=25)
-        assert [line.partition(",")[0] for line in lines[1:-1]] == ["3 pages", "6 pages", "9 pages"]
-        assert lines[2].startswith("6 pages, 150 accounts so far")
+    def test_progress_is_logged_every_half_minute(self, connected: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
+        # Each page takes some seventeen seconds.
+        wait = Fault.throttle(minutes=None, retry_after=17)
+        connected.fail_next(wait, *[wait.after(1) for _ in range(9)])
+        lines = [line for line in self.lines(log, page_size=25) if line[0].isdigit()]
+        found = [re.match(r"(\d+) pages, (\d+) accounts so far, (\d+) accounts a minute", line) for line in lines]
+        assert [(line[1], line[2]) for line in found] == [(str(page), str(25 * page)) for page in (2, 4, 6, 8, 10)]
+        assert all(0 < int(line[3]) <= 50 * 60 / 34 for line in found)

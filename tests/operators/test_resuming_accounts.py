@@ -76,15 +76,14 @@ class TestRetries:
         assert rows_in(target) == numbers_of(numbered)
 
     def test_progress_counts_the_kept_accounts(
-        self, numbered: GraphSandbox, target: Path, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+        self, numbered: GraphSandbox, target: Path, log: pytest.LogCaptureFixture
     ) -> None:
         instance = interrupted(numbered, target)
-        monkeypatch.setattr("airflow_provider_whatsapp.tasks.progress._SECONDS_BETWEEN_LINES", 0.0)
+        numbered.fail_next(Fault.throttle(minutes=1).on(ids_of(numbered)[LONG_ACCOUNT]))
         log.clear()
         instance.run()
-        lines = [record.getMessage() for record in log.records if record.getMessage()[0].isdigit()]
-        assert "5 of 20 accounts, 8 rows" in lines
-        assert lines[-1].startswith("20 of 20 accounts, 160 rows, API usage ")
+        (line,) = [line for line in log.messages if line[0].isdigit()]
+        assert line.startswith("19 of 20 accounts, 130 rows")
 
 
 class TestRateLimits:

@@ -103,6 +103,16 @@ class TestTheLastPage:
         assert pages_of(connected)[2:] == [2, 3]
 
 
+def test_the_logged_rate_is_that_of_this_try(
+    connected: GraphSandbox, log: pytest.LogCaptureFixture, throttled: TaskInstance
+) -> None:
+    connected.fail_next(Fault.throttle(minutes=1).after(1))
+    throttled.run()
+    (line,) = [line for line in log.messages if line.startswith("3 pages, 250 accounts so far, ")]
+    # The 50 accounts of the third page came after a minute.
+    assert 0 < int(line.split()[6]) <= 50
+
+
 @pytest.mark.parametrize("removed", [False, True])
 def test_an_empty_page_is_no_place_to_continue_from(connected: GraphSandbox, target: Path, removed: bool) -> None:
     # A cursor that has stopped working can lead to an empty page, too: here, since the accounts were removed.
