@@ -74,18 +74,14 @@ def find_published(target: Target, identity: TaskIdentity) -> Manifest | None:
 
     :param target: address of the object
     :param identity: identifies this task instance and what it lists
-    :raises StoreRefusedError: if the credentials may not read
-    :raises StoreError: if the store failed
+    :raises OSError: if the store failed
     """
-    if not identity.owner:
+    record = read_record(target.store, target.key) if identity.owner else None
+    if record is None or record.get("owner") != identity.owner:
         return None
-    with target.place.errors("read"):
-        record = read_record(target.store, target.key)
-        if record is None or record.get("owner") != identity.owner:
-            return None
-        manifest = record.get("manifest")
-        if not isinstance(manifest, dict) or not target.holds(manifest.get("bytes"), manifest.get("sha256")):
-            return None
+    manifest = record.get("manifest")
+    if not isinstance(manifest, dict) or not target.holds(manifest.get("bytes"), manifest.get("sha256")):
+        return None
     return cast("Manifest", manifest)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_whatsapp.graph.pages import Page
+from airflow_provider_whatsapp.transport import clock
 
 if TYPE_CHECKING:
     from airflow_provider_whatsapp.graph.usage import Usage
@@ -30,7 +30,7 @@ class LoggedRows:
         self._pages = pages
         self._log = log
         self._count = 0
-        self._last_line = time.monotonic()
+        self._last_line = clock.monotonic()
         self._count_since = 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -51,7 +51,7 @@ class LoggedRows:
             )
 
     def _log_progress(self, page: Page) -> None:
-        now = time.monotonic()
+        now = clock.monotonic()
         if now < self._last_line + _SECONDS_BETWEEN_LINES:
             return
         self._log.info(
@@ -74,14 +74,14 @@ class AccountsProgress:
     def __init__(self, log: Any, total: int | None) -> None:
         self._log = log
         self._total = "" if total is None else f" of {total:,}"
-        self._last_line = time.monotonic()
+        self._last_line = clock.monotonic()
 
     def __call__(self, progress: EdgeProgress) -> None:
         """Log a line if the last one was some time ago.
 
         :param progress: how far the listing has come
         """
-        now = time.monotonic()
+        now = clock.monotonic()
         if now >= self._last_line + _SECONDS_BETWEEN_LINES:
             self._last_line = now
             self._log.info(

@@ -168,7 +168,8 @@ def _find_published(
         # If the store fails, the rows are listed again, and replace the object.
         return checkpoint.ask_store(find_published, target, identity)
     # If the store fails, the task must fail and try again: it would take its own object for somebody else's.
-    return find_published(target, identity)
+    with target.place.errors("read"):
+        return find_published(target, identity)
 
 
 def _open_comparison(operator: BaseOperator, arguments: ListArguments, columns: Sequence[str]) -> Comparison | None:

@@ -17,6 +17,7 @@ from written_objects import write_object
 from airflow_provider_whatsapp.hooks._waba_ids import WabaIds
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import GraphSandbox
+from airflow_provider_whatsapp.storage import address
 from airflow_provider_whatsapp.storage.target import Target
 
 ROWS = [{"id": "1", "name": "a"}, {"id": "2", "name": "b, c"}, {"id": "3", "name": 'd "e"\n'}]
@@ -373,10 +374,10 @@ def test_the_connection_of_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     from airflow_provider_whatsapp.storage import reader
     from airflow_provider_whatsapp.storage.address import open_store as opened
 
-    asked: list[tuple[str, str | None]] = []
+    asked: list[tuple[str | None, str | None]] = []
 
-    def open_store(argument: str, path: str, conn_id: str | None) -> Any:
-        asked.append((argument, conn_id))
+    def open_store(argument: str, path: str, conn_id: str | None, default_conn_id: str | None) -> Any:
+        asked.append((conn_id, default_conn_id))
         return opened(argument, path, None)
 
     monkeypatch.setattr(reader, "open_store", open_store)
@@ -385,7 +386,27 @@ def test_the_connection_of_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     WabaIds([manifest["uri"]])
     # The manifest says itself how its object was written.
     WabaIds({**manifest, "conn_id": "of_manifest"}, conn_id="of_argument")
-    assert asked == [("waba_ids", "of_argument"), ("waba_ids", None), ("waba_ids", "of_manifest")]
+    assert asked == [(None, "of_argument"), (None, None), ("of_manifest", None)]
+
+
+def test_an_address_names_its_own_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.io import attach, store
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    monkeypatch.setattr(store, "_STORE_CACHE", {})
+    for conn_id in ("of_address", "of_output"):
+        attach("memory", conn_id=conn_id, fs=MemoryFileSystem())
+    opened = [
+        address.open_store("waba_ids", path, None, "of_output").place.conn_id
+        for path in ("memory://of_address@bucket/a.csv", "memory://bucket/a.csv")
+    ]
+    assert opened == ["of_address", "of_output"]
+
+
+def test_a_set_has_an_order_that_the_next_try_finds_again() -> None:
+    ids = WabaIds({"30", "4", "100"})
+    assert (ids.count, list(ids), ids.to_json()) == (3, ["100", "30", "4"], [["100", "30", "4"]])
+    assert list(WabaIds([{"7", "5"}, "6"])) == ["5", "7", "6"]
 
 
 @given(st.lists(st.integers(0, 30), max_size=40), st.data())

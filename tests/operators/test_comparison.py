@@ -138,17 +138,6 @@ def test_bad_addresses(connected: GraphSandbox, tmp_path: Path, address: Any) ->
     assert connected.requests == []
 
 
-def test_it_needs_an_object_to_write(connected: GraphSandbox) -> None:
-    operator = WhatsAppListWabasOperator(task_id="export", compare_with="/a.ndjson")
-    with pytest.raises(AirflowFailException, match="^compare_with: .* needs output_path"):
-        operator.execute({})
-
-
-@pytest.mark.parametrize("blank", [None, "", " ", "None"])
-def test_a_blank_compares_nothing(connected: GraphSandbox, tmp_path: Path, blank: Any) -> None:
-    assert not {*KINDS} & export(tmp_path / "b.ndjson", compare_with=blank).keys()
-
-
 class TestEdges:
     def export(self, sandbox: GraphSandbox, path: Path, edge: str = "phone_numbers", **arguments: Any) -> Any:
         ids = [account["id"] for account in sandbox.accounts[:20]]

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from airflow.sdk import Asset
+from listings import Listing
 from task_instance import TaskInstance
 
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import GraphSandbox
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
+from airflow_provider_whatsapp.tasks.lineage import Lineage, LineageInputs
 
 lineage = pytest.importorskip("airflow.sdk.lineage")
 
@@ -28,21 +30,21 @@ def uris(assets: list[Any]) -> list[str]:
     return [info.asset.uri for info in assets]
 
 
-def test_a_list_of_accounts(connected: GraphSandbox, tmp_path: Path, collector: Any) -> None:
-    path = tmp_path / "a.ndjson"
-    task = TaskInstance(lambda: WhatsAppListWabasOperator(task_id="accounts", output_path=str(path)))
-    expected = f"https://graph.facebook.com/{connected.business_id}/client_whatsapp_business_accounts"
+def test_an_object(listing: Listing, target: Path, collector: Any) -> None:
+    task = listing.task(target)
+    calls = []
     for _ in range(2):
-        # The second time, only the manifest of the first is given.
+        # The second time, an operator only gives the manifest of the first.
         task.run()
+        calls.append(len(listing.sandbox.requests))
         found = collector.collected_assets
-        assert (set(uris(found.inputs)), set(uris(found.outputs))) == ({expected}, {Asset(f"file://{path}").uri})
-    assert len(connected.requests) == -(-len(connected.accounts) // 100)
+        expected = {f"https://graph.facebook.com/{listing.source}"}, {Asset(f"file://{target}").uri}
+        assert (set(uris(found.inputs)), set(uris(found.outputs))) == expected
+    assert (calls[0] == calls[1]) is (listing.kind is not WhatsAppWabasSensor)
 
 
-def test_the_edges_of_accounts(connected: GraphSandbox, tmp_path: Path, collector: Any) -> None:
-    accounts = WhatsAppListWabasOperator(task_id="accounts", output_path=str(tmp_path / "a.ndjson")).execute({})
-    assert isinstance(accounts, dict)
+def test_the_object_that_names_the_accounts(connected: GraphSandbox, tmp_path: Path, collector: Any) -> None:
+    accounts: Any = WhatsAppListWabasOperator(task_id="accounts", output_path=str(tmp_path / "a.ndjson")).execute({})
     path = str(tmp_path / "b.ndjson")
     TaskInstance(
         lambda: WhatsAppListWabaEdgeOperator(
@@ -54,36 +56,24 @@ def test_the_edges_of_accounts(connected: GraphSandbox, tmp_path: Path, collecto
     assert (uris(found.inputs), uris(found.outputs)) == ([edge, accounts["uri"]], [f"file://{path}"])
 
 
-def test_a_sensor(connected: GraphSandbox, tmp_path: Path, collector: Any) -> None:
-    path = str(tmp_path / "a.ndjson")
-    TaskInstance(lambda: WhatsAppWabasSensor(task_id="wait", output_path=path)).run()
-    assert uris(collector.collected_assets.outputs) == [f"file://{path}"]
-
-
-def test_rows_in_xcom_are_no_dataset(connected: GraphSandbox, collector: Any) -> None:
-    operator = WhatsAppListWabasOperator(task_id="accounts")
-    operator.execute({})
+def test_rows_in_xcom_are_no_dataset(listing: Listing, collector: Any) -> None:
+    task = listing.build()
+    listing.give(task, {})
     assert collector.collected_assets.outputs == []
-    assert operator.get_openlineage_facets_on_complete(None) is None
+    assert task.get_openlineage_facets_on_complete(None) is None
 
 
 class TestOpenLineage:
-    def test_an_object(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        operator = WhatsAppListWabasOperator(
-            task_id="accounts",
-            output_path=str(tmp_path / "a.ndjson"),
-            fields="id,name,owner_business_info.as(owner){name}",
-        )
-        manifest = operator.execute({})
-        assert isinstance(manifest, dict)
-        told = operator.get_openlineage_facets_on_complete(None)
+    def test_an_object(self, listing: Listing, target: Path) -> None:
+        fields = "id,verified_name.as(name)" if listing.noun == "rows" else "id,owner_business_info.as(owner){name}"
+        task = listing.build(output_path=str(target), fields=fields)
+        manifest = listing.give(task, {})
+        told = task.get_openlineage_facets_on_complete(None)
         (read,), (written,) = told.inputs, told.outputs
-        assert (read.namespace, read.name) == (
-            "https://graph.facebook.com",
-            f"{connected.business_id}/client_whatsapp_business_accounts",
-        )
-        assert (written.namespace, written.name) == ("file", str(tmp_path / "a.ndjson"))
-        assert [field.name for field in written.facets["schema"].fields] == ["id", "name", "owner"]
+        assert (read.namespace, read.name) == ("https://graph.facebook.com", listing.source)
+        assert (written.namespace, written.name) == ("file", str(target))
+        names = [field.name for field in written.facets["schema"].fields]
+        assert names == (["waba_id", "id", "name"] if listing.noun == "rows" else ["id", "owner"])
         statistics = written.outputFacets["outputStatistics"]
         assert (statistics.rowCount, statistics.size) == (manifest["count"], manifest["bytes"])
 
@@ -110,6 +100,6 @@ class TestOpenLineage:
     ],
 )
 def test_names_of_objects(uri: str, name: tuple[str, str]) -> None:
-    from airflow_provider_whatsapp.tasks.lineage import _name_object
-
-    assert _name_object(uri) == name
+    told = Lineage(LineageInputs([]), {"uri": uri, "count": 0, "bytes": 0}, []).to_openlineage()
+    (written,) = told.outputs
+    assert (written.namespace, written.name) == name

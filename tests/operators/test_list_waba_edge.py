@@ -1,171 +1,103 @@
-"""The operator for one edge of many accounts against the sandbox. What it does over several tries is tested in
-test_resuming_accounts.py, and DAGs with it in test_edge_dags.py."""
+"""The operator for one edge of many accounts. What holds for every operator is in test_arguments.py, test_output.py and
+test_resuming.py, and DAGs with it are in test_edge_dags.py."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import json
 import logging
-from collections import defaultdict
-from collections.abc import Iterator
 from datetime import date, datetime, timezone
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, Asset
-from numbered_accounts import LONG_ACCOUNT, asked_for, give_numbers, ids_of, names_in, numbers_of
-from task_instance import TaskInstance
+from listings import rows_in
+from numbered_accounts import LONG_ACCOUNT, asked_for, ids_of, names_in, numbers_of
 
-from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException
+from airflow_provider_whatsapp._compat import AirflowFailException
 from airflow_provider_whatsapp.graph import GraphError, GraphPermissionError, GraphRequestError, GraphServerError
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
-from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
-from airflow_provider_whatsapp.tasks import progress
+from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 
 ALWAYS = 1_000_000
 DAY = {"start": 1793491200, "end": 1793577600, "granularity": "DAILY"}
 
 
-@pytest.fixture(autouse=True)
-def _no_real_waits() -> Iterator[None]:
-    with no_waits():
-        yield
-
-
-@pytest.fixture
-def sandbox() -> Iterator[GraphSandbox]:
-    """A sandbox with twenty accounts. The sixth has two pages of phone numbers, and every fourth has none."""
-    with GraphSandbox(accounts=20) as sandbox:
-        give_numbers(sandbox)
-        yield sandbox
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
-    """What the operator and the package log."""
-    monkeypatch.setattr(WhatsAppListWabaEdgeOperator, "log", logging.getLogger("task"))
-    caplog.set_level(logging.INFO, logger="task")
-    caplog.set_level(logging.INFO, logger="airflow_provider_whatsapp")
-    return caplog
-
-
-def operator(waba_ids: Any, edge: str = "phone_numbers", **arguments: Any) -> WhatsAppListWabaEdgeOperator:
-    return WhatsAppListWabaEdgeOperator(task_id="numbers", waba_ids=waba_ids, edge=edge, **arguments)
-
-
-def run(waba_ids: Any, edge: str = "phone_numbers", *, context: Any = None, **arguments: Any) -> Any:
-    given: Any = context or {}
-    return operator(waba_ids, edge, **arguments).execute(given)
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    data = path.read_bytes()
-    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
-    if ".csv" in path.name:
-        return list(csv.DictReader(io.StringIO(text, newline="")))
-    if ".json" in path.name and ".jsonl" not in path.name:
-        rows: list[dict[str, Any]] = json.loads(text)
-        return rows
-    return [json.loads(line) for line in text.splitlines()]
+def run(waba_ids: Any, edge: str = "phone_numbers", **arguments: Any) -> Any:
+    return WhatsAppListWabaEdgeOperator(task_id="numbers", waba_ids=waba_ids, edge=edge, **arguments).execute({})
 
 
 class TestRows:
-    def test_to_xcom(self, connected: GraphSandbox) -> None:
-        rows = run(ids_of(connected))
-        assert rows == numbers_of(connected)
-        assert all(next(iter(row)) == "waba_id" for row in rows)
-        assert json.loads(json.dumps(rows)) == rows
-
     @pytest.mark.parametrize("max_concurrency", [1, 3, "10", 50, None])
-    def test_the_order_is_that_of_the_accounts(self, connected: GraphSandbox, max_concurrency: Any) -> None:
-        connected.accounts.reverse()
-        assert run(ids_of(connected), max_concurrency=max_concurrency) == numbers_of(connected)
-        assert len(connected.requests) == 21
+    def test_the_order_is_that_of_the_accounts(self, numbered: GraphSandbox, max_concurrency: Any) -> None:
+        numbered.accounts.reverse()
+        assert run(ids_of(numbered), max_concurrency=max_concurrency) == numbers_of(numbered)
+        assert len(numbered.requests) == 21
 
     @pytest.mark.parametrize(("max_concurrency", "connections"), [(1, 1), (3, 3), ("", 10)])
     def test_several_are_read_side_by_side(
-        self, connected: GraphSandbox, max_concurrency: int | str, connections: int
+        self, numbered: GraphSandbox, max_concurrency: int | str, connections: int
     ) -> None:
-        run(ids_of(connected), max_concurrency=max_concurrency)
-        assert connected.connections == connections
+        run(ids_of(numbered), max_concurrency=max_concurrency)
+        assert numbered.connections == connections
 
-    @pytest.mark.parametrize("suffix", ["ndjson", "jsonl", "json", "csv"])
-    @pytest.mark.parametrize("gz", ["", ".gz"])
-    def test_every_format(self, connected: GraphSandbox, tmp_path: Path, suffix: str, gz: str) -> None:
-        path = tmp_path / f"numbers.{suffix}{gz}"
-        manifest = run(ids_of(connected), output_path=path.as_uri())
-        assert rows_of(path) == numbers_of(connected)
-        assert manifest["format"] == suffix.replace("jsonl", "ndjson")
-        assert names_in(path) == {path.name}
-
-    def test_output_format(self, connected: GraphSandbox, tmp_path: Path) -> None:
+    def test_columns_of_a_csv(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         path = tmp_path / "numbers.csv"
-        run(ids_of(connected), output_path=str(tmp_path / "numbers"), output_format="csv")
-        (tmp_path / "numbers").rename(path)
-        assert rows_of(path) == numbers_of(connected)
-
-    def test_columns_of_a_csv(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        path = tmp_path / "numbers.csv"
-        run(ids_of(connected), fields="quality_rating,id", output_path=str(path))
+        run(ids_of(numbered), fields="quality_rating,id", output_path=str(path))
         assert path.read_text().splitlines()[0] == "waba_id,quality_rating,id"
 
-    def test_a_field_named_as_the_id_of_the_account(self, connected: GraphSandbox) -> None:
-        waba_id = connected.accounts[0]["id"]
-        connected.accounts[0]["subscribed_apps"] = [{"name": "app", "waba_id": "7"}]
+    def test_a_field_named_as_the_id_of_the_account(self, numbered: GraphSandbox) -> None:
+        waba_id = numbered.accounts[0]["id"]
+        numbered.accounts[0]["subscribed_apps"] = [{"name": "app", "waba_id": "7"}]
         assert run([waba_id], "subscribed_apps") == [{"waba_id": waba_id, "name": "app"}]
 
-    def test_edge_params(self, connected: GraphSandbox) -> None:
+    def test_edge_params(self, numbered: GraphSandbox) -> None:
         times = {"start": datetime(2026, 11, 1, tzinfo=timezone.utc), "end": date(2026, 11, 2)}
-        rows = run(ids_of(connected)[:2], "pricing_analytics", edge_params={**DAY, **times})
+        rows = run(ids_of(numbered)[:2], "pricing_analytics", edge_params={**DAY, **times})
         assert rows
-        assert {row["waba_id"] for row in rows} == set(ids_of(connected)[:2])
-        sent = [request.params for request in connected.requests]
+        assert {row["waba_id"] for row in rows} == set(ids_of(numbered)[:2])
+        sent = [request.params for request in numbered.requests]
         assert {(params["start"], params["granularity"]) for params in sent} == {("1793491200", "DAILY")}
         assert all("fields" not in params for params in sent)
-        assert run(ids_of(connected)[:2], "pricing_analytics", edge_params=json.dumps(DAY)) == rows
+        assert run(ids_of(numbered)[:2], "pricing_analytics", edge_params=json.dumps(DAY)) == rows
 
-    def test_query_arguments_reach_the_api(self, connected: GraphSandbox) -> None:
+    def test_query_arguments_reach_the_api(self, numbered: GraphSandbox) -> None:
         filtering = [{"field": "status", "operator": "EQUAL", "value": "CONNECTED"}]
         # The sandbox, like Meta, has no such filter.
         with pytest.raises(AirflowFailException, match="cannot be filtered"):
-            run(ids_of(connected), filtering=filtering, sort="creation_time_descending", page_size=7, fields="id")
-        params = connected.requests[0].params
+            run(ids_of(numbered), filtering=filtering, sort="creation_time_descending", page_size=7, fields="id")
+        params = numbered.requests[0].params
         assert json.loads(params["filtering"]) == filtering
         assert (params["sort"], params["limit"], params["fields"]) == ("creation_time_descending", "7", "id")
 
-    def test_page_size_is_that_of_each_account(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        manifest = run(ids_of(connected), page_size=50, output_path=str(tmp_path / "a.ndjson"))
+    def test_page_size_is_that_of_each_account(self, numbered: GraphSandbox, tmp_path: Path) -> None:
+        manifest = run(ids_of(numbered), page_size=50, output_path=str(tmp_path / "a.ndjson"))
         assert manifest["pages"] == 22
 
-    def test_an_account_that_comes_twice_is_read_once(self, connected: GraphSandbox) -> None:
-        ids = ids_of(connected)
-        assert run([*ids, *ids[:3]]) == numbers_of(connected)
-        assert len(connected.requests) == 21
+    def test_an_account_that_comes_twice_is_read_once(self, numbered: GraphSandbox) -> None:
+        ids = ids_of(numbered)
+        assert run([*ids, *ids[:3]]) == numbers_of(numbered)
+        assert len(numbered.requests) == 21
 
 
 class TestAccounts:
     @pytest.mark.parametrize("name", ["accounts.ndjson", "accounts.json.gz", "accounts.csv"])
     def test_the_manifest_and_the_object_of_the_list_operator(
-        self, connected: GraphSandbox, tmp_path: Path, name: str
+        self, numbered: GraphSandbox, tmp_path: Path, name: str
     ) -> None:
         accounts = WhatsAppListWabasOperator(task_id="a", fields="id,name", output_path=str(tmp_path / name))
         manifest: Any = accounts.execute({})
-        wanted = numbers_of(connected)
+        wanted = numbers_of(numbered)
         for waba_ids in (manifest, json.dumps(manifest), str(manifest), [manifest], manifest["uri"]):
             assert run(waba_ids) == wanted
 
-    def test_rows_and_ids_in_every_spelling(self, connected: GraphSandbox) -> None:
-        ids = ids_of(connected)
-        wanted = numbers_of(connected)
+    def test_rows_and_ids_in_every_spelling(self, numbered: GraphSandbox) -> None:
+        ids = ids_of(numbered)
+        wanted = numbers_of(numbered)
         rows = WhatsAppListWabasOperator(task_id="a").execute({})
         for waba_ids in (rows, ids, tuple(map(int, ids)), ",".join(ids), str(ids), json.dumps(ids), (id for id in ids)):
             assert run(waba_ids) == wanted
 
-    def test_a_manifest_is_read_over_its_own_connection(self, connected: GraphSandbox, tmp_path: Path) -> None:
+    def test_a_manifest_is_read_over_its_own_connection(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         from airflow.sdk.io import attach
         from fsspec.implementations.memory import MemoryFileSystem
 
@@ -175,7 +107,7 @@ class TestAccounts:
 
         lake = Lake()
         attach("memory", conn_id="edge_lake", fs=lake)
-        lake.pipe_file("/a.ndjson", "".join(json.dumps({"id": id}) + "\n" for id in ids_of(connected)).encode())
+        lake.pipe_file("/a.ndjson", "".join(json.dumps({"id": id}) + "\n" for id in ids_of(numbered)).encode())
         manifest = {
             "uri": "memory://a.ndjson",
             "conn_id": "edge_lake",
@@ -183,7 +115,7 @@ class TestAccounts:
             "count": 20,
             "relationship": "client",
         }
-        wanted = numbers_of(connected)
+        wanted = numbers_of(numbered)
         assert run(manifest) == wanted
         assert run("memory://edge_lake@a.ndjson") == wanted
         # An address without a connection in it is read over that of the output.
@@ -194,7 +126,7 @@ class TestAccounts:
             run({**manifest, "conn_id": None}, output_conn_id="edge_lake", output_path="memory://out.ndjson")
 
     @pytest.mark.parametrize("waba_ids", [[], "[]", (), iter(())])
-    def test_no_accounts(self, connected: GraphSandbox, tmp_path: Path, waba_ids: Any) -> None:
+    def test_no_accounts(self, numbered: GraphSandbox, tmp_path: Path, waba_ids: Any) -> None:
         manifest = run(waba_ids, output_path=str(tmp_path / "a.ndjson"))
         assert {name: manifest[name] for name in ("count", "pages", "accounts", "skipped", "skipped_count")} == {
             "count": 0,
@@ -204,15 +136,15 @@ class TestAccounts:
             "skipped_count": 0,
         }
         assert (tmp_path / "a.ndjson").read_bytes() == b""
-        assert connected.requests == []
+        assert numbered.requests == []
 
-    def test_an_object_without_accounts(self, connected: GraphSandbox, tmp_path: Path) -> None:
+    def test_an_object_without_accounts(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         (tmp_path / "none.ndjson").write_text("")
         assert run(str(tmp_path / "none.ndjson")) == []
 
-    def test_a_wrong_id_in_the_middle_of_an_object_fails_at_once(self, connected: GraphSandbox, tmp_path: Path) -> None:
+    def test_a_wrong_id_in_the_middle_of_an_object_fails_at_once(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         path = tmp_path / "accounts.ndjson"
-        ids = ids_of(connected)
+        ids = ids_of(numbered)
         path.write_text("".join(f'{{"id": "{id}"}}\n' for id in [*ids[:12], "12x", *ids[12:]]))
         target = tmp_path / "numbers.ndjson"
         target.write_text("before")
@@ -231,7 +163,7 @@ class TestAccounts:
         ],
     )
     def test_an_object_of_something_else_fails_at_once(
-        self, connected: GraphSandbox, tmp_path: Path, content: str | None, message: str, log: Any
+        self, numbered: GraphSandbox, tmp_path: Path, content: str | None, message: str, log: Any
     ) -> None:
         path = tmp_path / "accounts.ndjson"
         if content is not None:
@@ -240,23 +172,23 @@ class TestAccounts:
             run(str(path))
         (line,) = [record.getMessage() for record in log.records if record.levelno >= logging.ERROR]
         assert line.startswith("waba_ids: ")
-        assert connected.requests == []
+        assert numbered.requests == []
 
-    def test_a_manifest_of_an_object_that_was_written_anew(self, connected: GraphSandbox, tmp_path: Path) -> None:
+    def test_a_manifest_of_an_object_that_was_written_anew(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         manifest: Any = WhatsAppListWabasOperator(task_id="a", output_path=str(tmp_path / "a.ndjson")).execute({})
         with pytest.raises(AirflowFailException, match="has 20 rows and its manifest says 19"):
             run({**manifest, "count": 19})
 
 
 class TestManifest:
-    def test_keys_and_values(self, connected: GraphSandbox, tmp_path: Path) -> None:
+    def test_keys_and_values(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         path = tmp_path / "new" / "numbers.ndjson"
-        gone, forbidden = connected.accounts[3]["id"], connected.accounts[8]["id"]
-        connected.fail_next(Fault.wrong_business().on(gone), Fault.no_account_permission().on(forbidden))
-        manifest = run(ids_of(connected), output_path=path.as_uri(), on_account_error="skip")
+        gone, forbidden = numbered.accounts[3]["id"], numbered.accounts[8]["id"]
+        numbered.fail_next(Fault.wrong_business().on(gone), Fault.no_account_permission().on(forbidden))
+        manifest = run(ids_of(numbered), output_path=path.as_uri(), on_account_error="skip")
         reasons = [one.pop("reason") for one in manifest["skipped"]]
-        wanted = numbers_of(connected, gone, forbidden)
-        assert rows_of(path) == wanted
+        wanted = numbers_of(numbered, gone, forbidden)
+        assert rows_in(path) == wanted
         assert manifest == {
             "uri": path.as_uri(),
             "conn_id": None,
@@ -283,11 +215,11 @@ class TestManifest:
         assert all(0 < len(reason) <= 160 and "Account" not in reason for reason in reasons)
         assert json.loads(json.dumps(manifest)) == manifest
 
-    def test_the_edge_is_named_as_the_api_names_it(self, connected: GraphSandbox, tmp_path: Path) -> None:
+    def test_the_edge_is_named_as_the_api_names_it(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         assert run([], " phone_numbers ", output_path=str(tmp_path / "a.json"))["edge"] == "phone_numbers"
 
-    def test_an_edge_without_fields(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        manifest = run(ids_of(connected)[:1], "subscribed_apps", output_path=str(tmp_path / "a.json"))
+    def test_an_edge_without_fields(self, numbered: GraphSandbox, tmp_path: Path) -> None:
+        manifest = run(ids_of(numbered)[:1], "subscribed_apps", output_path=str(tmp_path / "a.json"))
         assert (manifest["fields"], manifest["edge"]) == ([], "subscribed_apps")
 
     @pytest.mark.parametrize(
@@ -295,17 +227,17 @@ class TestManifest:
         [(1, True), (2, True), (3, True), (70, True), (135, True), (159, True), (160, False), ("161", False)],
     )
     def test_max_items_counts_the_rows_of_all_accounts(
-        self, connected: GraphSandbox, tmp_path: Path, max_items: int | str, truncated: bool
+        self, numbered: GraphSandbox, tmp_path: Path, max_items: int | str, truncated: bool
     ) -> None:
-        wanted = numbers_of(connected)
+        wanted = numbers_of(numbered)
         assert len(wanted) == 160
         path = tmp_path / "a.ndjson"
-        manifest = run(ids_of(connected), output_path=str(path), max_items=max_items, max_concurrency=4)
-        assert rows_of(path) == wanted[: int(max_items)]
+        manifest = run(ids_of(numbered), output_path=str(path), max_items=max_items, max_concurrency=4)
+        assert rows_in(path) == wanted[: int(max_items)]
         assert (manifest["count"], manifest["truncated"]) == (min(int(max_items), 160), truncated)
 
-    def test_max_items_that_cut_nothing(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        first, second = connected.accounts[:2]
+    def test_max_items_that_cut_nothing(self, numbered: GraphSandbox, tmp_path: Path) -> None:
+        first, second = numbered.accounts[:2]
         manifest = run([first["id"]], output_path=str(tmp_path / "a.json"), max_items=2)
         assert (manifest["count"], manifest["truncated"], manifest["accounts"]) == (2, False, 1)
         # Whether the second account has rows is not known without reading it.
@@ -314,99 +246,32 @@ class TestManifest:
         )
         assert (manifest["count"], manifest["truncated"], manifest["accounts"]) == (2, True, 1)
 
-    def test_max_items_that_cut_accounts_which_were_read_ahead(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        first, second = ids_of(connected)[:2]
-        connected.fail_next(Fault.server_error().on(first))
+    def test_max_items_that_cut_accounts_which_were_read_ahead(self, numbered: GraphSandbox, tmp_path: Path) -> None:
+        first, second = ids_of(numbered)[:2]
+        numbered.fail_next(Fault.server_error().on(first))
         manifest = run([first, second], output_path=str(tmp_path / "a.json"), max_items=2, max_concurrency=2)
-        assert asked_for(connected) == [first, second, first]
+        assert asked_for(numbered) == [first, second, first]
         assert (manifest["count"], manifest["truncated"], manifest["accounts"]) == (2, True, 1)
 
-    def test_nothing_is_asked_for_after_max_items(self, connected: GraphSandbox) -> None:
-        assert run(ids_of(connected), max_items=3, max_concurrency=1) == numbers_of(connected)[:3]
-        assert asked_for(connected) == ids_of(connected)[:3]
+    def test_nothing_is_asked_for_after_max_items(self, numbered: GraphSandbox) -> None:
+        assert run(ids_of(numbered), max_items=3, max_concurrency=1) == numbers_of(numbered)[:3]
+        assert asked_for(numbered) == ids_of(numbered)[:3]
 
-    def test_max_items_that_cut_an_account(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        account = connected.accounts[LONG_ACCOUNT]["id"]
+    def test_max_items_that_cut_an_account(self, numbered: GraphSandbox, tmp_path: Path) -> None:
+        account = numbered.accounts[LONG_ACCOUNT]["id"]
         manifest = run([account], output_path=str(tmp_path / "a.json"), max_items=100)
         assert (manifest["count"], manifest["truncated"], manifest["accounts"]) == (100, True, 0)
-        assert len(connected.requests) == 1
+        assert len(numbered.requests) == 1
 
-    def test_max_items_after_an_account_that_was_left_out(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        ids = ids_of(connected)
+    def test_max_items_after_an_account_that_was_left_out(self, numbered: GraphSandbox, tmp_path: Path) -> None:
+        ids = ids_of(numbered)
         for most in (1, 2):
-            connected.reset()
-            connected.fail_next(Fault.wrong_business().on(ids[1]))
+            numbered.reset()
+            numbered.fail_next(Fault.wrong_business().on(ids[1]))
             manifest = run(
                 [ids[1], ids[3]], output_path=str(tmp_path / "a.json"), max_items=most, on_account_error="skip"
             )
             assert (manifest["count"], manifest["truncated"], manifest["skipped_count"]) == (most, True, 1)
-
-    def test_an_asset_learns_what_was_written(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        events: dict[str, SimpleNamespace] = defaultdict(lambda: SimpleNamespace(extra={}))
-
-        class Accessors:
-            def __getitem__(self, key: Asset) -> SimpleNamespace:
-                return events[key.name]
-
-        manifest = run(
-            ids_of(connected),
-            context={"outlet_events": Accessors()},
-            outlets=[Asset("numbers")],
-            output_path=str(tmp_path / "a.json"),
-        )
-        assert events["numbers"].extra == manifest
-        assert manifest["accounts"] == 20
-
-
-class TestIfExists:
-    def test_overwrite(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        path = tmp_path / "a.ndjson"
-        path.write_text("before")
-        run(ids_of(connected), output_path=str(path))
-        assert rows_of(path) == numbers_of(connected)
-
-    @pytest.mark.parametrize(("if_exists", "error"), [("fail", AirflowFailException), ("skip", AirflowSkipException)])
-    def test_fail_and_skip(
-        self, connected: GraphSandbox, tmp_path: Path, if_exists: str, error: type[Exception]
-    ) -> None:
-        path = tmp_path / "a.ndjson"
-        run(ids_of(connected), output_path=str(path), if_exists=if_exists)
-        before = path.read_bytes()
-        connected.reset()
-        with pytest.raises(error, match="exists already"):
-            run(ids_of(connected), output_path=str(path), if_exists=if_exists)
-        assert path.read_bytes() == before
-        assert connected.requests == []
-
-
-class TestIfEmpty:
-    @pytest.fixture(params=["accounts without rows", "no accounts"])
-    def nothing(self, request: pytest.FixtureRequest, connected: GraphSandbox) -> list[str]:
-        """Accounts of which nothing comes."""
-        for account in connected.accounts:
-            account["phone_numbers"] = []
-        return ids_of(connected) if request.param == "accounts without rows" else []
-
-    def test_succeed(self, nothing: list[str], tmp_path: Path) -> None:
-        assert run(nothing) == []
-        path = tmp_path / "a.json"
-        manifest = run(nothing, output_path=str(path))
-        assert (manifest["count"], manifest["accounts"], manifest["pages"]) == (0, len(nothing), len(nothing))
-        assert rows_of(path) == []
-
-    @pytest.mark.parametrize(("if_empty", "error"), [("skip", AirflowSkipException), ("fail", AirflowException)])
-    def test_skip_and_fail_leave_what_was_there(
-        self, nothing: list[str], tmp_path: Path, if_empty: str, error: type[Exception]
-    ) -> None:
-        path = tmp_path / "a.ndjson"
-        path.write_text("before")
-        for arguments in ({}, {"output_path": str(path)}):
-            with pytest.raises(error, match="the listing is empty") as caught:
-                run(nothing, if_empty=if_empty, **arguments)
-            # Rows may come later, so that "fail" leaves the task to its retries.
-            assert not isinstance(caught.value, AirflowFailException)
-        assert path.read_text() == "before"
-        assert names_in(path) == {"a.ndjson"}
 
 
 class TestBadInput:
@@ -441,118 +306,42 @@ class TestBadInput:
             ({"edge_params": {"limit": 5}}, "edge_params: .*limit"),
             ({"edge_params": {"access_token": "x"}}, "edge_params: .*access_token"),
             ({"edge_params": {"filtering": []}}, "edge_params: .*filtering"),
-            ({"fields": ","}, "fields: "),
-            ({"filtering": [{}]}, "filtering: "),
-            ({"sort": "by name"}, "sort: "),
-            ({"page_size": 0}, "page_size: "),
-            ({"max_items": "all"}, "max_items: "),
             ({"max_concurrency": 0}, "max_concurrency: 0 is not a whole number of at least 1"),
             ({"max_concurrency": 51}, "max_concurrency: 51 is more than 50"),
             ({"max_concurrency": "51"}, "max_concurrency: 51 is more than 50"),
             ({"max_concurrency": "x"}, "max_concurrency: 'x' is not a whole number"),
             ({"on_account_error": "other"}, "on_account_error: 'other' is not one of 'fail', 'skip'"),
-            ({"if_exists": "other"}, "if_exists: "),
-            ({"if_empty": "other"}, "if_empty: "),
-            ({"max_usage": 0}, "max_usage: "),
-            ({"max_wait_in_place": -1}, "max_wait_in_place: "),
-            ({"output_path": "/tmp/a.xml"}, "output_path: "),
-            ({"output_format": "csv"}, "output_path: "),
             ({"edge": "subscribed_apps", "output_path": "/tmp/a.csv"}, "fields: a CSV needs the names of its columns"),
             ({"edge": "made_up", "output_path": "/tmp/a.csv.gz"}, "fields: a CSV needs the names of its columns"),
         ],
     )
     def test_it_fails_at_once_before_anything_is_sent(
-        self, connected: GraphSandbox, arguments: dict[str, Any], message: str
+        self, numbered: GraphSandbox, arguments: dict[str, Any], message: str
     ) -> None:
         with pytest.raises(AirflowFailException, match=f"^{message}") as caught:
-            run(**{"waba_ids": ids_of(connected), **arguments})
+            run(**{"waba_ids": ids_of(numbered), **arguments})
         assert isinstance(caught.value.__cause__, ValueError)
-        assert connected.connections == 0
+        assert numbered.connections == 0
 
     @pytest.mark.parametrize("name", ["ownership_types", "created_after", "created_before"])
     def test_airflow_refuses_what_only_a_list_of_accounts_takes(self, name: str) -> None:
         with pytest.raises(TypeError, match=name):
-            operator(["1"], **{name: "SELF"})
+            run(["1"], **{name: "SELF"})
 
-    def test_airflow_refuses_it_in_partial_too(self) -> None:
-        with pytest.raises(TypeError, match="ownership_types"):
-            WhatsAppListWabaEdgeOperator.partial(task_id="t", edge="flows", ownership_types="SELF")
-
-    @pytest.mark.parametrize("blank", ["", " ", "None"])
-    def test_a_template_without_a_value_counts_as_not_given(
-        self, connected: GraphSandbox, tmp_path: Path, blank: str
-    ) -> None:
-        optional = set(WhatsAppListWabaEdgeOperator.template_fields) - {"waba_ids", "edge", "output_path"}
-        plain = run(ids_of(connected), output_path=str(tmp_path / "a.ndjson"))
-        assert run(ids_of(connected), output_path=str(tmp_path / "a.ndjson"), **dict.fromkeys(optional, blank)) == plain
-
-    @pytest.mark.parametrize("argument", ["waba_ids", "edge", "on_account_error", "max_concurrency", "edge_params"])
-    def test_a_token_in_the_wrong_argument_is_not_shown(self, connected: GraphSandbox, argument: str) -> None:
-        arguments: dict[str, Any] = {"waba_ids": ["1"], argument: f"{connected.token}!"}
-        with pytest.raises(AirflowFailException, match=f"^{argument}: ") as caught:
-            run(**arguments)
-        assert connected.token not in str(caught.value)
-
-    def test_a_csv_of_rows_without_default_fields(self, connected: GraphSandbox, tmp_path: Path) -> None:
+    def test_a_csv_of_rows_without_default_fields(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         path = tmp_path / "a.csv"
-        run(ids_of(connected)[:1], "subscribed_apps", fields="whatsapp_business_api_data", output_path=str(path))
+        run(ids_of(numbered)[:1], "subscribed_apps", fields="whatsapp_business_api_data", output_path=str(path))
         assert path.read_text().splitlines()[0] == "waba_id,whatsapp_business_api_data"
 
 
-class TestAirflow:
-    def test_templates(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        with DAG("d", schedule=None):
-            templated = operator(
-                "{{ ids }}",
-                "{{ edge }}",
-                edge_params={**DAY, "start": "{{ start }}"},
-                on_account_error="{{ on_error }}",
-                max_concurrency="{{ many }}",
-                output_path="{{ path }}",
-            )
-        values = {
-            "ids": ids_of(connected)[:3],
-            "edge": "pricing_analytics",
-            "start": 1793491200,
-            "on_error": "skip",
-            "many": 2,
-            "path": str(tmp_path / "a.ndjson"),
-        }
-        templated.render_template_fields(values)  # type: ignore[arg-type]
-        connected.fail_next(Fault.wrong_business().on(ids_of(connected)[0]))
-        manifest: Any = templated.execute({})
-        assert (manifest["accounts"], manifest["skipped_count"]) == (2, 1)
-        assert {request.params["start"] for request in connected.requests} == {"1793491200"}
-
-    def test_default_args(self) -> None:
-        defaults = {"fields": "id", "max_concurrency": 3, "if_empty": "skip", "created_after": "2026-01-01"}
-        with DAG("d", schedule=None, default_args=defaults):
-            made: Any = operator(["1"])
-        assert (made.fields, made.max_concurrency, made.if_empty) == ("id", 3, "skip")
-        assert not hasattr(made, "created_after")
-
-    def test_a_list_too_long_to_map_over_fails_at_once(
-        self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        from airflow.providers.standard.operators.empty import EmptyOperator
-
-        monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "4")
-        with DAG("mapping", schedule=None):
-            mapped_over = operator(ids_of(connected), max_concurrency=1)
-            EmptyOperator.partial(task_id="later").expand(doc=mapped_over.output)
-        with pytest.raises(AirflowFailException, match="mapped over at most 4 rows"):
-            mapped_over.execute({"ti": TaskInstance(lambda: mapped_over).ti})
-        assert len(connected.requests) < 8
-
-
 class TestSkipping:
-    def test_by_default_the_task_fails_and_names_the_account(self, connected: GraphSandbox, tmp_path: Path) -> None:
+    def test_by_default_the_task_fails_and_names_the_account(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         path = tmp_path / "a.ndjson"
         path.write_text("before")
-        gone = connected.accounts[7]["id"]
-        connected.fail_next(Fault.wrong_business().on(gone))
+        gone = numbered.accounts[7]["id"]
+        numbered.fail_next(Fault.wrong_business().on(gone))
         with pytest.raises(AirflowFailException, match=f"^Account {gone}: The id is unknown") as caught:
-            run(ids_of(connected), output_path=str(path))
+            run(ids_of(numbered), output_path=str(path))
         assert isinstance(caught.value.__cause__, GraphRequestError)
         assert path.read_text() == "before"
         assert names_in(path) == {"a.ndjson"}
@@ -561,12 +350,12 @@ class TestSkipping:
         "fault", [Fault.wrong_business(), Fault.no_account_permission(), Fault.insights_not_enabled()]
     )
     def test_an_account_that_cannot_be_read_is_left_out(
-        self, connected: GraphSandbox, fault: Fault, log: pytest.LogCaptureFixture
+        self, numbered: GraphSandbox, fault: Fault, log: pytest.LogCaptureFixture
     ) -> None:
-        left_out = connected.accounts[LONG_ACCOUNT]["id"]
+        left_out = numbered.accounts[LONG_ACCOUNT]["id"]
         # It is refused at its second page, when some of its rows have come already.
-        connected.fail_next(fault.after(1).on(left_out))
-        assert run(ids_of(connected), on_account_error="skip") == numbers_of(connected, left_out)
+        numbered.fail_next(fault.after(1).on(left_out))
+        assert run(ids_of(numbered), on_account_error="skip") == numbers_of(numbered, left_out)
         warnings = [record.getMessage() for record in log.records if record.levelno == logging.WARNING]
         (warning,) = [line for line in warnings if "left out" in line]
         assert warning.startswith(f"Account {left_out} is left out: ")
@@ -585,23 +374,21 @@ class TestSkipping:
             Fault.nonexisting_field(),
         ],
     )
-    def test_no_other_error_is_skipped(self, connected: GraphSandbox, fault: Fault) -> None:
-        failing = connected.accounts[6]["id"]
-        connected.fail_next(fault.on(failing).times(ALWAYS))
+    def test_no_other_error_is_skipped(self, numbered: GraphSandbox, fault: Fault) -> None:
+        failing = numbered.accounts[6]["id"]
+        numbered.fail_next(fault.on(failing).times(ALWAYS))
         with pytest.raises((AirflowFailException, GraphError), match=f"^Account {failing}: "):
-            run(ids_of(connected), on_account_error="skip")
+            run(ids_of(numbered), on_account_error="skip")
 
     def test_the_manifest_names_a_hundred_and_the_log_all(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, log: pytest.LogCaptureFixture
+        self, serve: Any, tmp_path: Path, log: pytest.LogCaptureFixture
     ) -> None:
-        with GraphSandbox(accounts=120) as sandbox:
-            give_numbers(sandbox)
-            monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
+        with serve(accounts=120) as sandbox:
             gone = ids_of(sandbox)[5:110]
             sandbox.fail_next(*[Fault.wrong_business().on(waba_id) for waba_id in gone])
             path = tmp_path / "a.ndjson"
             manifest = run(ids_of(sandbox), output_path=str(path), on_account_error="skip")
-            assert rows_of(path) == numbers_of(sandbox, *gone)
+            assert rows_in(path) == numbers_of(sandbox, *gone)
         assert [one["waba_id"] for one in manifest["skipped"]] == gone[:100]
         assert (manifest["skipped_count"], manifest["accounts"]) == (105, 15)
         assert log.text.count("is left out: ") == 105
@@ -609,34 +396,34 @@ class TestSkipping:
 
     @pytest.mark.parametrize("max_concurrency", [1, 20])
     def test_if_all_are_left_out_the_task_fails_with_the_first_reason(
-        self, connected: GraphSandbox, tmp_path: Path, max_concurrency: int
+        self, numbered: GraphSandbox, tmp_path: Path, max_concurrency: int
     ) -> None:
-        first, *others = ids_of(connected)
-        connected.fail_next(
+        first, *others = ids_of(numbered)
+        numbered.fail_next(
             Fault.no_account_permission().on(first), *[Fault.wrong_business().on(waba_id) for waba_id in others]
         )
         path = tmp_path / "a.ndjson"
         path.write_text("before")
         with pytest.raises(AirflowFailException, match=f"^Account {first}: .*code 200, ") as caught:
-            run(ids_of(connected), on_account_error="skip", output_path=str(path), max_concurrency=max_concurrency)
+            run(ids_of(numbered), on_account_error="skip", output_path=str(path), max_concurrency=max_concurrency)
         assert isinstance(caught.value.__cause__, GraphPermissionError)
-        assert len(connected.requests) == 20
+        assert len(numbered.requests) == 20
         assert path.read_text() == "before"
 
-    def test_the_first_reason_is_that_of_the_first_account_in_order(self, connected: GraphSandbox) -> None:
-        first, *others = ids_of(connected)
+    def test_the_first_reason_is_that_of_the_first_account_in_order(self, numbered: GraphSandbox) -> None:
+        first, *others = ids_of(numbered)
         # It is answered last, because it waits for a fault that passes.
-        connected.fail_next(
+        numbered.fail_next(
             Fault.server_error().on(first),
             Fault.no_account_permission().on(first),
             *[Fault.wrong_business().on(waba_id) for waba_id in others],
         )
         with pytest.raises(AirflowFailException, match=f"^Account {first}: "):
-            run(ids_of(connected), on_account_error="skip")
+            run(ids_of(numbered), on_account_error="skip")
 
-    def test_an_account_without_rows_is_not_left_out(self, connected: GraphSandbox) -> None:
-        left_out, empty = ids_of(connected)[:2]
-        connected.fail_next(Fault.wrong_business().on(left_out))
+    def test_an_account_without_rows_is_not_left_out(self, numbered: GraphSandbox) -> None:
+        left_out, empty = ids_of(numbered)[:2]
+        numbered.fail_next(Fault.wrong_business().on(left_out))
         assert run([left_out, empty], on_account_error="skip") == []
 
 
@@ -646,17 +433,17 @@ class TestLog:
         return [line for line in lines if "Task Runner" not in line]
 
     def test_what_is_listed_and_what_came_of_it(
-        self, connected: GraphSandbox, tmp_path: Path, log: pytest.LogCaptureFixture
+        self, numbered: GraphSandbox, tmp_path: Path, log: pytest.LogCaptureFixture
     ) -> None:
-        manifest = run(ids_of(connected), output_path=str(tmp_path / "a.ndjson"), fields="id")
+        manifest = run(ids_of(numbered), output_path=str(tmp_path / "a.ndjson"), fields="id")
         assert self.lines(log) == [
             "Listing the phone_numbers of 20 accounts, fields id",
             "Listed 160 rows of 20 accounts on 21 pages",
             f"Wrote 160 rows, {manifest['bytes']} bytes, to {manifest['uri']}",
         ]
 
-    def test_an_edge_with_parameters(self, connected: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
-        run((id for id in ids_of(connected)[:1]), "pricing_analytics", edge_params=DAY, max_items=1)
+    def test_an_edge_with_parameters(self, numbered: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
+        run((id for id in ids_of(numbered)[:1]), "pricing_analytics", edge_params=DAY, max_items=1)
         first, last = self.lines(log)
         assert first == (
             "Listing the pricing_analytics of many accounts, fields as the API gives them, start 1793491200, "
@@ -664,56 +451,43 @@ class TestLog:
         )
         assert last.startswith("Listed 1 rows of ")
 
-    def test_a_cut_list(self, connected: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
-        run(ids_of(connected), max_items=4, max_concurrency=1)
+    def test_a_cut_list(self, numbered: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
+        run(ids_of(numbered), max_items=4, max_concurrency=1)
         assert self.lines(log)[-1] == "Listed 4 rows of 3 accounts on 3 pages, cut by max_items"
 
-    def test_progress_at_a_bounded_rate(
-        self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
-    ) -> None:
-        clock = iter(range(0, 10_000, 12))
-        monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
-        connected.fail_next(Fault.high_usage(61).times(ALWAYS))
-        rows = run(ids_of(connected), max_concurrency=1)
-        # Each page and the end of each account makes a step of twelve seconds, so that every third has a line.
-        lines = self.lines(log)[1:-1]
-        counts = [2, 0, 1, 3, 2, 130]
-        assert lines[:3] == [
-            f"{accounts} of 20 accounts, {sum(counts[:pages])} rows, API usage 61 %"
-            for accounts, pages in ((1, 2), (3, 3), (4, 5))
-        ]
-        assert len(lines) == (21 + 20) // 3
-        assert len(rows) == 160
+    def test_progress_is_logged_every_half_minute(self, numbered: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
+        # The rows that come last, and when they come.
+        late = dict(zip(ids_of(numbered)[:4], (10, 20, 40, 80), strict=True))
+        numbered.fail_next(
+            *[Fault.throttle(minutes=None, retry_after=seconds).on(waba_id) for waba_id, seconds in late.items()]
+        )
+        run(ids_of(numbered), max_concurrency=1)
+        lines = [line.partition(", API usage")[0] for line in self.lines(log) if line[0].isdigit()]
+        assert lines == ["18 of 20 accounts, 157 rows", "19 of 20 accounts, 160 rows"]
 
-    def test_the_last_usage_that_is_known(
-        self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
-    ) -> None:
-        monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
-        connected.fail_next(Fault.high_usage(61), Fault.malformed_usage().times(ALWAYS))
-        run(ids_of(connected), max_concurrency=1)
-        assert self.lines(log)[-2] == "20 of 20 accounts, 160 rows, API usage 61 %"
+    def test_the_last_usage_that_is_known(self, numbered: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
+        first, *others = ids_of(numbered)
+        numbered.fail_next(
+            Fault.high_usage(61).on(first),
+            Fault.too_many_requests(retry_after=40).on(others[-1]),
+            *[Fault.malformed_usage().on(waba_id).times(2) for waba_id in others],
+        )
+        run(ids_of(numbered), max_concurrency=1)
+        assert self.lines(log)[-2] == "19 of 20 accounts, 160 rows, API usage 61 %"
 
-    def test_no_progress_line_within_half_a_minute(
-        self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
-    ) -> None:
-        seconds = iter([0.0, *[29.9] * 40, 30.0])
-        monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
-        run(ids_of(connected), max_concurrency=1)
-        assert self.lines(log)[1:-1] == ["20 of 20 accounts, 160 rows, API usage 1 %"]
-
-    def test_thousands_are_separated(self, connected: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
-        connected.accounts[0]["phone_numbers"] = [{"id": str(10**12 + number)} for number in range(1200)]
-        run([*ids_of(connected)[:1], *map(str, range(1, 1200))], fields="id", on_account_error="skip")
+    def test_thousands_are_separated(self, numbered: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
+        numbered.accounts[0]["phone_numbers"] = [{"id": str(10**12 + number)} for number in range(1200)]
+        run([*ids_of(numbered)[:1], *map(str, range(1, 1200))], fields="id", on_account_error="skip")
         lines = self.lines(log)
         assert lines[0].startswith("Listing the phone_numbers of 1,200 accounts")
         assert lines[-1] == "Listed 1,200 rows of 1 accounts on 12 pages, 1,199 accounts left out"
 
-    def test_an_error_has_one_line(self, connected: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
-        failing = connected.accounts[6]["id"]
-        connected.fail_next(Fault.server_error().on(failing).times(ALWAYS))
+    def test_an_error_has_one_line(self, numbered: GraphSandbox, log: pytest.LogCaptureFixture) -> None:
+        failing = numbered.accounts[6]["id"]
+        numbered.fail_next(Fault.server_error().on(failing).times(ALWAYS))
         with pytest.raises(GraphServerError):
-            run(ids_of(connected))
+            run(ids_of(numbered))
         (line,) = [record.getMessage() for record in log.records if record.levelno >= logging.ERROR]
         assert line.startswith(f"Account {failing}: ")
         assert len(line) <= 160
-        assert asked_for(connected).count(failing) == 6
+        assert asked_for(numbered).count(failing) == 6

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,10 @@ import pytest
 from pyarrow import parquet as pq
 from task_instance import TaskInstance
 
-from airflow_provider_whatsapp._compat import AirflowFailException, AirflowSkipException
+from airflow_provider_whatsapp._compat import AirflowFailException
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
-from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
+from airflow_provider_whatsapp.sandbox import GraphSandbox
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
-
-
-@pytest.fixture(autouse=True)
-def skipped() -> Iterator[None]:
-    with no_waits():
-        yield
 
 
 def accounts(path: Path | str, **arguments: Any) -> Any:
@@ -154,12 +147,6 @@ def test_without_pyarrow_nothing_is_sent(
     assert not connected.requests
 
 
-def test_gzip_is_refused_before_anything_is_sent(connected: GraphSandbox, tmp_path: Path) -> None:
-    with pytest.raises(AirflowFailException, match="leave out .gz"):
-        accounts(tmp_path / "a.parquet.gz")
-    assert not connected.requests
-
-
 def test_a_value_that_does_not_fit_fails_the_task_at_once(connected: GraphSandbox, tmp_path: Path) -> None:
     connected.accounts[130]["creation_time"] = "long ago"
     path = tmp_path / "a.parquet"
@@ -191,36 +178,3 @@ def test_a_sensor_writes_parquet(connected: GraphSandbox, tmp_path: Path) -> Non
     )
     with pytest.raises(AirflowFailException, match="is_enabled_for_insights"):
         sensor.poke({})
-
-
-class TestGoingOn:
-    def task(self, path: Path, **arguments: Any) -> TaskInstance:
-        return TaskInstance(
-            lambda: WhatsAppListWabasOperator(task_id="accounts", output_path=str(path), **arguments), retries=2
-        )
-
-    def test_after_a_wait(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        whole = self.task(tmp_path / "a.parquet").run()
-        connected.fail_next(Fault.throttle(minutes=5).after(1))
-        deferred = self.task(tmp_path / "b.parquet", deferrable=True)
-        assert deferred.run()["sha256"] == whole["sha256"]
-        assert deferred.deferrals == 1
-
-    def test_what_was_published_is_recognized(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        first = self.task(tmp_path / "a.parquet").run()
-        requests = len(connected.requests)
-        again = self.task(tmp_path / "a.parquet")
-        again.ti.try_number = 2
-        assert again.run() == first
-        assert len(connected.requests) == requests
-
-    def test_if_exists(self, connected: GraphSandbox, tmp_path: Path) -> None:
-        accounts(tmp_path / "a.parquet", fields="id")
-        before = (tmp_path / "a.parquet").read_bytes()
-        with pytest.raises(AirflowFailException, match="exists already"):
-            accounts(tmp_path / "a.parquet", if_exists="fail")
-        with pytest.raises(AirflowSkipException):
-            accounts(tmp_path / "a.parquet", if_exists="skip")
-        assert (tmp_path / "a.parquet").read_bytes() == before
-        accounts(tmp_path / "a.parquet", fields="name,id")
-        assert pq.read_schema(tmp_path / "a.parquet").names == ["name", "id"]

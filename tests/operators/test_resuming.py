@@ -1,210 +1,194 @@
-"""A listing that is throttled or interrupted goes on where it stopped, and is whole in the end."""
+"""A listing of any operator that is throttled or interrupted resumes where it stopped, and is complete in the end.
+
+What is about pages or about accounts alone is in test_resuming_pages.py and test_resuming_accounts.py.
+"""
 
 from __future__ import annotations
 
 import gzip
 import json
-import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
+from listings import (
+    OPERATORS,
+    THROTTLE,
+    Listing,
+    fail_once,
+    lines_of,
+    parts_of,
+    record_of,
+    rows_in,
+    write_lines,
+)
 from numbered_accounts import names_in
 from task_instance import TaskInstance
 
 from airflow_provider_whatsapp._compat import AirflowFailException, AirflowSkipException
-from airflow_provider_whatsapp.graph import GraphRateLimitError, GraphServerError
-from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
-from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, SkippedWaits, no_waits
+from airflow_provider_whatsapp.graph import GraphError, GraphRateLimitError, GraphServerError
+from airflow_provider_whatsapp.sandbox import Fault, SkippedWaits
+from airflow_provider_whatsapp.storage.errors import StoreError
 from airflow_provider_whatsapp.storage.local import LocalStore
-from airflow_provider_whatsapp.tasks.jobs import AccountsJob
 
-RECORD = "_wabas.ndjson.airflow-record"
-PARTS = "_wabas.ndjson.airflow-parts"
-THROTTLE = Fault.throttle(minutes=5)
-
-
-@pytest.fixture(autouse=True)
-def skipped() -> Iterator[SkippedWaits]:
-    with no_waits() as skipped:
-        yield skipped
+RECORD = "_rows.ndjson.airflow-record"
+PARTS = "_rows.ndjson.airflow-parts"
+A_MINUTE = Fault.throttle(code=4, minutes=1)
+ALWAYS = 1_000_000
 
 
 @pytest.fixture
-def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
-    """What the operator logs."""
-    monkeypatch.setattr(WhatsAppListWabasOperator, "log", logging.getLogger("task"))
-    return caplog
+def replaced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that were put in place, in order: parts, records and objects."""
+    names: list[str] = []
+    replace = os.replace
+
+    def note(source: Any, target: Any) -> None:
+        names.append(Path(target).name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", note)
+    return names
 
 
-@pytest.fixture
-def target(tmp_path: Path) -> Path:
-    return tmp_path / "lake" / "wabas.ndjson"
-
-
-def task(path: Path | str | None = None, *, retries: int = 0, run_id: str = "run", **arguments: Any) -> TaskInstance:
-    if path is not None:
-        arguments["output_path"] = str(path)
-    return TaskInstance(
-        lambda: WhatsAppListWabasOperator(task_id="accounts", **arguments), retries=retries, run_id=run_id
-    )
-
-
-def rows_of(path: Path) -> list[str]:
-    return [json.loads(line)["id"] for line in path.read_bytes().splitlines()]
-
-
-def all_of(sandbox: GraphSandbox) -> list[str]:
-    return [account["id"] for account in sandbox.accounts]
-
-
-def pages_of(sandbox: GraphSandbox) -> list[int]:
-    """The pages that were read, in order, by their position in the listing."""
-    cursors = [request.params.get("after") for request in sandbox.requests if request.status == 200]
-    positions = list(dict.fromkeys(cursors))
-    return [positions.index(cursor) + 1 for cursor in cursors]
-
-
-class TestWaiting:
+class TestDeferring:
     def test_a_long_throttle_is_waited_for_without_a_slot(
-        self, connected: GraphSandbox, target: Path, skipped: SkippedWaits
+        self, operator: Listing, target: Path, skipped: SkippedWaits, log: pytest.LogCaptureFixture
     ) -> None:
-        connected.fail_next(THROTTLE.after(2))
-        deferred = task(target, deferrable=True)
-        manifest = deferred.run()
-        assert rows_of(target) == all_of(connected)
-        assert (manifest["count"], manifest["pages"], manifest["truncated"]) == (250, 3, False)
+        whole = operator.task(target).run()
+        operator.sandbox.reset()
+        operator.sandbox.fail_next(THROTTLE.after(2))
+        deferred = operator.task(target, deferrable=True, run_id="other")
+        assert deferred.run() == whole
+        assert rows_in(target) == operator.rows
         assert deferred.deferrals == 1
         (wait,) = skipped.seconds
-        assert 300 <= wait <= 330
-        # The last kept page is read twice, and no other.
-        assert pages_of(connected) == [1, 2, 2, 3]
-        assert names_in(target) == {"wabas.ndjson", RECORD}
+        assert 530 <= wait <= 594
+        assert operator.units() == [1, 2, *operator.continued_after(2)]
+        assert names_in(target) == {"rows.ndjson", RECORD}
+        (waiting,) = [line for line in log.messages if line.startswith("Waiting without a worker slot until 20")]
+        assert " UTC: " in waiting
+        assert "Too many calls: wait" in waiting
+        (continuing,) = [line for line in log.messages if line.startswith(f"Continuing after 2 {operator.unit}")]
+        assert continuing.endswith("that an earlier try has read")
 
-    def test_the_object_is_the_same_as_without_a_wait(self, connected: GraphSandbox, target: Path) -> None:
-        whole = task(target).run()
-        connected.fail_next(THROTTLE.after(1), THROTTLE.after(3))
-        resumed = task(target, deferrable=True, run_id="other").run()
-        assert resumed == whole
+    @pytest.mark.parametrize("suffix", ["json", "csv", "ndjson.gz", "csv.gz", "parquet"])
+    def test_every_format(self, operator: Listing, tmp_path: Path, suffix: str) -> None:
+        whole = operator.task(tmp_path / f"a.{suffix}").run()
+        operator.sandbox.fail_next(THROTTLE.after(5))
+        resumed = operator.task(tmp_path / f"b.{suffix}", deferrable=True)
+        assert resumed.run()["sha256"] == whole["sha256"]
+        assert resumed.deferrals == 1
 
-    @pytest.mark.parametrize("suffix", ["json", "csv", "ndjson.gz", "csv.gz"])
-    def test_every_format(self, connected: GraphSandbox, tmp_path: Path, suffix: str) -> None:
-        whole = task(tmp_path / f"a.{suffix}").run()
-        connected.fail_next(THROTTLE.after(1))
-        resumed = task(tmp_path / f"b.{suffix}", deferrable=True).run()
-        assert resumed["sha256"] == whole["sha256"]
-
-    def test_a_throttle_without_a_named_time(
-        self, connected: GraphSandbox, target: Path, skipped: SkippedWaits
-    ) -> None:
-        connected.fail_next(Fault.throttle(minutes=None).after(1))
-        task(target, deferrable=True).run()
+    def test_a_throttle_without_a_named_time(self, operator: Listing, target: Path, skipped: SkippedWaits) -> None:
+        operator.sandbox.fail_next(Fault.throttle(code=4, minutes=None).after(1))
+        operator.task(target, deferrable=True).run()
         (wait,) = skipped.seconds
-        assert 300 <= wait <= 330
-        assert rows_of(target) == all_of(connected)
+        assert 295 <= wait <= 330
+        assert rows_in(target) == operator.rows
 
-    def test_the_log_says_what_the_task_waits_for_and_what_was_kept(
-        self, connected: GraphSandbox, target: Path, log: pytest.LogCaptureFixture
-    ) -> None:
-        connected.fail_next(THROTTLE.after(2))
-        with log.at_level(logging.INFO, logger="task"):
-            task(target, deferrable=True).run()
-        lines = [record.getMessage() for record in log.records if record.name == "task"]
-        (waiting,) = [line for line in lines if line.startswith("Waiting without a worker slot until 20")]
-        assert " UTC: Too many calls: wait" in waiting
-        assert "Continuing after 2 pages with 200 accounts that an earlier try has read" in lines
-        assert lines[-2].startswith("Listed 250 accounts on 3 pages")
+    def test_tasks_do_not_come_back_together(self, operator: Listing, target: Path, skipped: SkippedWaits) -> None:
+        for run_id in map(str, range(5)):
+            operator.sandbox.fail_next(THROTTLE)
+            operator.task(target, deferrable=True, run_id=run_id).run()
+        assert max(skipped.seconds) - min(skipped.seconds) > 1
 
-    def test_a_throttle_before_the_first_page(self, connected: GraphSandbox, target: Path) -> None:
-        connected.fail_next(THROTTLE)
-        deferred = task(target, deferrable=True)
+    def test_a_throttle_before_the_first_unit(self, operator: Listing, target: Path) -> None:
+        operator.sandbox.fail_next(THROTTLE)
+        deferred = operator.task(target, deferrable=True)
         deferred.run()
         assert deferred.deferrals == 1
-        assert pages_of(connected) == [1, 2, 3]
+        assert operator.units() == operator.continued_after(0)
 
-    def test_a_short_throttle_is_waited_for_in_place(self, connected: GraphSandbox, target: Path) -> None:
-        connected.fail_next(Fault.throttle(minutes=1).after(1))
-        deferred = task(target, deferrable=True)
-        deferred.run()
-        assert deferred.deferrals == 0
-
-    def test_max_wait_in_place(self, connected: GraphSandbox, target: Path) -> None:
-        connected.fail_next(Fault.throttle(minutes=1).after(1))
-        deferred = task(target, deferrable=True, max_wait_in_place="30")
-        deferred.run()
-        assert deferred.deferrals == 1
-
-    def test_all_waits_in_place_count_together(
-        self, connected: GraphSandbox, target: Path, skipped: SkippedWaits
+    @pytest.mark.parametrize(("longest", "deferrals"), [(None, 0), (61, 0), ("30", 1)])
+    def test_max_wait_in_place(
+        self, operator: Listing, target: Path, longest: int | str | None, deferrals: int
     ) -> None:
-        a_minute = Fault.throttle(minutes=1)
-        connected.fail_next(a_minute, a_minute.after(1), a_minute.after(1))
-        deferred = task(target, deferrable=True, max_wait_in_place=130)
+        operator.sandbox.fail_next(A_MINUTE.after(1))
+        deferred = operator.task(target, deferrable=True, max_wait_in_place=longest)
+        deferred.run()
+        assert deferred.deferrals == deferrals
+
+    def test_all_waits_in_place_count_together(self, operator: Listing, target: Path, skipped: SkippedWaits) -> None:
+        operator.sandbox.fail_next(A_MINUTE, A_MINUTE.after(1), A_MINUTE.after(1))
+        deferred = operator.task(target, deferrable=True, max_wait_in_place=130)
         deferred.run()
         # Two are waited for in the worker slot. The third, and what follows it, has a budget of its own.
         assert deferred.deferrals == 1
         assert len(skipped.seconds) == 3
-        assert rows_of(target) == all_of(connected)
+        assert rows_in(target) == operator.rows
 
     def test_without_deferrable_a_longer_one_is_waited_for_too(
-        self, connected: GraphSandbox, target: Path, skipped: SkippedWaits
+        self, operator: Listing, target: Path, skipped: SkippedWaits
     ) -> None:
-        connected.fail_next(Fault.throttle(minutes=4).after(1))
-        task(target).run()
-        assert 240 <= skipped.total <= 241
-        assert rows_of(target) == all_of(connected)
+        operator.sandbox.fail_next(Fault.throttle(code=4, minutes=4).after(1))
+        operator.task(target).run()
+        assert 235 <= skipped.total <= 241
+        assert rows_in(target) == operator.rows
 
-    def test_without_deferrable_a_long_throttle_is_an_error(self, connected: GraphSandbox, target: Path) -> None:
-        connected.fail_next(Fault.throttle(minutes=6).after(1))
-        with pytest.raises(GraphRateLimitError) as caught:
-            task(target).run()
+    @pytest.mark.parametrize("with_object", [True, False])
+    def test_without_deferrable_a_long_throttle_is_an_error(
+        self, operator: Listing, target: Path, with_object: bool
+    ) -> None:
+        operator.sandbox.fail_next(THROTTLE.after(1))
+        with pytest.raises(GraphRateLimitError, match="asks to wait") as caught:
+            operator.task(target if with_object else None).run()
         assert caught.value.retry_after is not None
-        assert caught.value.retry_after.total_seconds() == 360
+        assert 530 <= caught.value.retry_after.total_seconds() <= 540
         assert names_in(target) == set()
 
-    def test_five_waits_in_a_row_that_do_not_help(self, connected: GraphSandbox, target: Path) -> None:
-        connected.fail_next(THROTTLE.after(1).times(100))
-        deferred = task(target, deferrable=True)
+    @pytest.mark.parametrize("retries", [0, 1])
+    def test_five_waits_in_a_row_that_do_not_help(self, operator: Listing, target: Path, retries: int) -> None:
+        operator.sandbox.fail_next(THROTTLE.after(1).times(ALWAYS))
+        deferred = operator.task(target, deferrable=True, retries=retries)
         with pytest.raises(GraphRateLimitError):
             deferred.run()
-        assert deferred.deferrals == 5
+        # A retry counts its own.
+        assert deferred.deferrals == 5 * (1 + retries)
+        assert names_in(target) == set()
 
-    def test_waits_that_help_are_not_counted(self, connected: GraphSandbox, target: Path) -> None:
-        connected.fail_next(*[THROTTLE.after(2) for _ in range(6)])
-        deferred = task(target, deferrable=True, page_size=10)
+    def test_waits_that_help_are_not_counted(self, operator: Listing, target: Path) -> None:
+        operator.sandbox.fail_next(*[THROTTLE.after(1 + operator.read_again) for _ in range(7)])
+        deferred = operator.task(target, deferrable=True)
         deferred.run()
-        assert deferred.deferrals == 6
-        assert rows_of(target) == all_of(connected)
+        assert deferred.deferrals == 7
+        assert rows_in(target) == operator.rows
 
-    def test_a_list_that_goes_to_xcom_begins_anew_once(self, connected: GraphSandbox) -> None:
-        connected.fail_next(THROTTLE.after(2))
-        deferred = task(deferrable=True)
-        assert [row["id"] for row in deferred.run()] == all_of(connected)
+    def test_a_list_that_goes_to_xcom_begins_again_once(self, operator: Listing) -> None:
+        operator.sandbox.fail_next(THROTTLE.after(2))
+        deferred = operator.task(deferrable=True)
+        assert deferred.run() == operator.rows
         assert deferred.deferrals == 1
-        assert pages_of(connected) == [1, 2, 1, 2, 3]
+        assert operator.units() == [1, 2, *operator.continued_after(0)]
 
-    def test_a_second_restart_is_an_error(self, connected: GraphSandbox) -> None:
-        connected.fail_next(THROTTLE.after(2), THROTTLE.after(2))
-        deferred = task(deferrable=True)
+    def test_a_second_restart_is_an_error(self, operator: Listing) -> None:
+        operator.sandbox.fail_next(THROTTLE.after(2), THROTTLE.after(2))
+        deferred = operator.task(deferrable=True)
         with pytest.raises(GraphRateLimitError, match="give output_path") as caught:
             deferred.run()
         assert deferred.deferrals == 1
         assert caught.value.retry_after is not None
 
-    def test_rows_that_are_lost_each_time_end_in_an_error(
-        self, connected: GraphSandbox, target: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        # As with a file:// path when each process runs on a worker of its own.
-        connected.fail_next(*[THROTTLE.after(1) for _ in range(9)])
-        deferred = task(target, deferrable=True)
-        monkeypatch.setattr("airflow_provider_whatsapp.resume.files.CheckpointFiles.find", lambda self: None)
+    def test_rows_that_are_lost_each_time_end_in_an_error(self, operator: Listing, target: Path) -> None:
+        operator.sandbox.fail_next(*[THROTTLE.after(1) for _ in range(9)])
+        deferred = operator.task(target, deferrable=True)
+        build = deferred.build
+
+        def build_on_a_worker_with_files_of_its_own() -> Any:
+            shutil.rmtree(target.parent, ignore_errors=True)
+            return build()
+
+        deferred.build = build_on_a_worker_with_files_of_its_own
         with pytest.raises(GraphRateLimitError, match="every worker"):
             deferred.run()
         assert deferred.deferrals == 2
@@ -212,225 +196,134 @@ class TestWaiting:
 
 class TestPacing:
     def test_high_usage_is_waited_for_before_the_api_refuses(
-        self, connected: GraphSandbox, target: Path, skipped: SkippedWaits
+        self, operator: Listing, target: Path, skipped: SkippedWaits
     ) -> None:
-        connected.fail_next(Fault.high_usage(95).after(1))
-        deferred = task(target, deferrable=True)
+        operator.sandbox.fail_next(Fault.high_usage(95).after(1))
+        deferred = operator.task(target, deferrable=True)
         deferred.run()
         assert deferred.deferrals == 1
         assert 300 <= skipped.total <= 330
-        assert pages_of(connected) == [1, 2, 2, 3]
-        assert rows_of(target) == all_of(connected)
+        assert operator.units() == [1, 2, *operator.continued_after(2)]
+        assert rows_in(target) == operator.rows
 
-    def test_usage_below_the_limit_is_not_waited_for(
-        self, connected: GraphSandbox, target: Path, skipped: SkippedWaits
+    @pytest.mark.parametrize(("usage", "most", "deferrals"), [(94, None, 0), (60, "60", 1)])
+    def test_max_usage(
+        self, operator: Listing, target: Path, skipped: SkippedWaits, usage: int, most: str | None, deferrals: int
     ) -> None:
-        connected.fail_next(Fault.high_usage(94).times(3))
-        task(target, deferrable=True).run()
-        assert skipped.seconds == []
-
-    def test_max_usage(self, connected: GraphSandbox, target: Path) -> None:
-        connected.fail_next(Fault.high_usage(60).after(1))
-        deferred = task(target, deferrable=True, max_usage="60")
+        operator.sandbox.fail_next(Fault.high_usage(usage).after(1))
+        deferred = operator.task(target, deferrable=True, max_usage=most)
         deferred.run()
-        assert deferred.deferrals == 1
+        assert (deferred.deferrals, len(skipped.seconds)) == (deferrals, deferrals)
 
     def test_in_place_it_waits_for_five_minutes_in_all(
-        self, connected: GraphSandbox, target: Path, skipped: SkippedWaits
+        self, operator: Listing, target: Path, skipped: SkippedWaits
     ) -> None:
-        connected.fail_next(Fault.high_usage(99).times(10))
-        task(target).run()
-        assert skipped.seconds == [300]
-        assert rows_of(target) == all_of(connected)
+        operator.sandbox.fail_next(Fault.high_usage(99).times(ALWAYS))
+        operator.task(target).run()
+        assert skipped.total == pytest.approx(300, abs=1)
+        assert rows_in(target) == operator.rows
 
-    def test_a_list_that_goes_to_xcom_waits_in_place(self, connected: GraphSandbox, skipped: SkippedWaits) -> None:
-        connected.fail_next(Fault.high_usage(99).times(10))
-        deferred = task(deferrable=True)
-        assert len(deferred.run()) == 250
-        assert deferred.deferrals == 0
-        assert skipped.seconds == [300]
-
-    @pytest.mark.parametrize("arguments", [{"max_usage": 0}, {"max_usage": "many"}, {"max_wait_in_place": -1}])
-    def test_bad_input(self, connected: GraphSandbox, arguments: dict[str, Any]) -> None:
-        with pytest.raises(AirflowFailException, match=rf"^{next(iter(arguments))}: .* a right one is"):
-            task(**arguments).run()
+    def test_a_list_that_goes_to_xcom_waits_in_place(self, operator: Listing, skipped: SkippedWaits) -> None:
+        operator.sandbox.fail_next(Fault.high_usage(99).times(ALWAYS))
+        waited = operator.task(deferrable=True)
+        assert waited.run() == operator.rows
+        assert waited.deferrals == 0
+        assert skipped.total == pytest.approx(300, abs=1)
 
 
 class TestRetries:
-    def test_a_retry_goes_on_after_a_throttle(self, connected: GraphSandbox, target: Path) -> None:
-        connected.fail_next(THROTTLE.after(2))
-        retried = task(target, retries=1)
-        retried.run()
-        assert [type(failure) for failure in retried.failures] == [GraphRateLimitError]
-        assert pages_of(connected) == [1, 2, 2, 3]
-        assert rows_of(target) == all_of(connected)
-        assert names_in(target) == {"wabas.ndjson", RECORD}
+    @pytest.mark.parametrize(
+        ("fault", "error"),
+        [
+            (THROTTLE, GraphRateLimitError),
+            (Fault.too_many_requests(), GraphRateLimitError),
+            (Fault.server_error().times(6), GraphServerError),
+        ],
+    )
+    def test_a_retry_continues(self, operator: Listing, target: Path, fault: Fault, error: type[GraphError]) -> None:
+        whole = operator.task(target).run()
+        operator.sandbox.reset()
+        operator.sandbox.fail_next(operator.at(fault, 3))
+        retried = operator.task(target, retries=1, run_id="other")
+        assert retried.run() == whole
+        assert [type(failure) for failure in retried.failures] == [error]
+        assert rows_in(target) == operator.rows
+        assert Counter(operator.units()) == Counter([1, 2, *operator.continued_after(2)])
+        assert names_in(target) == {"rows.ndjson", RECORD}
 
-    def test_a_retry_goes_on_after_a_fault(self, connected: GraphSandbox, target: Path) -> None:
-        connected.fail_next(Fault.server_error().after(2).times(6))
-        retried = task(target, retries=1)
-        retried.run()
-        assert [type(failure) for failure in retried.failures] == [GraphServerError]
-        assert pages_of(connected) == [1, 2, 2, 3]
+    def test_a_list_that_goes_to_xcom_is_read_again(self, operator: Listing) -> None:
+        operator.sandbox.fail_next(THROTTLE.after(2))
+        assert operator.task(retries=1).run() == operator.rows
+        assert operator.units() == [1, 2, *operator.continued_after(0)]
 
-    def test_nothing_is_kept_within_the_first_minute(
-        self, connected: GraphSandbox, target: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        connected.fail_next(Fault.throttle(minutes=1).after(1))
-        kept: list[int] = []
-        upload = LocalStore.upload
-
-        def note(self: LocalStore, file: Path, key: str, **more: Any) -> None:
-            if ".airflow-parts/" in key:
-                kept.append(len(connected.requests))
-            upload(self, file, key, **more)
-
-        monkeypatch.setattr(LocalStore, "upload", note)
-        task(target, retries=1, page_size=50).run()
-        # Only once, after the page behind the wait of a minute.
-        assert kept == [3]
-        assert names_in(target) == {"wabas.ndjson", RECORD}
+    def test_a_checkpoint_is_made_once_a_minute(self, operator: Listing, target: Path, replaced: list[str]) -> None:
+        operator.sandbox.fail_next(A_MINUTE.after(1), A_MINUTE.after(3))
+        operator.task(target, retries=1).run()
+        # After each wait of a minute, and not after the units that were read within it.
+        parts = [name[-5:] for name in replaced if name[-5:].isdigit()]
+        assert parts == ["00001", "00002"]
+        assert names_in(target) == {"rows.ndjson", RECORD}
 
     def test_without_a_retry_nothing_is_kept(
-        self, connected: GraphSandbox, target: Path, monkeypatch: pytest.MonkeyPatch
+        self, operator: Listing, target: Path, replaced: list[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        connected.fail_next(Fault.throttle(minutes=1).after(1))
-        monkeypatch.setattr("airflow_provider_whatsapp.resume.files.CheckpointFiles.keep", None)
-        task(target, page_size=50).run()
-        assert rows_of(target) == all_of(connected)
+        monkeypatch.setattr(operator.kind, "checkpoint_interval", 0.0)
+        operator.task(target).run()
+        assert replaced == [RECORD, "rows.ndjson"]
 
-    def test_an_error_that_a_retry_cannot_mend_leaves_nothing(self, connected: GraphSandbox, target: Path) -> None:
-        connected.fail_next(THROTTLE.after(1), Fault.expired_token().after(1))
+    def test_a_try_that_reads_nothing_keeps_nothing(self, operator: Listing, target: Path) -> None:
+        instance = operator.interrupted(target)
+        parts = parts_of(target)
+        assert len(parts) == 1
+        operator.sandbox.fail_next(THROTTLE)
+        fail_once(instance)
+        assert parts_of(target) == parts
+
+    def test_an_error_that_a_retry_cannot_fix_leaves_nothing(self, operator: Listing, target: Path) -> None:
+        instance = operator.interrupted(target)
+        operator.sandbox.fail_next(Fault.expired_token().after(1))
         with pytest.raises(AirflowFailException):
-            task(target, deferrable=True, retries=3).run()
-        assert names_in(target) <= {PARTS}
-        assert not (target.parent / PARTS).exists()
-
-    def test_the_last_try_leaves_nothing(self, connected: GraphSandbox, target: Path) -> None:
-        connected.fail_next(THROTTLE.after(1), THROTTLE.after(1))
-        with pytest.raises(GraphRateLimitError):
-            task(target, retries=1).run()
+            instance.run()
         assert names_in(target) == set()
 
-    def test_what_is_kept_is_not_seen_by_those_who_read_the_lake(self, connected: GraphSandbox, target: Path) -> None:
-        connected.fail_next(THROTTLE.after(1))
-        first = task(target, retries=1)
+    def test_the_last_try_leaves_nothing(self, operator: Listing, target: Path) -> None:
+        operator.sandbox.fail_next(THROTTLE.after(1), THROTTLE.after(1))
         with pytest.raises(GraphRateLimitError):
-            first.build().execute({"ti": first.ti})
-        found = [path for path in target.parent.rglob("*") if path.is_file()]
+            operator.task(target, retries=1).run()
+        assert names_in(target) == set()
+
+    def test_what_is_kept_is_not_seen_by_those_who_read_the_lake(self, operator: Listing, target: Path) -> None:
+        target.parent.mkdir()
+        target.write_text("before")
+        operator.interrupted(target)
+        assert target.read_text() == "before"
+        found = [path for path in target.parent.rglob("*") if path.is_file() and path != target]
         assert found
         for path in found:
             assert path.name.startswith("_")
             assert path.relative_to(target.parent).parts[0].startswith("_")
             assert not path.name.endswith((".ndjson", ".gz"))
 
+    def test_max_items_count_kept_rows(self, operator: Listing, target: Path) -> None:
+        most = len(operator.rows) - 1
+        manifest = operator.interrupted(target, max_items=most).run()
+        assert rows_in(target) == operator.rows[:most]
+        assert (manifest["count"], manifest["truncated"]) == (most, True)
 
-def throttled(target: Path, sandbox: GraphSandbox, **arguments: Any) -> TaskInstance:
-    """A task whose first try was throttled after two pages, so that it goes on from there."""
-    sandbox.fail_next(THROTTLE.after(2))
-    instance = task(target, retries=2, **arguments)
-    with pytest.raises(GraphRateLimitError):
-        instance.build().execute({"ti": instance.ti})
-    instance.ti.try_number = 2
-    assert pages_of(sandbox) == [1, 2]
-    return instance
+    def test_a_listing_without_a_task_instance(self, operator: Listing, target: Path) -> None:
+        operator.run(output_path=str(target))
+        assert rows_in(target) == operator.rows
+        assert names_in(target) == {"rows.ndjson"}
 
 
-class TestWhenToBeginAnew:
-    def test_the_last_page_holds_other_accounts(
-        self, connected: GraphSandbox, target: Path, log: pytest.LogCaptureFixture
-    ) -> None:
-        instance = throttled(target, connected)
-        del connected.accounts[150]
-        instance.run()
-        assert rows_of(target) == all_of(connected)
-        assert pages_of(connected)[2:] == [2, 1, 2, 3]
-        assert "page 2 does not hold the same accounts as before; the listing begins again" in log.text
-
-    def test_the_last_page_holds_them_in_another_order(self, connected: GraphSandbox, target: Path) -> None:
-        instance = throttled(target, connected)
-        accounts = connected.accounts
-        accounts[150], accounts[151] = accounts[151], accounts[150]
-        instance.run()
-        assert rows_of(target) == all_of(connected)
-
-    @pytest.mark.parametrize("fault", [Fault.nonexisting_field(), Fault.no_data(), Fault.wrong_business()])
-    def test_the_cursor_is_refused(self, connected: GraphSandbox, target: Path, fault: Fault) -> None:
-        instance = throttled(target, connected)
-        connected.fail_next(fault)
-        instance.run()
-        assert rows_of(target) == all_of(connected)
-        assert pages_of(connected)[-3:] == [1, 2, 3]
-
-    def test_the_cursor_leads_to_a_failure_each_time(self, connected: GraphSandbox, target: Path) -> None:
-        instance = throttled(target, connected)
-        connected.fail_next(Fault.server_error().times(6))
-        instance.run()
-        assert instance.failures == []
-        assert rows_of(target) == all_of(connected)
-        assert pages_of(connected)[-3:] == [1, 2, 3]
-
-    def test_the_last_page_has_become_too_large(self, connected: GraphSandbox, target: Path) -> None:
-        instance = throttled(target, connected)
-        connected.fail_next(Fault.reduce_data(above=50).times(1000))
-        instance.run()
-        assert rows_of(target) == all_of(connected)
-
-    def test_an_api_that_is_down_costs_no_rows(self, connected: GraphSandbox, target: Path) -> None:
-        instance = throttled(target, connected)
-        connected.fail_next(Fault.server_error().times(12))
-        instance.run()
-        assert [type(failure) for failure in instance.failures] == [GraphServerError]
-        assert pages_of(connected) == [1, 2, 2, 3]
-
-    def test_an_empty_page_is_no_place_to_go_on_from(self, connected: GraphSandbox, target: Path) -> None:
-        # A cursor that has stopped working can lead to an empty page, too: here, since the accounts were removed.
-        connected.fail_next(Fault.empty_page().after(1), THROTTLE)
-        instance = task(target, retries=1)
-        with pytest.raises(GraphRateLimitError):
-            instance.build().execute({"ti": instance.ti})
-        del connected.accounts[50:]
-        instance.ti.try_number = 2
-        instance.run()
-        assert rows_of(target) == all_of(connected)
-
-    def test_an_empty_page_is_read_again(self, connected: GraphSandbox, target: Path) -> None:
-        connected.fail_next(Fault.empty_page().after(1), THROTTLE)
-        manifest = task(target, retries=1).run()
-        assert rows_of(target) == all_of(connected)
-        assert manifest["pages"] == 3
-
-    @pytest.mark.parametrize(
-        "changed", [{"position": {"page": 2}}, {"position": ["2"]}, {"fruitless_waits": None}, {"part": None}]
-    )
-    def test_another_version_of_the_package_kept_the_rows(
-        self, connected: GraphSandbox, target: Path, changed: dict[str, Any]
-    ) -> None:
-        instance = throttled(target, connected)
-        (part,) = (target.parent / PARTS).iterdir()
-        *rows, last = gzip.decompress(part.read_bytes()).splitlines(keepends=True)
-        state = {name: value for name, value in {**json.loads(last), **changed}.items() if value is not None}
-        part.write_bytes(gzip.compress(b"".join(rows) + json.dumps(state).encode() + b"\n"))
-        instance.run()
-        assert instance.failures == []
-        assert pages_of(connected)[2:] == [1, 2, 3]
-        assert rows_of(target) == all_of(connected)
-
-    def test_an_account_that_came_behind_is_found(self, connected: GraphSandbox, target: Path) -> None:
-        instance = throttled(target, connected)
-        connected.accounts.append({**connected.accounts[-1], "id": "17"})
-        instance.run()
-        assert rows_of(target) == all_of(connected)
-        assert pages_of(connected)[2:] == [2, 3]
-
+class TestBeginningAgain:
     @pytest.mark.parametrize("harm", ["missing", "cut", "garbled", "no gzip"])
     @pytest.mark.parametrize("which", [0, 1])
-    def test_a_part_is_lost(self, connected: GraphSandbox, target: Path, harm: str, which: int) -> None:
-        instance = throttled(target, connected, page_size=50)
-        connected.fail_next(THROTTLE.after(2))
-        with pytest.raises(GraphRateLimitError):
-            instance.build().execute({"ti": instance.ti})
-        part = sorted((target.parent / PARTS).iterdir())[which]
+    def test_a_part_is_lost(self, operator: Listing, target: Path, harm: str, which: int) -> None:
+        instance = operator.interrupted(target)
+        operator.sandbox.fail_next(THROTTLE.after(2))
+        fail_once(instance)
+        part = parts_of(target)[which]
         data = part.read_bytes()
         harmed = {
             "cut": data[:-20],
@@ -438,169 +331,134 @@ class TestWhenToBeginAnew:
             "no gzip": b"something else",
         }
         part.unlink() if harm == "missing" else part.write_bytes(harmed[harm])
+        before = len(operator.units())
         instance.run()
-        assert rows_of(target) == all_of(connected)
-        assert names_in(target) == {"wabas.ndjson", RECORD}
+        assert instance.failures == []
+        # Without the second part, the first one is as if it had been the last.
+        assert (1 in operator.units()[before:]) is ((harm, which) != ("missing", 1))
+        assert rows_in(target) == operator.rows
+        assert names_in(target) == {"rows.ndjson", RECORD}
 
-    @pytest.mark.parametrize("rows", [0, 2])
-    def test_a_part_holds_other_rows(self, connected: GraphSandbox, target: Path, rows: int) -> None:
-        instance = throttled(target, connected)
-        (part,) = (target.parent / PARTS).iterdir()
-        first, *others = gzip.decompress(part.read_bytes()).splitlines(keepends=True)
-        part.write_bytes(gzip.compress(first * rows + b"".join(others)))
+    @pytest.mark.parametrize(("hours", "continues"), [(23.9, True), (24.1, False)])
+    def test_rows_are_kept_for_a_day(self, operator: Listing, target: Path, hours: float, continues: bool) -> None:
+        instance = operator.interrupted(target)
+        (part,) = parts_of(target)
+        *rows, state = lines_of(part)
+        write_lines(part, [*rows, {**state, "kept_at": state["kept_at"] - hours * 3600}])
         instance.run()
-        assert rows_of(target) == all_of(connected)
+        assert operator.units()[2:] == operator.continued_after(2 if continues else 0)
+        assert rows_in(target) == operator.rows
 
-    @pytest.mark.parametrize(("hours", "goes_on"), [(23.9, True), (24.1, False)])
-    def test_rows_are_kept_for_a_day(
-        self, connected: GraphSandbox, target: Path, hours: float, goes_on: bool, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        instance = throttled(target, connected)
-        now = time.time() + hours * 3600
-        monkeypatch.setattr("airflow_provider_whatsapp.resume.files.time.time", lambda: now)
+    @pytest.mark.parametrize("name", ["position", "progress", "fruitless_waits", "progress_at_last_wait", "part"])
+    def test_another_version_of_the_package_kept_the_rows(self, operator: Listing, target: Path, name: str) -> None:
+        instance = operator.interrupted(target)
+        (part,) = parts_of(target)
+        *rows, state = lines_of(part)
+        del state[name]
+        write_lines(part, [*rows, state])
         instance.run()
-        assert pages_of(connected)[2:] == ([2, 3] if goes_on else [1, 2, 3])
-        assert rows_of(target) == all_of(connected)
+        assert instance.failures == []
+        assert operator.units()[2:] == operator.continued_after(0)
+        assert rows_in(target) == operator.rows
 
-    @pytest.mark.parametrize(
-        "changed",
-        [{"page_size": 50}, {"fields": "id"}, {"relationship": "owned"}, {"output_format": "json"}, {"max_items": 240}],
-    )
-    def test_another_query(self, connected: GraphSandbox, target: Path, changed: dict[str, Any]) -> None:
-        instance = throttled(target, connected)
-        other = task(target, retries=2, **changed)
-        other.ti = instance.ti
-        other.run()
-        assert "after" not in connected.requests[3].params
+    def test_another_query(self, operator: Listing, tmp_path: Path) -> None:
+        common: list[dict[str, Any]] = [
+            {"page_size": 5},
+            {"fields": "id"},
+            {"output_format": "json"},
+            {"max_items": 15},
+        ]
+        for number, changed in enumerate([*common, *operator.other_queries]):
+            target = tmp_path / str(number) / "rows.ndjson"
+            operator.sandbox.reset()
+            instance = operator.interrupted(target)
+            other = operator.task(target, retries=2, **changed)
+            other.ti = instance.ti
+            other.run()
+            assert operator.units()[2] == 1, changed
+            assert names_in(target) == {"rows.ndjson", RECORD}
 
     @pytest.mark.parametrize(
         "changed", [{"max_tries": 3}, {"run_id": "x"}, {"task_id": "x"}, {"map_index": 1}, {"dag_id": "x"}]
     )
-    def test_another_task_instance(self, connected: GraphSandbox, target: Path, changed: dict[str, Any]) -> None:
-        instance = throttled(target, connected)
+    def test_another_task_instance(self, operator: Listing, target: Path, changed: dict[str, Any]) -> None:
+        instance = operator.interrupted(target)
         vars(instance.ti).update(changed)
         instance.run()
-        assert pages_of(connected)[2:] == [1, 2, 3]
-        assert names_in(target) == {"wabas.ndjson", RECORD}
-
-    def test_a_kept_row_that_comes_again_is_not_listed_twice(self, connected: GraphSandbox, target: Path) -> None:
-        instance = throttled(target, connected)
-        connected.fail_next(Fault.duplicated_row().after(1))
-        instance.run()
-        assert pages_of(connected)[2:] == [2, 3]
-        assert rows_of(target) == all_of(connected)
-
-    def test_max_items_count_kept_rows(self, connected: GraphSandbox, target: Path) -> None:
-        instance = throttled(target, connected, max_items=230)
-        manifest = instance.run()
-        assert rows_of(target) == all_of(connected)[:230]
-        assert (manifest["count"], manifest["truncated"], manifest["pages"]) == (230, True, 3)
+        assert operator.units()[2:] == operator.continued_after(0)
+        assert names_in(target) == {"rows.ndjson", RECORD}
 
 
 class TestAfterPublishing:
     @pytest.mark.parametrize("if_exists", ["overwrite", "fail", "skip"])
-    def test_a_retry_gives_the_manifest(self, connected: GraphSandbox, target: Path, if_exists: str) -> None:
-        published = task(target, retries=1, if_exists=if_exists)
+    def test_a_retry_gives_the_manifest(
+        self, operator: Listing, target: Path, if_exists: str, log: pytest.LogCaptureFixture
+    ) -> None:
+        published = operator.task(target, retries=1, if_exists=if_exists)
         manifest = published.run()
-        connected.requests.clear()
+        operator.sandbox.reset()
         published.ti.try_number = 2
         assert published.run() == manifest
-        assert connected.requests == []
+        assert operator.sandbox.requests == []
+        assert "An earlier try of this task has published" in log.text
 
-    def test_a_retry_removes_the_rows_that_were_kept(
-        self, connected: GraphSandbox, target: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        connected.fail_next(THROTTLE.after(1))
-        published = task(target, retries=1, deferrable=True)
-        with monkeypatch.context() as patched:
-            patched.setattr("airflow_provider_whatsapp.resume.files.CheckpointFiles.clear", lambda self: self.close())
-            published.run()
-        assert names_in(target) == {"wabas.ndjson", RECORD, PARTS}
-        published.run()
-        assert names_in(target) == {"wabas.ndjson", RECORD}
-
-    @pytest.mark.parametrize(("if_exists", "outcome"), [("fail", AirflowFailException), ("skip", AirflowSkipException)])
-    def test_a_cleared_task_lists_anew(
-        self, connected: GraphSandbox, target: Path, if_exists: str, outcome: type[Exception]
-    ) -> None:
-        published = task(target, retries=1)
+    def test_a_cleared_task_lists_again(self, operator: Listing, target: Path) -> None:
+        published = operator.task(target, retries=1)
         published.run()
         published.ti.max_tries = 3
-        connected.requests.clear()
+        operator.sandbox.reset()
         published.run()
-        assert len(connected.requests) == 3
-        with pytest.raises(outcome):
-            task(target, if_exists=if_exists).run()
+        assert operator.units() == operator.continued_after(0)
 
-    def test_somebody_elses_object_is_not_taken_for_ones_own(self, connected: GraphSandbox, target: Path) -> None:
-        published = task(target, retries=1, if_exists="fail")
+    def test_somebody_elses_object_is_not_taken_for_ones_own(self, operator: Listing, target: Path) -> None:
+        published = operator.task(target, retries=1, if_exists="fail")
         published.run()
         data = target.read_bytes()
-        target.write_bytes(data.replace(b"CLIENT", b"TNEILC", 1))
-        with pytest.raises(AirflowFailException, match="exists already"):
-            published.run()
-        target.write_bytes(data[:-1])
-        with pytest.raises(AirflowFailException, match="exists already"):
-            published.run()
+        for other in (data.replace(b'"id"', b'"di"', 1), data[:-1]):
+            target.write_bytes(other)
+            with pytest.raises(AirflowFailException, match="exists already"):
+                published.run()
         target.unlink()
         published.run()
         assert target.read_bytes() == data
 
     @pytest.mark.parametrize("record", [b"", b"[]", b"{}", b'{"owner": 1}', b"\xff", b"x" * 10_000_000])
-    def test_a_record_that_means_nothing(self, connected: GraphSandbox, target: Path, record: bytes) -> None:
+    def test_a_record_that_means_nothing(self, operator: Listing, target: Path, record: bytes) -> None:
         target.parent.mkdir()
-        (target.parent / RECORD).write_bytes(record)
-        task(target, retries=1).run()
-        assert rows_of(target) == all_of(connected)
+        record_of(target).write_bytes(record)
+        operator.task(target, retries=1).run()
+        assert rows_in(target) == operator.rows
 
-    def test_the_record_is_small_and_replaced(self, connected: GraphSandbox, target: Path) -> None:
+    def test_the_record_is_small_and_replaced(self, operator: Listing, target: Path) -> None:
         records = set()
         for run_id in "ab":
-            long = task(target, run_id=run_id * 250)
+            long = operator.task(target, run_id=run_id * 250)
             long.ti.dag_id = long.ti.task_id = "x" * 250
             long.run()
-            assert names_in(target) == {"wabas.ndjson", RECORD}
-            records.add((target.parent / RECORD).read_bytes())
+            assert names_in(target) == {"rows.ndjson", RECORD}
+            records.add(record_of(target).read_bytes())
         assert len(records) == 2
         assert all(len(record) < 1024 for record in records)
 
     def test_it_is_killed_before_it_removes_what_was_kept(
-        self, connected: GraphSandbox, target: Path, monkeypatch: pytest.MonkeyPatch
+        self, operator: Listing, target: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        instance = throttled(target, connected)
-
-        def kill(parts: Any) -> None:
-            raise KeyboardInterrupt
-
+        instance = operator.interrupted(target)
         with monkeypatch.context() as patched:
-            patched.setattr("airflow_provider_whatsapp.resume.files.CheckpointFiles.clear", kill)
+            patched.setattr(LocalFileSystem, "rm", kill)
             with pytest.raises(KeyboardInterrupt):
                 instance.build().execute({"ti": instance.ti})
-        assert names_in(target) == {"wabas.ndjson", RECORD, PARTS}
+        assert names_in(target) == {"rows.ndjson", RECORD, PARTS}
         instance.ti.try_number = 3
-        connected.requests.clear()
+        operator.sandbox.reset()
         instance.run()
-        assert connected.requests == []
-        assert names_in(target) == {"wabas.ndjson", RECORD}
-
-    @pytest.mark.parametrize(("if_exists", "outcome"), [("fail", AirflowFailException), ("skip", AirflowSkipException)])
-    def test_an_object_that_came_during_the_wait(
-        self, connected: GraphSandbox, target: Path, if_exists: str, outcome: type[Exception]
-    ) -> None:
-        instance = throttled(target, connected, if_exists=if_exists)
-        target.write_bytes(b"somebody else's")
-        with pytest.raises(outcome, match="exists already"):
-            instance.run()
-        assert target.read_bytes() == b"somebody else's"
-        assert names_in(target) == {"wabas.ndjson"}
+        assert operator.sandbox.requests == []
+        assert names_in(target) == {"rows.ndjson", RECORD}
 
     def test_it_is_killed_while_it_publishes(
-        self, connected: GraphSandbox, target: Path, monkeypatch: pytest.MonkeyPatch
+        self, operator: Listing, target: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def kill(*args: Any) -> None:
-            raise KeyboardInterrupt
-
-        killed = task(target, retries=1, if_exists="fail")
+        killed = operator.task(target, retries=1, if_exists="fail")
         with monkeypatch.context() as patched:
             patched.setattr(os, "replace", kill)
             patched.setattr(Path, "unlink", lambda self, missing_ok=False: None)
@@ -609,137 +467,208 @@ class TestAfterPublishing:
         assert any(name.endswith(".tmp") for name in names_in(target))
         killed.ti.try_number = 2
         killed.run()
-        assert rows_of(target) == all_of(connected)
-        assert names_in(target) == {"wabas.ndjson", RECORD}
+        assert rows_in(target) == operator.rows
+        assert names_in(target) == {"rows.ndjson", RECORD}
 
-
-class TestStoresThatRefuse:
-    @pytest.mark.parametrize("method", ["ls", "open", "rm_file", "rm"])
-    def test_what_a_store_refuses_costs_only_the_resuming(
-        self,
-        connected: GraphSandbox,
-        target: Path,
-        method: str,
-        monkeypatch: pytest.MonkeyPatch,
-        log: pytest.LogCaptureFixture,
+    @pytest.mark.parametrize(("if_exists", "outcome"), [("fail", AirflowFailException), ("skip", AirflowSkipException)])
+    def test_an_object_that_came_during_the_wait(
+        self, operator: Listing, target: Path, if_exists: str, outcome: type[Exception]
     ) -> None:
-        from fsspec.implementations.local import LocalFileSystem
+        instance = operator.interrupted(target, if_exists=if_exists)
+        target.write_bytes(b"somebody else's")
+        with pytest.raises(outcome, match="exists already"):
+            instance.run()
+        assert target.read_bytes() == b"somebody else's"
+        assert names_in(target) == {"rows.ndjson"}
 
-        def refuse(*args: Any, **kwargs: Any) -> Any:
-            raise PermissionError("Access Denied: secret")
 
-        monkeypatch.setattr(LocalFileSystem, method, refuse)
-        connected.fail_next(THROTTLE.after(2))
-        instance = task(target, retries=1, deferrable=method == "rm")
-        instance.run()
-        assert rows_of(target) == all_of(connected)
-        warnings = [record.getMessage() for record in log.records if "Nothing can be kept" in record.getMessage()]
-        assert set(warnings) == {
-            "Nothing can be kept beside the object (PermissionError), so that a retry begins with the first page; the "
-            "credentials of the store must be allowed to list, read, write and delete there"
-        }
-        # There are two processes, and each warns only once.
-        assert len(warnings) <= 2
+def kill(*args: Any, **kwargs: Any) -> None:
+    raise KeyboardInterrupt
 
-    def test_a_listing_without_a_task_instance(self, connected: GraphSandbox, target: Path) -> None:
-        WhatsAppListWabasOperator(task_id="a", output_path=str(target)).execute({})
-        assert rows_of(target) == all_of(connected)
-        assert names_in(target) == {"wabas.ndjson"}
+
+@pytest.mark.parametrize("method", ["ls", "open", "rm_file", "rm"])
+def test_what_a_store_refuses_costs_only_the_resuming(
+    operator: Listing, target: Path, method: str, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise PermissionError("Access Denied: secret")
+
+    monkeypatch.setattr(LocalFileSystem, method, refuse)
+    monkeypatch.setattr(operator.kind, "checkpoint_interval", 0.0)
+    operator.sandbox.fail_next(THROTTLE.after(2))
+    operator.task(target, retries=1, deferrable=method == "rm").run()
+    assert rows_in(target) == operator.rows
+    warnings = [line for line in log.messages if "Nothing can be kept" in line]
+    assert set(warnings) == {
+        "Nothing can be kept beside the object (PermissionError), so that a retry begins with the first page; the "
+        "credentials of the store must be allowed to list, read, write and delete there"
+    }
+    # There are two processes, and each warns only once.
+    assert len(warnings) <= 2
+    assert "Access Denied" not in log.text
 
 
 WORKER = """
-import sys
+import json, sys
 from types import SimpleNamespace
-from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
-WhatsAppListWabasOperator.checkpoint_interval = 0.0
+from airflow_provider_whatsapp.operators import whatsapp
+kind = getattr(whatsapp, sys.argv[1])
+kind.checkpoint_interval = 0.0
 instance = SimpleNamespace(
-    dag_id="dag", run_id="run", task_id="t", map_index=-1, is_mapped=False, try_number=int(sys.argv[2]), max_tries=99
+    dag_id="dag", run_id="run", task_id="t", map_index=-1, is_mapped=False, try_number=int(sys.argv[3]), max_tries=99
 )
-WhatsAppListWabasOperator(task_id="t", output_path=sys.argv[1], page_size=5, if_exists="fail").execute({"ti": instance})
+kind(task_id="t", **json.loads(sys.argv[2])).execute({"ti": instance})
 """
 
 
-def test_a_worker_that_is_killed_again_and_again(connected: GraphSandbox, target: Path) -> None:
+@pytest.mark.parametrize("kind", OPERATORS, ids=lambda kind: str(kind.kind.__name__))
+def test_a_worker_that_is_killed_again_and_again(
+    kind: type[Listing], monkeypatch: pytest.MonkeyPatch, target: Path
+) -> None:
     seed = random.randrange(1000)  # noqa: S311  # not for cryptography
     rng = random.Random(seed)  # noqa: S311  # not for cryptography
     print(f"seed {seed}")
-    connected.latency = 0.005
-    kills = 0
-    for try_number in range(1, 100):
-        enough = len(connected.requests) + rng.randint(1, 12)
-        with subprocess.Popen([sys.executable, "-c", WORKER, str(target), str(try_number)]) as worker:
-            while worker.poll() is None and (kills == 10 or len(connected.requests) < enough):
-                time.sleep(0.001)
-            # The kill comes while a page is on its way, or while a part is written.
-            time.sleep(rng.random() * 0.02 if kills < 10 else 0)
-            if worker.poll() is None:
-                worker.kill()
-        if worker.returncode == 0:
-            break
-        assert worker.returncode == -signal.SIGKILL
-        kills += 1
-    assert kills >= 3
-    assert rows_of(target) == all_of(connected)
-    assert names_in(target) == {"wabas.ndjson", RECORD}
-    pages = pages_of(connected)
-    print(f"{kills} kills, {len(pages) - len(set(pages))} of {len(set(pages))} pages were asked for again")
-    assert set(pages) == set(range(1, 51))
-    # After each kill, the last kept page is asked for again, and the pages that came after it.
-    assert len(pages) - len(set(pages)) <= 4 * kills
+    units, most_kills = 60, 6
+    target.parent.mkdir()
+    target.write_text("before")
+    with kind.open(monkeypatch, units=units, latency=0.005) as operator:
+        # The few accounts that are read at once are all asked for again after a kill.
+        side_by_side = {"max_concurrency": 4} if "max_concurrency" in operator.arguments else {}
+        arguments = json.dumps({**operator.arguments, **side_by_side, "output_path": str(target)})
+        kills = 0
+        for try_number in range(1, 100):
+            enough = len(operator.sandbox.requests) + rng.randint(1, 14)
+            command = [sys.executable, "-c", WORKER, operator.kind.__name__, arguments, str(try_number)]
+            with subprocess.Popen(command) as worker:
+                while worker.poll() is None and (kills == most_kills or len(operator.sandbox.requests) < enough):
+                    time.sleep(0.001)
+                # The kill comes while a unit is on its way, or while a part is written.
+                time.sleep(rng.random() * 0.02 if kills < most_kills else 0)
+                if worker.poll() is None:
+                    worker.kill()
+            if worker.returncode == 0:
+                break
+            assert worker.returncode == -signal.SIGKILL
+            assert target.read_text() == "before" or rows_in(target) == operator.rows
+            kills += 1
+        assert kills >= 3
+        assert rows_in(target) == operator.rows
+        assert names_in(target) == {"rows.ndjson", RECORD}
+        read = operator.units()
+        print(f"{kills} kills, {len(read) - units} of {units} {operator.unit} were asked for again")
+        assert set(read) == set(range(1, units + 1))
+        # What was on its way is asked for again, and the last few units that were read.
+        assert len(read) - units <= 12 * kills
 
 
 class TestMappedTasks:
     """Each mapped task of a DAG run needs an object of its own."""
 
-    def task(self, path: Path, map_index: int, *, cleared: int = 0, run_id: str = "run") -> TaskInstance:
-        task = TaskInstance(lambda: WhatsAppListWabasOperator(task_id="accounts", output_path=str(path)), run_id=run_id)
+    MESSAGE = "^output_path: another mapped task of this DAG run has written"
+
+    def task(
+        self, operator: Listing, path: Path, map_index: int, *, cleared: int = 0, run_id: str = "run"
+    ) -> TaskInstance:
+        task = operator.task(path, run_id=run_id)
         task.ti.map_index = map_index
         # Airflow raises both when a task is cleared.
         task.ti.max_tries += cleared
         task.ti.try_number += cleared
         return task
 
-    def test_the_object_of_another_is_not_replaced(self, connected: GraphSandbox, target: Path) -> None:
-        self.task(target, 0).run()
-        before, calls = target.read_bytes(), len(connected.requests)
-        with pytest.raises(AirflowFailException, match="^output_path: another mapped task of this DAG run has written"):
-            self.task(target, 1).run()
-        assert (target.read_bytes(), len(connected.requests)) == (before, calls)
+    def test_the_object_of_another_is_not_replaced(self, operator: Listing, target: Path) -> None:
+        self.task(operator, target, 0).run()
+        before = target.read_bytes()
+        operator.sandbox.reset()
+        with pytest.raises(AirflowFailException, match=self.MESSAGE):
+            self.task(operator, target, 1).run()
+        assert (target.read_bytes(), operator.sandbox.requests) == (before, [])
 
     def test_one_that_appears_meanwhile_is_not_replaced(
-        self, connected: GraphSandbox, target: Path, monkeypatch: pytest.MonkeyPatch
+        self, operator: Listing, target: Path, after_the_last_row: Callable[[Callable[[], object]], None]
     ) -> None:
-        read = AccountsJob.read
+        after_the_last_row(self.task(operator, target, 0).run)
+        with pytest.raises(AirflowFailException, match=self.MESSAGE):
+            self.task(operator, target, 1).run()
 
-        def read_after_the_other(*args: Any) -> Any:
-            monkeypatch.setattr(AccountsJob, "read", read)
-            self.task(target, 0).run()
-            return read(*args)
+    def test_that_of_another_dag_run_is(self, operator: Listing, target: Path) -> None:
+        self.task(operator, target, 0).run()
+        self.task(operator, target, 1, run_id="another").run()
 
-        task = TaskInstance(lambda: WhatsAppListWabasOperator(task_id="accounts", output_path=str(target)))
-        task.ti.map_index = 1
-        monkeypatch.setattr(AccountsJob, "read", read_after_the_other)
-        with pytest.raises(AirflowFailException, match="^output_path: another mapped task of this DAG run has written"):
-            task.run()
-
-    def test_that_of_another_dag_run_is(self, connected: GraphSandbox, target: Path) -> None:
-        self.task(target, 0).run()
-        self.task(target, 1, run_id="another").run()
-
-    def test_that_from_before_the_tasks_were_cleared_is(self, connected: GraphSandbox, target: Path) -> None:
-        # The businesses that are mapped over may have another order the second time.
-        self.task(target, 0).run()
-        self.task(target, 1, cleared=1).run()
+    def test_that_from_before_the_tasks_were_cleared_is(self, operator: Listing, target: Path) -> None:
+        # The items that are mapped over may have another order the second time.
+        self.task(operator, target, 0).run()
+        self.task(operator, target, 1, cleared=1).run()
         with pytest.raises(AirflowFailException):
-            self.task(target, 0, cleared=1).run()
+            self.task(operator, target, 0, cleared=1).run()
 
-    def test_its_own_is(self, connected: GraphSandbox, target: Path) -> None:
-        self.task(target, 1).run()
-        connected.accounts.pop()
-        self.task(target, 1, cleared=1).run()
-        assert len(target.read_bytes().splitlines()) == len(connected.accounts)
+    def test_its_own_is(self, operator: Listing, target: Path) -> None:
+        self.task(operator, target, 1).run()
+        operator.clear()
+        self.task(operator, target, 1, cleared=1).run()
+        assert rows_in(target) == []
 
-    def test_one_without_its_object_does_not_count(self, connected: GraphSandbox, target: Path) -> None:
-        self.task(target, 0).run()
+    def test_one_without_its_object_does_not_count(self, operator: Listing, target: Path) -> None:
+        self.task(operator, target, 0).run()
         target.unlink()
-        self.task(target, 1).run()
+        self.task(operator, target, 1).run()
+
+
+class TestWhatIsBesideTheObject:
+    """A checkpoint has files of its own, and never touches the record of the object that is there."""
+
+    def test_the_record_of_an_earlier_object_outlives_a_checkpoint(self, operator: Listing, target: Path) -> None:
+        operator.task(target, run_id="earlier").run()
+        before = record_of(target).read_bytes()
+        operator.sandbox.requests.clear()
+        operator.interrupted(target)
+        assert parts_of(target)
+        assert record_of(target).read_bytes() == before
+        assert names_in(target) == {"rows.ndjson", RECORD, PARTS}
+
+    @pytest.mark.parametrize("if_exists", ["fail", "skip"])
+    def test_a_record_that_cannot_be_read_once_is_no_strangers_object(
+        self, operator: Listing, target: Path, if_exists: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        instance = operator.task(target, retries=1, if_exists=if_exists)
+        manifest = instance.build().execute({"ti": instance.ti})
+        # The worker was killed before Airflow knew.
+        instance.ti.try_number += 1
+        opened = LocalStore.open
+
+        def fail_once(*args: Any) -> Any:
+            monkeypatch.setattr(LocalStore, "open", opened)
+            raise OSError("the store is away")
+
+        monkeypatch.setattr(LocalStore, "open", fail_once)
+        with pytest.raises(StoreError, match="cannot be read"):
+            instance.build().execute({"ti": instance.ti})
+        assert instance.build().execute({"ti": instance.ti}) == manifest
+
+    def test_the_last_try_leaves_no_parts_when_it_runs_out_of_time(
+        self, operator: Listing, target: Path, after_the_last_row: Callable[[Callable[[], object]], None]
+    ) -> None:
+        class OutOfTimeError(BaseException):
+            """As Airflow's AirflowTaskTimeout, which is no Exception."""
+
+        def stop() -> None:
+            raise OutOfTimeError
+
+        instance = operator.interrupted(target)
+        instance.ti.try_number = instance.ti.max_tries + 1
+        after_the_last_row(stop)
+        with pytest.raises(OutOfTimeError):
+            operator.run({"ti": instance.ti}, output_path=str(target), deferrable=True)
+        assert parts_of(target) == []
+
+
+def test_a_listing_that_moved_is_read_to_its_end_while_each_wait_helps(operator: Listing, target: Path) -> None:
+    instance = operator.interrupted(target, after=6)
+    (part, *_) = parts_of(target)
+    write_lines(part, lines_of(part)[1:])
+    # From the first unit on again, with more waits than may follow each other without any further unit.
+    operator.sandbox.fail_next(*[THROTTLE.after(2) for _ in range(7)])
+    deferrable = operator.task(target, deferrable=True)
+    deferrable.ti = instance.ti
+    deferrable.run()
+    assert rows_in(target) == operator.rows

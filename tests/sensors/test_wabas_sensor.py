@@ -1,14 +1,12 @@
-"""The sensor against the sandbox. Tests that need a running Airflow are in test_dags.py."""
+"""The sensor against the sandbox. What holds for every operator too is in tests/operators/test_arguments.py and
+test_output.py, and tests that need a running Airflow are in test_dags.py."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -24,10 +22,10 @@ from airflow_provider_whatsapp._compat import (
     AirflowSkipException,
     AirflowTaskTimeout,
 )
-from airflow_provider_whatsapp.graph import GraphPermissionError, GraphTokenError
+from airflow_provider_whatsapp.graph import GraphTokenError
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
-from airflow_provider_whatsapp.transport.sync import GraphClient
+from airflow_provider_whatsapp.storage.errors import StoreError
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
 
 try:
@@ -90,20 +88,6 @@ class TestPoke:
             operator.poke({})
         assert isinstance(caught.value.__cause__, ValueError)
 
-    @pytest.mark.parametrize("fault", [None, Fault.no_advanced_access(), Fault.server_error().times(99)])
-    @pytest.mark.parametrize("min_count", [1, 251])
-    def test_the_client_is_closed_however_a_look_ends(
-        self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch, fault: Fault | None, min_count: int
-    ) -> None:
-        closed: list[GraphClient] = []
-        close = GraphClient.close
-        monkeypatch.setattr(GraphClient, "close", lambda self: closed.append(self) or close(self))
-        if fault is not None:
-            connected.fail_next(fault)
-        with contextlib.suppress(AirflowFailException):
-            sensor(min_count=min_count).poke({})
-        assert len(closed) == 1
-
     @pytest.mark.parametrize(
         ("fault", "longest"), [(Fault.server_error(), 30), (Fault.throttle(minutes=None, retry_after=10), 0)]
     )
@@ -123,12 +107,9 @@ class TestPoke:
             assert sensor(min_count=250).poke({})
         assert skipped.seconds == []
 
-    @pytest.mark.parametrize("blank", ["", " ", "None"])
-    def test_a_template_without_a_value_counts_as_not_given(self, connected: GraphSandbox, blank: str) -> None:
-        arguments = {"min_count": blank, "whatsapp_conn_id": blank, "relationship": blank, "output_conn_id": blank}
-        assert len(sensor(**arguments).poke({}).xcom_value or []) == 250
+    def test_a_template_without_a_value_counts_as_not_given_in_the_trigger_too(self, connected: GraphSandbox) -> None:
         connected.accounts.clear()
-        trigger = deferred(sensor(**arguments, deferrable=True))
+        trigger = deferred(sensor(min_count="None", whatsapp_conn_id=" ", relationship="", deferrable=True))
         assert (trigger.whatsapp_conn_id, trigger.condition["min_count"]) == ("whatsapp_default", 1)
 
     def test_it_looks_at_all_pages(self, connected: GraphSandbox) -> None:
@@ -136,9 +117,6 @@ class TestPoke:
         assert len(connected.requests) == 3
         assert sensor(min_count="250").poke({})
         assert not sensor(min_count=251).poke({})
-
-    def test_the_owned_edge(self, connected: GraphSandbox) -> None:
-        assert len(sensor(relationship="owned").poke({}).xcom_value or []) == 30
 
     def test_the_object_and_its_manifest(self, connected: GraphSandbox, tmp_path: Path) -> None:
         path = tmp_path / "a.ndjson"
@@ -154,20 +132,6 @@ class TestPoke:
         assert path.read_text() == "before"
         assert [p.name for p in tmp_path.iterdir()] == ["a.ndjson"]
 
-    @pytest.mark.parametrize("fault", [Fault.throttle(minutes=5), Fault.too_many_requests(), Fault.closed().times(6)])
-    def test_passing_faults_do_not_end_the_wait(self, connected: GraphSandbox, fault: Fault) -> None:
-        connected.fail_next(fault)
-        operator = sensor()
-        assert not operator.poke({})
-        operator._not_before = 0
-        assert operator.poke({})
-
-    def test_what_waiting_cannot_mend_fails_at_once(self, connected: GraphSandbox) -> None:
-        connected.fail_next(Fault.no_advanced_access().times(9))
-        with pytest.raises(AirflowFailException) as caught:
-            sensor().poke({})
-        assert isinstance(caught.value.__cause__, GraphPermissionError)
-
     @pytest.mark.parametrize(
         ("arguments", "name"),
         [
@@ -175,12 +139,9 @@ class TestPoke:
             ({"min_count": 0}, "min_count"),
             ({"where": {"status": "ACTIVE"}}, "where"),
             ({"where": {}}, "where"),
-            ({"fields": ","}, "fields"),
             ({"waba_ids": "None"}, "waba_ids"),
             ({"where": " "}, "where"),
             ({"where": "None"}, "where"),
-            ({"output_path": "x"}, "output_path"),
-            ({"relationship": "x"}, "relationship"),
             ({"max_items": 1, "min_count": 2}, "max_items"),
             ({"max_items": 1, "waba_ids": ["1", "2"]}, "max_items"),
             ({"fields": "id,owner_business_info{id}", "where": {"owner_business_info.name": "A"}}, "where"),
@@ -195,46 +156,37 @@ class TestPoke:
         assert connected.connections == 0
 
 
-class TestPokeMode:
-    def test_a_throttle_is_waited_out_without_a_call(self, connected: GraphSandbox) -> None:
-        connected.fail_next(Fault.throttle(minutes=5))
-        operator = sensor(poke_interval=10)
-        assert not operator.poke({})
-        interval = operator._get_next_poke_interval(0, lambda: 0.0, 1)
-        assert 299 < interval <= 300
-        assert not operator.poke({})
-        assert len(connected.requests) == 1
+class Clock:
+    """Replaces the clock of this process, which moves on only while somebody sleeps."""
 
-    def test_but_not_beyond_the_timeout(self, connected: GraphSandbox) -> None:
-        connected.fail_next(Fault.throttle(minutes=5))
-        operator = sensor(poke_interval=10, timeout=100)
-        operator.poke({})
-        assert operator._get_next_poke_interval(0, lambda: 40.0, 1) == 60
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = time.time()
+        self.slept: list[float] = []
+        for name, replacement in (("time", self.time), ("monotonic", self.time), ("sleep", self.sleep)):
+            monkeypatch.setattr(time, name, replacement)
+
+    def time(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+class TestPokeMode:
+    def test_a_fault_that_passes_does_not_end_the_wait(
+        self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = Clock(monkeypatch)
+        connected.fail_next(Fault.closed().times(6))
+        assert len(sensor(poke_interval=60).execute({})) == 250
+        assert clock.slept == [60]
 
     def test_it_times_out(self, connected: GraphSandbox) -> None:
         with pytest.raises(AirflowSensorTimeout):
             sensor(min_count=999, timeout=0, poke_interval=0).execute({})
         with pytest.raises(AirflowSkipException):
             sensor(min_count=999, timeout=0, poke_interval=0, soft_fail=True).execute({})
-
-
-class Clock:
-    """Replaces the module ``time`` in the sensor and its base class: the time moves on only while they sleep."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = time.time()
-        self.slept: list[float] = []
-        for module in ("airflow.sdk.bases.sensor", "airflow_provider_whatsapp.sensors._wabas"):
-            monkeypatch.setattr(f"{module}.time", self)
-
-    def time(self) -> float:
-        return self.now
-
-    monotonic = time
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
 
 
 class Rescheduled:
@@ -461,12 +413,12 @@ class TestDeferrable:
     def test_other_failures_end_as_in_every_mode(
         self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        def full(*args: object, **kwargs: object) -> None:
+        def full(*args: object) -> None:
             raise OSError("disk full")
 
-        monkeypatch.setattr("airflow_provider_whatsapp.storage.target.Target.stage", full)
+        monkeypatch.setattr(os, "replace", full)
         path = str(tmp_path / "a.json")
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(StoreError):
             sensor(deferrable=True, output_path=path).execute({})
         with pytest.raises(AirflowSkipException):
             sensor(deferrable=True, output_path=path, never_fail=True).execute({})
@@ -511,16 +463,6 @@ def test_the_trigger_asks_the_api_for_what_the_sensor_was_given(
     asked_by_trigger = [(request.path, request.params) for request in connected.requests]
     # The trigger needs only those fields that the condition is about.
     assert asked_by_trigger == [(path, {**params, "fields": "id,name"}) for path, params in asked_by_sensor]
-
-
-def test_deferring_is_a_setting_of_airflow() -> None:
-    code = "from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor as S; print(S(task_id='t').deferrable)"
-    for value in ("True", "False"):
-        environment = {**os.environ, "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": value}
-        shown = subprocess.run(
-            [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
-        )
-        assert shown.stdout.split()[-1] == value
 
 
 def test_a_look_does_not_hold_its_slot_for_long(connected: GraphSandbox) -> None:

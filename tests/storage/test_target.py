@@ -559,3 +559,20 @@ def test_a_file_system_that_was_attached_is_used_for_a_path_on_this_machine(
     monkeypatch.setattr(store, "_STORE_CACHE", {})
     attach("file", fs=(own := Own()))
     assert open_store("output_path", str(tmp_path / "a"), None).store.fs is own
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "s3://AKIAIOSFODNN7EXAMPLE:wJalrXUtnFEMI/K7MDENG/bPxRfiCY@bucket/a.ndjson",
+        "s3://user:pass/word@bucket/a.ndjson",
+        "https://account.blob.core.windows.net/c/a.txt?sv=2024&sig=Z3Jvd24tdXAtc2VjcmV0LTEyMzQ1Njc4OTA%3D",
+        "EAAJZCexampletoken1234567890abcdefghij",
+    ],
+)
+def test_no_secret_of_an_address_is_shown(path: str) -> None:
+    for argument in ("output_path", "compare_with"):
+        with pytest.raises(ValueError, match=f"^{argument}: ") as caught:
+            Target(path) if argument == "output_path" else ObjectReader(argument, path)
+        for secret in ("wJalr", "K7MDENG", "pass/word", "Z3Jvd24", "EAAJZC"):
+            assert secret not in str(caught.value)

@@ -9,12 +9,7 @@ from typing import Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_whatsapp._compat import AirflowFailException, AirflowSkipException
-
-try:
-    from airflow.sdk.exceptions import TaskDeferred
-except ImportError:  # Airflow 3.1
-    from airflow.exceptions import TaskDeferred  # type: ignore[no-redef]
+from airflow_provider_whatsapp._compat import AirflowFailException, AirflowSkipException, TaskDeferred
 
 
 class TaskInstance:
