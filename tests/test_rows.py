@@ -142,7 +142,7 @@ def test_an_object_that_is_missing(tmp_path: Path) -> None:
         ({"uri": "/tmp/a.txt"}, "names no format"),
         ({"uri": "/tmp/a.txt", "format": "xml"}, "'xml' is not one of"),
         ("nowhere://bucket/a.csv", "no storage is installed for nowhere://"),
-        ("s3://key:5ecret@bucket/a.csv", "password in it"),
+        ("s3://key:5ecret@bucket/a.csv", "password in it; .* name the connection, in conn_id or in the URL$"),
     ],
 )
 def test_a_source_that_is_none_is_refused_at_the_call(source: Any, message: str) -> None:

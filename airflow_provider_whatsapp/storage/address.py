@@ -65,8 +65,8 @@ def check_address(argument: str, path: object) -> str:
     if ":" in host.rpartition("@")[0] or re.search(r":(?![0-9]*$)", host):
         # Do not show the path: it holds the password. A password with a slash ends the host.
         raise ValueError(
-            f"{argument}: the URL has a password in it; put the password into a connection and name the connection "
-            "in output_conn_id"
+            f"{argument}: the URL has a password in it; put the password into a connection and name the connection, "
+            f"in {_connection_argument(argument)} or in the URL"
         )
     return path
 
@@ -148,7 +148,7 @@ def open_store(argument: str, path: str, conn_id: str | None, default_conn_id: s
         # The connection decides where the object goes, so it would appear in another account than the address names.
         raise ValueError(
             f"{argument}: {uri!r} is in the account {address.account!r}, but the connection {conn_id!r} "
-            f"leads to {account!r}; name the connection of that account in output_conn_id"
+            f"leads to {account!r}; name the connection of that account in {_connection_argument(argument)}"
         )
     return OpenedStore(store, key, Place(argument, uri, conn_id))
 
@@ -181,7 +181,8 @@ def _open(argument: str, address: Address, conn_id: str | None) -> tuple[Store, 
         if failure.kind or not isinstance(error, (ValueError, TypeError, KeyError, AirflowException)):
             raise place.explain(error, "reached") from None
         # The text of the error comes from a library and may show a part of the connection.
-        what = "lacks something or has a wrong value" if conn_id else "does not exist; name one in output_conn_id"
+        missing = f"does not exist; name one in {_connection_argument(argument)}"
+        what = "lacks something or has a wrong value" if conn_id else missing
         raise ValueError(
             f"{argument}: {address.uri} cannot be reached: {place.connection} {what} ({failure})"
         ) from None
@@ -200,6 +201,11 @@ def choose_store(fs: Any) -> Store:
         if library in _STORES_BY_LIBRARY:
             return _STORES_BY_LIBRARY[library](fs)
     return Store(fs) if protocols & _PROTOCOLS_WITH_WHOLE_UPLOADS else MovingStore(fs)
+
+
+def _connection_argument(argument: str) -> str:
+    # read_rows has other names than the operators and sensors.
+    return "conn_id" if argument == "source" else "output_conn_id"
 
 
 def _check_provider(argument: str, scheme: str) -> None:
@@ -232,5 +238,5 @@ def _check_connection(argument: str, address: Address, conn_id: str) -> None:
     except AirflowException:
         raise ValueError(
             f"{argument}: there is no Airflow connection {conn_id!r}, which {address.uri} was to be reached over; "
-            "create it, or correct its id in the address or in output_conn_id"
+            f"create it, or correct its id in the address or in {_connection_argument(argument)}"
         ) from None

@@ -116,15 +116,19 @@ class ObjectReader:
         if self.format == "parquet":
             yield from read_parquet(file, columns)
             return
-        if self._is_compressed and not file.read(1):
-            # Python takes an empty file for a complete one.
-            raise EOFError
-        file.seek(0)
-        body = gzip.GzipFile(fileobj=file) if self._is_compressed else file
+        body = _decompress(file) if self._is_compressed else file
         # Only a line feed ends a row of NDJSON. The reader of CSV finds the ends of its rows itself.
         newline = "" if self.format == "csv" else "\n"
         with io.TextIOWrapper(body, encoding="utf-8", newline=newline) as text:
             yield from _READERS[self.format](text)
+
+
+def _decompress(file: Any) -> Any:
+    # Python takes an empty file for a complete one.
+    if not file.read(1):
+        raise EOFError
+    file.seek(0)
+    return gzip.GzipFile(fileobj=file)
 
 
 def _read_ndjson(file: TextIO) -> Iterator[Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import secrets
-from typing import Any
+from typing import Any, BinaryIO
 
 from airflow_provider_whatsapp.storage.errors import UnsuitableStoreError
 from airflow_provider_whatsapp.storage.store import MovingStore, finish_or_cancel
@@ -12,6 +13,7 @@ from airflow_provider_whatsapp.storage.store import MovingStore, finish_or_cance
 # A connection that is idle while a long listing is read would be cut off by firewalls, and a server that is gone would
 # otherwise block the task forever.
 _SECONDS_BETWEEN_SIGNS_OF_LIFE = 30
+_READ_BYTES = 1024 * 1024
 
 
 class SftpStore(MovingStore):
@@ -34,6 +36,13 @@ class SftpStore(MovingStore):
             self._fs = type(self._fs)(*self._fs.storage_args, **self._fs.storage_options, skip_instance_cache=True)
             _keep_alive(self._fs)
         return self._fs
+
+    def open(self, key: str) -> BinaryIO:
+        """An object as a binary file that is read in pieces of 1 MiB.
+
+        sshfs makes a request for each ``read``, and gzip and the readers of text ask for 8 KiB at a time.
+        """
+        return io.BufferedReader(_RawFile(super().open(key)), _READ_BYTES)
 
     def check_writable(self, key: str) -> None:
         """Make sure that the server can put a file in the place of another in one step.
@@ -84,6 +93,34 @@ class SftpStore(MovingStore):
                     raise
 
         finish_or_cancel(fs, rename())
+
+
+class _RawFile(io.RawIOBase):
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data: bytes = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        position: int = self._file.seek(offset, whence)
+        return position
+
+    def tell(self) -> int:
+        position: int = self._file.tell()
+        return position
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _keep_alive(fs: Any) -> None:
