@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+import yaml
 from documentation import PAGES, PROJECT
 
 
@@ -72,10 +73,12 @@ def test_commands() -> None:
         for names in re.findall(r"nox -s \"?([a-z0-9 ]+)", text):
             assert set(names.split()) <= sessions
         assert set(re.findall(r"nox -s e2e -- ([a-z]+)", text)) <= {*checks, "all"}
-    # CONTRIBUTING.md lists all sessions, and e2e/README.md all checks.
+    # CONTRIBUTING.md lists all sessions, and e2e/README.md and the weekly workflow all checks.
     listed = re.findall(r"nox -s ([a-z0-9 ]+)", PAGES["CONTRIBUTING.md"])
     assert set(" ".join(listed).split()) == sessions
     assert re.findall(r"^\| `(\w+)` \|", readme, re.MULTILINE) == checks
+    weekly = yaml.safe_load((PROJECT / ".github" / "workflows" / "e2e.yml").read_text())
+    assert weekly["jobs"]["check"]["strategy"]["matrix"]["name"] == checks
 
 
 def test_no_page_mentions_a_name_that_is_gone() -> None:
