@@ -21,6 +21,8 @@ ORIGIN = "import airflow_provider_whatsapp as package; print(package.__file__)"
 PINS = ("-c", "constraints.txt")
 # An older Airflow does not limit the versions of its dependencies, and today's versions break it.
 OF_THEIR_TIME = ("--exclude-newer", "2026-07-10")
+# Folders whose modules import one another by name.
+SCRIPTS = ("benchmarks", "docs", "e2e", "e2e/stores", "tests/support")
 # What needs no whole Airflow.
 QUICK = ("tests/graph", "tests/hooks", "tests/sandbox", "tests/storage")
 # More than eight processes gain nothing: each of them loads Airflow first and creates a database for its DAGs.
@@ -78,10 +80,16 @@ def quick(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Run the linter and check the format."""
+    """Run the linter, and check the format, what imports what, the declared dependencies and the workflows."""
     session.install(*PINS, "--group", "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports", "--no-cache")
+    # What it prints is shown if it fails. Otherwise, it would list every package that is not installed here.
+    session.run("deptry", "airflow_provider_whatsapp", silent=True)
+    # What is beside the package may import what any dependency group declares.
+    session.run("deptry", ".", *SCRIPTS, "--ignore", "DEP002,DEP004", silent=True)
+    session.run("zizmor", "--offline", "--no-progress", "--strict-collection", ".")
 
 
 @nox.session
