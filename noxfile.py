@@ -133,7 +133,8 @@ def e2e(session: nox.Session) -> None:
     name, *arguments = session.posargs
     if name != "all" and name not in CHECKS:
         session.error(f"{name!r} is none of {', '.join(CHECKS)} and all")
-    session.install(*PINS, "-e", ".[s3,gcs,azure,sftp,openlineage]", "--group", "e2e")
+    groups = ("--group", "tests", "--group", "browser", "--group", "e2e")
+    session.install(*PINS, "-e", ".[s3,gcs,azure,sftp,openlineage]", *groups)
     if name != "all":
         session.run(*CHECKS[name], *arguments)
         return
