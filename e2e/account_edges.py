@@ -40,12 +40,6 @@ WhatsAppListWabaEdgeOperator(
 """
 
 
-def main() -> None:
-    """Run the check, and exit with a message if it fails."""
-    sandbox = GraphSandbox(accounts=ACCOUNTS, calls_per_hour=CALLS_PER_HOUR, hour=HOUR, latency=LATENCY)
-    run_check(check_account_edges, sandbox, {DAG_ID: dag_file(DAG_ID, TASKS)})
-
-
 def check_account_edges(airflow: Airflow, sandbox: GraphSandbox) -> None:
     """List the phone numbers of all accounts through a quota and kills, and compare them with those of the API."""
     airflow.start_standalone()
@@ -97,4 +91,5 @@ def read_numbers(sandbox: GraphSandbox, waba_id: str) -> list[dict[str, str]]:
 
 
 if __name__ == "__main__":
-    main()
+    sandbox = GraphSandbox(accounts=ACCOUNTS, calls_per_hour=CALLS_PER_HOUR, hour=HOUR, latency=LATENCY)
+    run_check(check_account_edges, sandbox, {DAG_ID: dag_file(DAG_ID, TASKS)})

@@ -28,11 +28,6 @@ changes()
 """
 
 
-def main() -> None:
-    """Run the check, and exit with a message if it fails."""
-    run_check(check_changes, GraphSandbox(accounts=250), {DAG_ID: dag_file(DAG_ID, TASKS, WATCHER)})
-
-
 def check_changes(airflow: Airflow, sandbox: GraphSandbox) -> None:
     """Make changes, and look at the runs that they start."""
     airflow.start_standalone()
@@ -88,4 +83,4 @@ def expect_reported(airflow: Airflow, count: int, **ids: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_check(check_changes, GraphSandbox(accounts=250), {DAG_ID: dag_file(DAG_ID, TASKS, WATCHER)})

@@ -36,11 +36,6 @@ READ_INPUTS = """form => Object.fromEntries([...form.querySelectorAll("[name]")]
 }]))"""
 
 
-def main() -> None:
-    """Run the check, and exit with a message if it fails."""
-    run_check(check_pages, GraphSandbox(accounts=25, app_secret=APP_SECRET), {DAG_ID: dag_file(DAG_ID, TASK)})
-
-
 def check_pages(airflow: Airflow, sandbox: GraphSandbox) -> None:
     """Check the pages of a connection and of a task, and that no file of this Airflow has a secret."""
     airflow.start_standalone()
@@ -227,4 +222,4 @@ def expect_no_secret(text: str, sandbox: GraphSandbox) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_check(check_pages, GraphSandbox(accounts=25, app_secret=APP_SECRET), {DAG_ID: dag_file(DAG_ID, TASK)})

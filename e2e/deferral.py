@@ -5,11 +5,9 @@ It starts ``airflow standalone`` on SQLite, against its own sandbox.
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 
-from running_airflow import LIMIT, Airflow, dag_file, descendants, expect, run_check, say, send, wait_until
+from running_airflow import LIMIT, Airflow, dag_file, expect, find_processes, kill, run_check, say, wait_until
 
 from airflow_provider_whatsapp.sandbox import GraphSandbox
 
@@ -39,11 +37,6 @@ from airflow.utils.session import create_session
 with create_session() as session:
     print(json.dumps({trigger.id: trigger.kwargs["clock"]["deadline"] for trigger in session.query(Trigger)}))
 """
-
-
-def main() -> None:
-    """Run the check, and exit with a message if it fails."""
-    run_check(check_deferral, GraphSandbox(accounts=150), {DAG: dag_file(DAG, TASKS)})
 
 
 def check_deferral(airflow: Airflow, sandbox: GraphSandbox) -> None:
@@ -121,12 +114,10 @@ def wait_for_readings(sandbox: GraphSandbox, count: int) -> None:
 
 def kill_triggerer() -> None:
     """Kill the triggerer with all its child processes, as the failure of its machine would."""
-    triggerers = [pid for pid, command in descendants(os.getpid()).items() if "airflow triggerer" in command]
-    expect(bool(triggerers), "no triggerer was found")
-    send(signal.SIGKILL, {pid for triggerer in triggerers for pid in (triggerer, *descendants(triggerer))})
+    kill(*find_processes("airflow triggerer"))
     # Requests that it sent before may still arrive.
     time.sleep(10)
 
 
 if __name__ == "__main__":
-    main()
+    run_check(check_deferral, GraphSandbox(accounts=150), {DAG: dag_file(DAG, TASKS)})

@@ -57,14 +57,6 @@ with create_session() as session:
 """
 
 
-def main() -> None:
-    """Run the check, and exit with a message if it fails."""
-    # With its schedule, the example would also run for today, and write to its default folder.
-    example = EXAMPLE.read_text(encoding="utf-8").replace('schedule="@daily"', "schedule=None")
-    dags = {POLICY: dag_file(POLICY, POLICY_TASKS, POLICY_ARGUMENTS), EXAMPLE.stem: example}
-    run_check(check_failures, GraphSandbox(accounts=150, businesses=10), dags)
-
-
 def check_failures(airflow: Airflow, sandbox: GraphSandbox) -> None:
     """Throttle two tasks, look at ten exports while they wait, and see when they are tried again."""
     airflow.start_standalone()
@@ -173,4 +165,7 @@ def parse_time(text: str) -> datetime:
 
 
 if __name__ == "__main__":
-    main()
+    # With its schedule, the example would also run for today, and write to its default folder.
+    example = EXAMPLE.read_text(encoding="utf-8").replace('schedule="@daily"', "schedule=None")
+    dags = {POLICY: dag_file(POLICY, POLICY_TASKS, POLICY_ARGUMENTS), EXAMPLE.stem: example}
+    run_check(check_failures, GraphSandbox(accounts=150, businesses=10), dags)

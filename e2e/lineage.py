@@ -34,15 +34,6 @@ WhatsAppListWabasOperator(
 """
 
 
-def main() -> None:
-    """Run the check, and exit with a message if it fails."""
-    dags = {
-        EXPORT: dag_file(EXPORT, EXPORT_TASKS),
-        FOLLOW: dag_file(FOLLOW, FOLLOW_TASKS, 'schedule=[Asset("accounts")]'),
-    }
-    run_check(check_lineage, GraphSandbox(accounts=ACCOUNTS), dags)
-
-
 def check_lineage(airflow: Airflow, sandbox: GraphSandbox) -> None:
     """Export the accounts, and compare what was recorded with the manifests."""
     lake, lineage = airflow.lake, airflow.home / "lineage.jsonl"
@@ -119,4 +110,8 @@ def check_event(file: Path, task_id: str, manifest: dict[str, Any], sandbox: Gra
 
 
 if __name__ == "__main__":
-    main()
+    dags = {
+        EXPORT: dag_file(EXPORT, EXPORT_TASKS),
+        FOLLOW: dag_file(FOLLOW, FOLLOW_TASKS, 'schedule=[Asset("accounts")]'),
+    }
+    run_check(check_lineage, GraphSandbox(accounts=ACCOUNTS), dags)

@@ -7,26 +7,23 @@ the kills; a random one is printed by default.
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from functools import partial
 
 from running_airflow import (
     LIMIT,
     SECONDS_BETWEEN_PARTS,
     Airflow,
     dag_file,
-    descendants,
     expect,
+    find_processes,
+    kill,
     run_check,
     say,
-    send,
     wait_until,
 )
 
@@ -54,18 +51,6 @@ WhatsAppListWabasOperator(
 )
 """
 THROTTLED, KILLED, TASK = "throttled", "killed", "export"
-
-
-def main() -> None:
-    """Run the check, and exit with a message if it fails."""
-    dags = {
-        dag_id: dag_file(
-            dag_id, TASKS.format(dag_id=dag_id, task_id=TASK, page_size=PAGE_SIZE, object=OBJECT, retries=retries)
-        )
-        for dag_id, retries in ((THROTTLED, 0), (KILLED, KILLS))
-    }
-    sandbox = GraphSandbox(accounts=ACCOUNTS, calls_per_hour=CALLS_PER_HOUR, hour=HOUR)
-    run_check(check_resuming, sandbox, dags)
 
 
 def check_resuming(airflow: Airflow, sandbox: GraphSandbox) -> None:
@@ -160,13 +145,13 @@ def run_and_kill(
                 deferrals += 1
                 on_deferral()
             was_deferred = is_deferred
-            for pid in task_processes(task["id"]):
+            # The title of a process that runs a task ends with the id of the task instance.
+            for pid in find_processes(f"airflow worker -- {task['id']}"):
                 lived = time.monotonic() - seen.setdefault(pid, time.monotonic())
                 if kills < len(lives) and lived >= lives[kills]:
                     kills += 1
                     say(f"kill {kills} after {lived:.1f} s and {len(sandbox.requests)} calls")
-                    send(signal.SIGKILL, [pid])
-                    wait_until("the process is gone", partial(is_gone, pid))
+                    kill(pid)
         time.sleep(0.2)
     expect(airflow.run_state(dag_id, RUN) == "success", f"the run of {dag_id} has failed after {kills} kills")
     expect(kills == len(lives), f"the listing was over after {kills} of {len(lives)} kills")
@@ -177,38 +162,24 @@ def check_wait(airflow: Airflow, sandbox: GraphSandbox, dag_id: str) -> None:
     """Check during a wait that it holds no worker and makes no call."""
     deferred = {TASK: "deferred"}
     # The state is deferred a moment before the process ends.
-    wait_until("the workers are idle", lambda: not busy_workers() or airflow.states(dag_id, RUN) != deferred)
+    busy_worker = "airflow worker -- (?!.*<idle>)"
+    wait_until(
+        "the workers are idle", lambda: not find_processes(busy_worker) or airflow.states(dag_id, RUN) != deferred
+    )
     looks = 0
     while looks < LOOKS:
         calls, pool = len(sandbox.requests), airflow.call("GET", "/api/v2/pools/default_pool")
-        slots, busy = (pool["occupied_slots"], pool["deferred_slots"]), busy_workers()
+        slots, busy = (pool["occupied_slots"], pool["deferred_slots"]), find_processes(busy_worker)
         more = len(sandbox.requests) - calls
         if airflow.states(dag_id, RUN) != deferred:
             # On a busy machine, the wait is over sooner.
             break
         expect(slots == (0, 1), f"a slot is held during the wait: {pool}")
-        expect(not busy, f"a worker is busy during the wait: {busy}")
+        expect(not busy, f"workers are busy during the wait: {busy}")
         expect(more == 0, "a call was made during the wait")
         looks += 1
         time.sleep(1)
     say(f"deferred after {calls} calls: at {looks} looks, no slot is held, all workers are idle, no call is made")
-
-
-def is_gone(pid: int) -> bool:
-    """Return whether a process has ended."""
-    return pid not in descendants(os.getpid())
-
-
-def busy_workers() -> list[str]:
-    """Return the command lines of the workers that have a task, and of the processes of these tasks."""
-    commands = descendants(os.getpid()).values()
-    return [command for command in commands if "airflow worker -- " in command and "<idle>" not in command]
-
-
-def task_processes(task_instance_id: str) -> list[int]:
-    """Return the ids of the processes that run a task. Their titles end with the id of the task instance."""
-    commands = descendants(os.getpid()).items()
-    return [pid for pid, command in commands if f"airflow worker -- {task_instance_id}" in command]
 
 
 def count_refused(sandbox: GraphSandbox) -> int:
@@ -223,4 +194,11 @@ def count_repeated(sandbox: GraphSandbox) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    dags = {
+        dag_id: dag_file(
+            dag_id, TASKS.format(dag_id=dag_id, task_id=TASK, page_size=PAGE_SIZE, object=OBJECT, retries=retries)
+        )
+        for dag_id, retries in ((THROTTLED, 0), (KILLED, KILLS))
+    }
+    sandbox = GraphSandbox(accounts=ACCOUNTS, calls_per_hour=CALLS_PER_HOUR, hour=HOUR)
+    run_check(check_resuming, sandbox, dags)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -278,9 +279,23 @@ def descendants(of: int) -> dict[int, str]:
     return {pid: commands[pid] for pid in family - {of} if pid in commands}
 
 
-def send(number: signal.Signals, to: Iterable[int]) -> None:
-    """Send a signal to processes. Those that have ended already are ignored."""
+def find_processes(pattern: str) -> list[int]:
+    """Return the ids of the running descendants of this process whose command line matches a regular expression."""
+    return [pid for pid, command in descendants(os.getpid()).items() if re.search(pattern, command)]
+
+
+def kill(*pids: int) -> int:
+    """Kill processes with all their descendants, as the failure of a machine would, and return how many there were."""
+    expect(bool(pids), "there is no such process")
+    family = {pid for ancestor in pids for pid in (ancestor, *descendants(ancestor))}
+    _send(signal.SIGKILL, family)
+    wait_until(f"{len(family)} processes are killed", lambda: family.isdisjoint(descendants(os.getpid())))
+    return len(family)
+
+
+def _send(number: signal.Signals, to: Iterable[int]) -> None:
     for pid in to:
+        # A process may have ended already.
         with suppress(ProcessLookupError):
             os.kill(pid, number)
 
@@ -295,12 +310,12 @@ def _no_process_left() -> Iterator[None]:
         yield
     finally:
         began = time.monotonic()
-        send(signal.SIGTERM, descendants(os.getpid()))
+        _send(signal.SIGTERM, descendants(os.getpid()))
         while family := descendants(os.getpid()):
             waited = time.monotonic() - began
             expect(waited < LIMIT, f"still running: {family}")
             if waited > 30:
-                send(signal.SIGKILL, family)
+                _send(signal.SIGKILL, family)
             time.sleep(0.5)
         with suppress(ChildProcessError):
             while os.wait():

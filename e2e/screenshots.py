@@ -41,12 +41,6 @@ WhatsAppListWabaEdgeOperator(
 """
 
 
-def main() -> None:
-    """Take the pictures, and exit with a message if that fails."""
-    sandbox = GraphSandbox(accounts=400, app_secret=APP_SECRET, seed=7)
-    run_check(take_pictures, sandbox, {DAG_ID: dag_file(DAG_ID, TASKS)})
-
-
 def take_pictures(airflow: Airflow, sandbox: GraphSandbox) -> None:
     """Run the DAG some times, the last time throttled, and take a picture of each page."""
     airflow.start_standalone()
@@ -134,4 +128,5 @@ def take(page: Page, name: str, *, left: int = 0, top: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sandbox = GraphSandbox(accounts=400, app_secret=APP_SECRET, seed=7)
+    run_check(take_pictures, sandbox, {DAG_ID: dag_file(DAG_ID, TASKS)})

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import secrets
-import signal
 import subprocess
 import sys
 import time
@@ -22,18 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from account_edges import read_numbers
-from running_airflow import (
-    LIMIT,
-    SECONDS_BETWEEN_PARTS,
-    Airflow,
-    dag_file,
-    descendants,
-    expect,
-    run_check,
-    say,
-    send,
-    wait_until,
-)
+from running_airflow import LIMIT, SECONDS_BETWEEN_PARTS, Airflow, dag_file, expect, kill, run_check, say, wait_until
 from services import PostgreSQL, Redis
 
 # The servers of the stores import their own neighbours.
@@ -82,7 +69,6 @@ OUTPUT = """
 """
 RETRIES = 'schedule=None, default_args={"retries": 1, "retry_delay": timedelta(seconds=1)}'
 HOSTNAME_FILE = """
-import os
 import socket
 
 def name():
@@ -138,7 +124,7 @@ class Cluster:
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
         }
-        self._parts: dict[str, subprocess.Popen[bytes]] = {}
+        self.parts: dict[str, subprocess.Popen[bytes]] = {}
         # Airflow ends before its servers. Otherwise its last lines would report their loss, and not what went wrong.
         stack.callback(self._stop_parts)
 
@@ -148,11 +134,11 @@ class Cluster:
         expect(airflow.start("db", "migrate").wait(timeout=LIMIT) == 0, "the database cannot be created")
         say("PostgreSQL, Redis and S3 are running, and the database is created")
         for name in ("api-server", "scheduler", "dag-processor", "triggerer"):
-            self._parts[name] = airflow.start(name)
+            self.parts[name] = airflow.start(name)
         for name in WORKERS:
             command = ("celery", "worker", "--celery-hostname", name, "--pid", str(airflow.home / f"{name}.pid"))
             # Both workers would serve their logs on the same port. The API server finds the files.
-            self._parts[name] = airflow.start(*command, "--skip-serve-logs", env={"NAME_OF_WORKER": name})
+            self.parts[name] = airflow.start(*command, "--skip-serve-logs", env={"NAME_OF_WORKER": name})
         wait_until("both workers are ready", self._are_ready)
         airflow.wait_until_healthy()
         self._add_connection("whatsapp_default", json.loads(self.sandbox.connection))
@@ -160,14 +146,6 @@ class Cluster:
         # A task that waits for the rate limit keeps its slot. Otherwise another one would start and be throttled, too.
         pool = {"name": POOL, "slots": 1, "include_deferred": True}
         airflow.call("POST", "/api/v2/pools", pool)
-
-    def kill(self, name: str) -> int:
-        """Kill a worker and all processes that it started, and return how many there were."""
-        worker = self._parts[name].pid
-        family = {worker, *descendants(worker)}
-        send(signal.SIGKILL, family)
-        wait_until(f"{name} is gone", lambda: not family & set(descendants(os.getpid())))
-        return len(family)
 
     def run(self, dag_id: str, during: Callable[[dict[str, str]], None] | None = None) -> dict[str, Seen]:
         """Run a DAG to its end, and return what its tasks did.
@@ -216,11 +194,11 @@ class Cluster:
         return Seen(task["task_id"], [one["hostname"] for one in tries], deferrals, round(lasted.total_seconds()))
 
     def _stop_parts(self) -> None:
-        for process in self._parts.values():
-            send(signal.SIGKILL, {process.pid, *descendants(process.pid)})
+        if self.parts:
+            kill(*(process.pid for process in self.parts.values()))
 
     def _are_ready(self) -> bool:
-        ended = [name for name, process in self._parts.items() if process.poll() is not None]
+        ended = [name for name, process in self.parts.items() if process.poll() is not None]
         expect(not ended, f"these parts of Airflow have ended: {ended}")
         return self.airflow.output.read_bytes().count(b" ready.") >= len(WORKERS)
 
@@ -229,12 +207,6 @@ class Cluster:
         if "extra" in body:
             body["extra"] = json.dumps(body["extra"])
         self.airflow.call("POST", "/api/v2/connections", body)
-
-
-def main() -> None:
-    """Run the check, and exit with a message if it fails."""
-    dags = {dag_id: dag_file(dag_id, OUTPUT + tasks, RETRIES) for dag_id, tasks in TASKS.items()}
-    run_check(check_several_workers, GraphSandbox(accounts=ACCOUNTS), dags)
 
 
 def check_several_workers(airflow: Airflow, sandbox: GraphSandbox) -> None:
@@ -314,7 +286,7 @@ def check_killed(cluster: Cluster) -> Seen:
     def kill_in_the_middle(states: dict[str, str]) -> None:
         if not killed and len(sandbox.requests) >= KILLED_AFTER:
             (task,) = airflow.task_instances("killed", RUN)
-            processes = cluster.kill(task["hostname"])
+            processes = kill(cluster.parts[task["hostname"]].pid)
             killed.update(worker=task["hostname"], calls=len(sandbox.requests), at=time.monotonic())
             say(f"{task['hostname']} with {processes} processes is killed after {killed['calls']} calls")
         elif killed and "noticed" not in killed and states.get("retried") not in {"running", None}:
@@ -363,4 +335,5 @@ def print_table(seen: list[Seen]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    dags = {dag_id: dag_file(dag_id, OUTPUT + tasks, RETRIES) for dag_id, tasks in TASKS.items()}
+    run_check(check_several_workers, GraphSandbox(accounts=ACCOUNTS), dags)

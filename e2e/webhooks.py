@@ -6,8 +6,6 @@ It starts ``airflow standalone`` on SQLite and the receiver, and lets the sandbo
 from __future__ import annotations
 
 import os
-import re
-import signal
 import socket
 import statistics
 import subprocess
@@ -21,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from running_airflow import LIMIT, Airflow, descendants, expect, run_check, say, send, wait_until
+from running_airflow import LIMIT, Airflow, expect, find_processes, kill, run_check, say, wait_until
 from services import free_port
 
 from airflow_provider_whatsapp.sandbox import GraphSandbox, WebhookDelivery
@@ -33,11 +31,6 @@ SECRET, VERIFY_TOKEN = "0123456789abcdef" * 2, "meatyhamhock"
 MEASURED = 10
 AT_ONCE = 8
 MANY = 1000
-
-
-def main() -> None:
-    """Run the check, and exit with a message if it fails."""
-    run_check(check_webhooks, GraphSandbox(accounts=150, app_secret=SECRET), {DAG: DAG_FILE})
 
 
 def check_webhooks(airflow: Airflow, sandbox: GraphSandbox) -> None:
@@ -166,9 +159,7 @@ def share_unnoticed(sandbox: GraphSandbox) -> WebhookDelivery:
 
 def share_while_away(airflow: Airflow, sandbox: GraphSandbox, receiver: str) -> WebhookDelivery:
     """Share an account while the API server is away, and deliver again after it is back."""
-    servers = [pid for pid, command in descendants(os.getpid()).items() if re.search("airflow api[-_]server", command)]
-    expect(bool(servers), "no API server was found")
-    send(signal.SIGKILL, {pid for server in servers for pid in (server, *descendants(server))})
+    kill(*find_processes("airflow api[-_]server"))
     delivery = sandbox.share_account(receiver)
     delivery.repeat()
     expect(delivery.statuses == [503, 503], f"without an API server, the answers are {delivery.statuses}")
@@ -209,4 +200,4 @@ def runs_of(airflow: Airflow, delivery: WebhookDelivery) -> list[dict[str, Any]]
 
 
 if __name__ == "__main__":
-    main()
+    run_check(check_webhooks, GraphSandbox(accounts=150, app_secret=SECRET), {DAG: DAG_FILE})
