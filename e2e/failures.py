@@ -21,13 +21,15 @@ from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "example_dags" / "export_businesses.py"
 RUN = "checked"
-# Longer than the waits that the provider makes within the task.
+# Longer than the hook waits within its task, and than the operator does with its `max_wait_in_place`.
 MINUTES = 2
 POLICY = "retried_by_policy"
 POLICY_ARGUMENTS = """schedule=None, params={"throttled": "", "forbidden": ""},
     default_args={"retries": 2, "retry_policy": GraphRetryPolicy()}"""
 POLICY_TASKS = """
-WhatsAppListWabasOperator.partial(task_id="operator", fields="id").expand(business_id=["{{ params.throttled }}"])
+WhatsAppListWabasOperator.partial(
+    task_id="operator", fields="id", max_wait_in_place=60
+).expand(business_id=["{{ params.throttled }}"])
 
 @task
 def hook(business_id):
