@@ -289,7 +289,7 @@ def kill(*pids: int) -> int:
     expect(bool(pids), "there is no such process")
     family = {pid for ancestor in pids for pid in (ancestor, *descendants(ancestor))}
     _send(signal.SIGKILL, family)
-    wait_until(f"{len(family)} processes are killed", lambda: family.isdisjoint(descendants(os.getpid())))
+    wait_until("processes are killed", lambda: family.isdisjoint(descendants(os.getpid())))
     return len(family)
 
 

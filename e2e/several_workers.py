@@ -69,6 +69,7 @@ OUTPUT = """
 """
 RETRIES = 'schedule=None, default_args={"retries": 1, "retry_delay": timedelta(seconds=1)}'
 HOSTNAME_FILE = """
+import os
 import socket
 
 def name():
