@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
+import time
 import zipfile
-from collections.abc import Iterable
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
@@ -21,13 +21,27 @@ ORIGIN = "import airflow_provider_whatsapp as package; print(package.__file__)"
 PINS = ("-c", "constraints.txt")
 # An older Airflow does not limit the versions of its dependencies, and today's versions break it.
 OF_THEIR_TIME = ("--exclude-newer", "2026-07-10")
+# Folders whose modules import one another by name.
+SCRIPTS = ("benchmarks", "docs", "e2e", "e2e/stores", "tests/support")
 # What needs no whole Airflow.
 QUICK = ("tests/graph", "tests/hooks", "tests/sandbox", "tests/storage")
 # More than eight processes gain nothing: each of them loads Airflow first and creates a database for its DAGs.
 PARALLEL = ("-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")
-AZURITE = "azurite@3.35.0"
-PRISM = "@stoplight/prism-cli@5.14.2"
-SSHD_PACKAGES = ("openssh-server", "openssh-sftp-server", "libwrap0")
+# What runs each check of e2e/README.md, in the order of `nox -s e2e -- all`.
+CHECKS = {
+    "stores": ("pytest", "e2e/stores", "-rs"),
+    "standalone": ("python", "e2e/deferral.py"),
+    "changes": ("python", "e2e/changes.py"),
+    "lineage": ("python", "e2e/lineage.py"),
+    "webhooks": ("python", "e2e/webhooks.py"),
+    "resuming": ("python", "e2e/resuming.py"),
+    "edges": ("python", "e2e/account_edges.py"),
+    "celery": ("python", "e2e/several_workers.py"),
+    "failures": ("python", "e2e/failures.py"),
+    "form": ("python", "e2e/connection_form.py"),
+    "screenshots": ("python", "e2e/screenshots.py"),
+    "openapi": ("python", "e2e/openapi.py"),
+}
 
 
 def package() -> tuple[str, ...]:
@@ -66,10 +80,16 @@ def quick(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Run the linter and check the format."""
+    """Run the linter, and check the format, what imports what, the declared dependencies and the workflows."""
     session.install(*PINS, "--group", "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports", "--no-cache")
+    # What it prints is shown if it fails. Otherwise, it would list every package that is not installed here.
+    session.run("deptry", "airflow_provider_whatsapp", silent=True)
+    # What is beside the package may import what any dependency group declares.
+    session.run("deptry", ".", *SCRIPTS, "--ignore", "DEP002,DEP004", silent=True)
+    session.run("zizmor", "--offline", "--no-progress", "--strict-collection", ".")
 
 
 @nox.session
@@ -102,146 +122,34 @@ def lowest(session: nox.Session) -> None:
 
 
 @nox.session
-def standalone(session: nox.Session) -> None:
-    """Run deferred sensors in ``airflow standalone`` and kill its triggerer. This takes some minutes."""
-    session.install(*PINS, "-e", ".")
-    session.run("python", "e2e/deferral.py", *session.posargs)
+def e2e(session: nox.Session) -> None:
+    """Run a check that needs a whole Airflow, a store or a browser: ``nox -s e2e -- NAME``, or ``all`` of them.
 
-
-@nox.session
-def resuming(session: nox.Session) -> None:
-    """Throttle and kill a long listing in ``airflow standalone``. This takes about ten minutes.
-
-    ``nox -s resuming -- SEED`` kills at the moments of that seed.
-    """
-    session.install(*PINS, "-e", ".")
-    session.run("python", "e2e/resuming.py", *session.posargs)
-
-
-@nox.session
-def edges(session: nox.Session) -> None:
-    """Throttle and kill a listing of the phone numbers of many accounts in ``airflow standalone``.
-
-    This takes some six minutes. ``nox -s edges -- SEED`` kills at the moments of that seed.
-    """
-    session.install(*PINS, "-e", ".")
-    session.run("python", "e2e/account_edges.py", *session.posargs)
-
-
-@nox.session
-def changes(session: nox.Session) -> None:
-    """Change the accounts that an asset watches in ``airflow standalone``, and kill its triggerer.
-
-    This takes some four minutes.
-    """
-    session.install(*PINS, "-e", ".")
-    session.run("python", "e2e/changes.py")
-
-
-@nox.session
-def lineage(session: nox.Session) -> None:
-    """Export to assets in ``airflow standalone``, and look at what Airflow and OpenLineage record.
-
-    This takes some two minutes.
-    """
-    session.install(*PINS, "-e", ".", "apache-airflow-providers-openlineage")
-    session.run("python", "e2e/lineage.py")
-
-
-@nox.session
-def webhooks(session: nox.Session) -> None:
-    """Deliver webhooks to the receiver of ``docs/webhooks.md`` in front of ``airflow standalone``."""
-    session.install(*PINS, "-e", ".")
-    session.run("python", "e2e/webhooks.py", *session.posargs)
-
-
-@nox.session
-def stores(session: nox.Session) -> None:
-    """Write to real S3, GCS, Azure and SFTP servers on loopback, and print a table. This takes about ten minutes.
-
-    ``nox -s stores -- -m quick`` runs what takes seconds, in two minutes. Azurite needs Node.js with npm. The server of
-    OpenSSH is taken from Debian when it is not installed. What is missing is skipped.
-    """
-    session.install(*PINS, "-e", ".[s3,gcs,azure,sftp]", "--group", "stores")
-    servers = Path(session.create_tmp(), "servers").resolve()
-    if shutil.which("npm"):
-        session.run(
-            "npm", "install", "--silent", "--prefix", str(servers), AZURITE, external=True, success_codes=[0, 1]
-        )
-    if not shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin") and shutil.which("dpkg"):
-        unpack(session, SSHD_PACKAGES, servers / "ssh")
-    session.run("pytest", "e2e/stores", "-rs", *session.posargs, env={"STORE_SERVERS": str(servers)})
-
-
-@nox.session
-def celery(session: nox.Session) -> None:
-    """Run the operators on a CeleryExecutor with two workers, and kill one of them. This takes some five minutes.
-
-    PostgreSQL and Redis are taken from Debian when they are not installed.
-    """
-    session.install(*PINS, "-e", ".[s3]", "--group", "celery")
-    services = Path(session.create_tmp(), "services").resolve()
-    if not any(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
-        # Debian's package `postgresql` is empty and depends on the one of the release, as in `postgresql-15`.
-        unpack(session, with_libraries(session, *depends_on(session, "postgresql")), services)
-    if not shutil.which("redis-server"):
-        unpack(session, with_libraries(session, "redis-server", "redis-tools"), services)
-    session.run("python", "e2e/several_workers.py", env={"SERVICES": str(services)})
-
-
-def unpack(session: nox.Session, packages: Iterable[str], folder: Path) -> None:
-    """Put the files of Debian's packages into a folder. This needs no root, and starts nothing."""
-    downloads = folder.with_name(f"{folder.name}-packages")
-    downloads.mkdir(parents=True, exist_ok=True)
-    with session.chdir(downloads):
-        session.run("apt-get", "download", *packages, external=True, success_codes=[0, 100])
-    for package in downloads.glob("*.deb"):
-        session.run("dpkg", "-x", str(package), str(folder), external=True)
-
-
-def depends_on(session: nox.Session, *packages: str) -> list[str]:
-    """The names of the packages that packages of Debian depend on."""
-    printed = session.run("apt-cache", "depends", *packages, external=True, silent=True)
-    return re.findall(r"^ +Depends: (\S+)", str(printed), re.MULTILINE)
-
-
-def with_libraries(session: nox.Session, *packages: str) -> list[str]:
-    """Packages of Debian and the libraries that they need, except those of every Debian, and the large LLVM."""
-    needed = {name for name in depends_on(session, *packages) if name.startswith("lib")}
-    return [*packages, *sorted(name for name in needed if not re.match("libc6|libgcc|libstdc|libllvm", name))]
-
-
-@nox.session
-def openapi(session: nox.Session) -> None:
-    """Hold the client and the sandbox against the OpenAPI file that Meta publishes, with Prism from npm.
-
-    ``nox -s openapi -- FILE`` takes the path of ``business-messaging-api_v23.0.yaml``, which is in Meta's repository
-    https://github.com/facebook/openapi.
+    Without a name, it prints ``e2e/README.md``, which describes the checks. Other arguments go to the check.
     """
     if not session.posargs:
-        session.skip("give the path of Meta's OpenAPI file, see the session's description")
-    session.install(*PINS, "-e", ".", "--group", "openapi")
-    folder = Path(session.create_tmp(), "prism").resolve()
-    session.run("npm", "install", "--silent", "--prefix", str(folder), PRISM, external=True)
-    command = str(folder / "node_modules" / ".bin" / "prism")
-    session.run("python", "e2e/openapi.py", *session.posargs, env={"PRISM": command})
-
-
-@nox.session
-def failures(session: nox.Session) -> None:
-    """Run the retry policy and ten exports of which three fail in ``airflow standalone``. Chromium must be installed.
-
-    ``nox -s failures -- FOLDER`` also saves pictures of the pages in a folder.
-    """
-    session.install(*PINS, "-e", ".", "--group", "browser")
-    session.run("python", "e2e/failures.py", *session.posargs)
-
-
-@nox.session
-def form(session: nox.Session) -> None:
-    """Fill in and test the connection form with Chromium, which must be installed."""
-    session.install(*PINS, "-e", ".", "--group", "browser")
-    session.run("python", "e2e/connection_form.py", *session.posargs)
+        print(Path("e2e/README.md").read_text(encoding="utf-8"))
+        return
+    name, *arguments = session.posargs
+    if name != "all" and name not in CHECKS:
+        session.error(f"{name!r} is none of {', '.join(CHECKS)} and all")
+    groups = ("--group", "tests", "--group", "browser", "--group", "e2e")
+    session.install(*PINS, "-e", ".[s3,gcs,azure,sftp,openlineage]", *groups)
+    if name != "all":
+        session.run(*CHECKS[name], *arguments)
+        return
+    results = {}
+    for each, command in CHECKS.items():
+        began = time.monotonic()
+        try:
+            session.run(*command)
+            results[each] = "passed"
+        except CommandFailed:
+            results[each] = "FAILED"
+        results[each] += f" in {(time.monotonic() - began) / 60:.0f} min"
+    print(*(f"{each:12} {result}" for each, result in results.items()), sep="\n")
+    if any("FAILED" in result for result in results.values()):
+        session.error("A check has failed.")
 
 
 @nox.session
@@ -255,13 +163,6 @@ def docs(session: nox.Session) -> None:
         env={"AIRFLOW_HOME": str(home)},
     )  # fmt: skip
     session.log("The site begins at docs/_build/index.html")
-
-
-@nox.session
-def screenshots(session: nox.Session) -> None:
-    """Take the pictures of the documentation from a real Airflow. Chromium must be installed."""
-    session.install(*PINS, "-e", ".", "--group", "browser")
-    session.run("python", "e2e/screenshots.py")
 
 
 @nox.session

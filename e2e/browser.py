@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Page, ViewportSize, expect, sync_playwright
+from running_airflow import LIMIT
 
 SIZE: ViewportSize = {"width": 1280, "height": 900}
 CHROMIUM_ARGUMENTS = [
@@ -19,7 +20,7 @@ CHROMIUM_ARGUMENTS = [
 
 @contextmanager
 def browsing(home: Path, env: Mapping[str, str]) -> Iterator[Page]:
-    """A page of a headless Chromium, which is looked for in ``$CHROMIUM`` and on the ``PATH``.
+    """Open a page of a headless Chromium, which is looked for in ``$CHROMIUM`` and on the ``PATH``.
 
     :param home: folder in which the browser's new profile is created
     :param env: the browser's environment variables
@@ -28,11 +29,11 @@ def browsing(home: Path, env: Mapping[str, str]) -> Iterator[Page]:
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             home / "browser", executable_path=chromium, args=CHROMIUM_ARGUMENTS, env={**env}, viewport=SIZE,
-            locale="en-US",
+            locale="en-US", timeout=1000 * LIMIT,
         )  # fmt: skip
         try:
-            context.set_default_timeout(20_000)
-            expect.set_options(timeout=20_000)
+            context.set_default_timeout(1000 * LIMIT)
+            expect.set_options(timeout=1000 * LIMIT)
             yield context.pages[0]
         finally:
             context.close()

@@ -1,7 +1,7 @@
 """Holds the client and the sandbox against the OpenAPI file that Meta publishes, with Prism between them.
 
-Usage: ``python e2e/openapi.py SPEC`` with the path of ``business-messaging-api_v23.0.yaml`` from Meta's repository
-``facebook/openapi``. The variable ``PRISM`` names the command of Prism.
+The variable ``META_OPENAPI`` names the file ``business-messaging-api_v23.0.yaml`` of Meta's repository
+``facebook/openapi``.
 
 * Edges: Prism answers with every example of every edge. The client must accept each and give the rows in it.
 * Errors: Prism answers with every error in the file. The client must raise an error with the code of the example.
@@ -16,11 +16,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
-import socket
-import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -31,6 +27,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import yaml
+from services import Server, free_port, npm_program
 
 from airflow_provider_whatsapp.graph import GraphError, GraphProtocolError
 from airflow_provider_whatsapp.graph.config import GraphConfig
@@ -43,7 +40,6 @@ from airflow_provider_whatsapp.transport.sync import GraphClient
 
 _EDGE = re.compile(r"/\{Version\}/\{[^}]+\}/([a-z_]+)")
 _NODE_ID = "1234567890123456"
-_SECONDS_TO_START = 60
 # The most that every edge in the file allows.
 _PAGE_SIZE = 25
 # The sandbox answers with this code when it does not have an edge.
@@ -69,7 +65,7 @@ class Referee:
         self.problems: list[str] = []
 
     def edges(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The name and the description of each edge that can be read."""
+        """Yield the name and the description of each edge that can be read."""
         for path, methods in self._spec["paths"].items():
             if (match := _EDGE.fullmatch(path)) and "get" in methods:
                 yield match[1], methods["get"]
@@ -172,28 +168,13 @@ class Referee:
 
     @contextmanager
     def _prism(self, mode: str, *upstream: str) -> Iterator[str]:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        command = [*shlex.split(os.environ.get("PRISM", "prism")), mode, "--port", str(port)]
-        process = subprocess.Popen(  # noqa: S603  # the command is that of the session
-            [*command, str(self._path), *upstream], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        port = free_port()
+        program = npm_program("prism", "@stoplight/prism-cli@5.14.2")
+        server = Server([program, mode, "--port", str(port), str(self._path), *upstream], port)
         try:
-            _wait_for(port, process)
             yield f"http://127.0.0.1:{port}"
         finally:
-            process.kill()
-            process.wait()
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _SECONDS_TO_START
-    while process.poll() is None and time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.2)
-    sys.exit("Prism did not start.")
+            server.stop()
 
 
 def _config(address: str) -> GraphConfig:
@@ -201,7 +182,7 @@ def _config(address: str) -> GraphConfig:
 
 
 def _describe(violation: dict[str, Any]) -> str:
-    """What Prism finds wrong with an answer, alike for all rows; an empty text if it is wrong with the request."""
+    """Return what Prism finds wrong with an answer, alike for all rows, or an empty text if the request is wrong."""
     location = ".".join(violation["location"][2:])
     required = re.search(r"must have required property '(\w+)'", violation["message"])
     what = f"{location} {required[1]}" if required else location
@@ -209,10 +190,10 @@ def _describe(violation: dict[str, Any]) -> str:
 
 
 def _get(address: str, query: EdgeQuery, token: str) -> tuple[int, list[dict[str, Any]], bytes]:
-    """The status of an answer, what Prism finds wrong with request and answer, and the body."""
+    """Return the status of an answer, what Prism finds wrong with request and answer, and the body."""
     request = query.request(limit=10, after=None)
     target = f"{urlsplit(_config(address).url(request)).path}?{urlencode(request.params)}"
-    with closing(HTTPConnection(urlsplit(address).netloc, timeout=30)) as connection:
+    with closing(HTTPConnection(urlsplit(address).netloc, timeout=600)) as connection:
         connection.request("GET", target, headers={"Authorization": f"Bearer {token}"})
         answer = connection.getresponse()
         return answer.status, json.loads(answer.headers.get("sl-violations", "[]")), answer.read()
@@ -220,7 +201,9 @@ def _get(address: str, query: EdgeQuery, token: str) -> tuple[int, list[dict[str
 
 def main() -> None:
     """Check everything, print what was found, and exit with 1 if something does not fit."""
-    referee = Referee(Path(sys.argv[1]))
+    if "META_OPENAPI" not in os.environ:
+        sys.exit(__doc__)
+    referee = Referee(Path(os.environ["META_OPENAPI"]))
     referee.check_edges()
     referee.check_sandbox()
     for what, count in sorted(referee.counts.items()):

@@ -1,8 +1,6 @@
 """Takes the pictures of the documentation from the pages of a real Airflow, and saves them in ``docs/``.
 
-It starts ``airflow standalone`` 3.3 or later in a temporary folder, against its own sandbox, and takes some four
-minutes. It needs playwright and Chromium, which it looks for in ``$CHROMIUM`` and on the ``PATH``, and it runs on Linux
-only.
+It starts ``airflow standalone`` 3.3 or later on SQLite, against its own sandbox.
 """
 
 from __future__ import annotations
@@ -10,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from browser import SIZE, browsing
-from connection_form import APP_SECRET, SETTINGS, click_test, fill_in, give_port, open_new, save
+from connection_form import APP_SECRET, click_test, fill_in, give_port, open_new, save
 from playwright.sync_api import FloatRect, Page
 from playwright.sync_api import expect as expect_on_page
-from running_airflow import Airflow, expect, run_check, say, wait_until
+from running_airflow import Airflow, dag_file, expect, run_check, say
 
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 
@@ -24,37 +22,23 @@ PANEL, HEADER = 320, 62
 CONN_ID = "whatsapp_clients"
 DAG_ID = "client_accounts"
 RUNS = ["monday", "tuesday", "wednesday", "thursday"]
-DAG_FILE = f"""
-from airflow.sdk import Asset, dag
-from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
-
-@dag(schedule=None, params={{"lake": ""}})
-def {DAG_ID}():
-    accounts = WhatsAppListWabasOperator(
-        task_id="accounts",
-        fields="id,name,country",
-        output_path="{{{{ params.lake }}}}/accounts/{{{{ run_id }}}}.ndjson",
-        deferrable=True,
-        max_wait_in_place=10,
-        outlets=[Asset("client_accounts")],
-    )
-    WhatsAppListWabaEdgeOperator(
-        task_id="phone_numbers",
-        waba_ids=accounts.output,
-        edge="phone_numbers",
-        output_path="{{{{ params.lake }}}}/phone_numbers/{{{{ run_id }}}}.ndjson",
-        deferrable=True,
-    )
-
-{DAG_ID}()
+TASKS = """
+accounts = WhatsAppListWabasOperator(
+    task_id="accounts",
+    fields="id,name,country",
+    output_path="file://" + LAKE + "/accounts/{{ run_id }}.ndjson",
+    deferrable=True,
+    max_wait_in_place=10,
+    outlets=[Asset("client_accounts")],
+)
+WhatsAppListWabaEdgeOperator(
+    task_id="phone_numbers",
+    waba_ids=accounts.output,
+    edge="phone_numbers",
+    output_path="file://" + LAKE + "/phone_numbers/{{ run_id }}.ndjson",
+    deferrable=True,
+)
 """
-
-
-def main() -> None:
-    """Take the pictures, and exit with a message if that fails."""
-    sandbox = GraphSandbox(accounts=400, app_secret=APP_SECRET, seed=7)
-    settings = {**SETTINGS, "AIRFLOW__API__DEFAULT_WRAP": "True"}
-    run_check(take_pictures, sandbox, {DAG_ID: DAG_FILE}, settings)
 
 
 def take_pictures(airflow: Airflow, sandbox: GraphSandbox) -> None:
@@ -66,16 +50,11 @@ def take_pictures(airflow: Airflow, sandbox: GraphSandbox) -> None:
         for run_id in RUNS:
             if run_id == RUNS[-1]:
                 sandbox.fail_next(Fault.throttle(minutes=1).after(2))
-            run_to_its_end(airflow, run_id)
+            airflow.trigger(DAG_ID, run_id)
+            airflow.wait_for_success(DAG_ID, run_id)
         take_log(page, airflow)
         take_asset(page, airflow)
         take_grid(page, airflow)
-
-
-def run_to_its_end(airflow: Airflow, run_id: str) -> None:
-    """Start a run of the DAG, and return when it has succeeded."""
-    airflow.trigger(DAG_ID, run_id, {"lake": f"file://{airflow.home}/lake"})
-    wait_until(f"{run_id} has succeeded", lambda: airflow.run_state(DAG_ID, run_id) == "success", limit=300)
 
 
 def take_connection(page: Page, airflow: Airflow, sandbox: GraphSandbox) -> None:
@@ -149,4 +128,5 @@ def take(page: Page, name: str, *, left: int = 0, top: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sandbox = GraphSandbox(accounts=400, app_secret=APP_SECRET, seed=7)
+    run_check(take_pictures, sandbox, {DAG_ID: dag_file(DAG_ID, TASKS)})

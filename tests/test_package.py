@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import warnings
-from importlib.metadata import entry_points, version
+from importlib.metadata import entry_points, requires, version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import airflow_provider_whatsapp
 from airflow_provider_whatsapp.get_provider_info import get_provider_info
@@ -30,17 +31,6 @@ def loaded_by(statement: str, *, after: str = "") -> set[str]:
 
 def roots(modules: set[str]) -> set[str]:
     return {module.partition(".")[0] for module in modules}
-
-
-def test_graph_is_pure() -> None:
-    modules = loaded_by(
-        "import airflow_provider_whatsapp.graph, airflow_provider_whatsapp.graph.flow",
-        after="import asyncio, json, logging, dataclasses, typing, re, zlib, hmac, hashlib, email.utils, urllib.parse, array",
-    )
-    foreign = {module for module in roots(modules) if module not in sys.stdlib_module_names}
-    # msgspec decodes JSON, and does no input or output. It loads typing_extensions where that is installed.
-    assert foreign - {"typing_extensions"} == {"airflow_provider_whatsapp", "msgspec"}
-    assert not {"socket", "ssl", "requests", "httpx", "airflow", "http.client"} & modules
 
 
 def test_webhooks_stand_alone() -> None:
@@ -107,33 +97,25 @@ assert [row["id"] for row in ObjectReader("waba_ids", {path!r}).rows()] == ["1"]
     assert ("pyarrow" in roots(loaded_by(code))) is is_loaded
 
 
-def test_imports_go_one_way() -> None:
-    allowed: dict[str, set[str]] = {
-        "graph": set(),
-        "storage": {"graph"},
-        "links": set(),
-        "transport": {"graph"},
-        "hooks": {"get_provider_info", "graph", "storage", "transport"},
-        "triggers": {"graph", "hooks", "transport"},
-        "resume": {"graph", "hooks", "rows", "storage", "transport"},
-        "tasks": {"graph", "hooks", "resume", "rows", "storage", "transport", "triggers"},
-        "operators": {"hooks", "links", "rows", "tasks"},
-        "sensors": {"graph", "hooks", "links", "rows", "storage", "tasks", "triggers"},
-        "sandbox": {"transport"},
-    }
-    package = PROJECT / "airflow_provider_whatsapp"
-    folders = {path.name for path in package.iterdir() if path.is_dir() and not path.name.startswith("_")}
-    assert folders == set(allowed)
-    for name, may in allowed.items():
-        imported: set[str] = set()
-        for source in (package / name).rglob("*.py"):
-            imported |= set(re.findall(r"(?:from|import) airflow_provider_whatsapp\.([a-z_]+)", source.read_text()))
-        assert imported - {name, "_compat"} <= may, name
-
-
 def test_the_version_is_one() -> None:
     assert version("airflow-provider-whatsapp") == airflow_provider_whatsapp.__version__
     assert f"## {airflow_provider_whatsapp.__version__}" in (PROJECT / "CHANGELOG.md").read_text()
+
+
+def test_airflow_brings_what_the_package_requires() -> None:
+    """So that installing the package changes nothing in an environment that has Airflow."""
+    brought: set[str] = set()
+    waiting = ["apache-airflow"]
+    while waiting:
+        if (name := canonicalize_name(waiting.pop())) not in brought:
+            brought.add(name)
+            waiting += [one.name for one in required_by(name)]
+    assert {canonicalize_name(one.name) for one in required_by("airflow-provider-whatsapp")} <= brought
+
+
+def required_by(name: str) -> list[Requirement]:
+    found = map(Requirement, requires(name) or [])
+    return [one for one in found if one.marker is None or one.marker.evaluate({"extra": ""})]
 
 
 def test_the_package_is_typed() -> None:

@@ -22,9 +22,10 @@ os.environ.update(
     AWS_EC2_METADATA_DISABLED="true",
     NO_GCE_CHECK="true",
 )
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-from servers import CannotStartError, Store, open_store  # noqa: E402
+from servers import Store, open_store  # noqa: E402
+from services import CannotStartError  # noqa: E402
 from stores_support import Worker, connect  # noqa: E402
 
 _COLUMNS = ("success", "overwriting", "failures", "kills", "left behind", "content type", "memory")

@@ -10,9 +10,13 @@ import json
 import sys
 from types import SimpleNamespace
 
+import s3fs
+
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 
 WhatsAppListWabasOperator.checkpoint_interval = 0.0
+# A store that hangs would otherwise be waited for five times.
+s3fs.S3FileSystem.retries = 2
 
 
 def main() -> None:

@@ -7,74 +7,24 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from faulty_proxy import FaultyHttpProxy, FaultyTcpProxy
+from services import CannotStartError, Server, debian_program, free_port, npm_program, unprivileged_user
 
 SECRET = "5ecretOfTheStore"
 # The account that Azurite has. Its key is public.
 AZURE_ACCOUNT = "devstoreaccount1"
 AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-_SECONDS_TO_START = 60
-
-
-class CannotStartError(Exception):
-    """The server is not installed."""
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-class Server:
-    """A process that listens on a port of this machine.
-
-    :param command: command with its arguments
-    :param port: port that it listens on
-    :param options: further arguments of ``subprocess.Popen``
-    """
-
-    def __init__(self, command: list[str], port: int, **options: Any) -> None:
-        self.port = port
-        self._log = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(
-            command, stdout=self._log, stderr=self._log, stdin=subprocess.DEVNULL, start_new_session=True, **options
-        )
-        deadline = time.monotonic() + _SECONDS_TO_START
-        while True:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                return
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self._log.seek(0)
-                raise RuntimeError(f"{command[0]} did not start: {self._log.read().decode()[-2000:]}")
-            time.sleep(0.1)
-
-    def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """End the process and those that it started.
-
-        :param number: signal that ends them
-        """
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
-        self._process.wait()
-        self._log.close()
 
 
 class Store:
@@ -158,7 +108,9 @@ class SftpStore(LocalStore):
     name = "SFTP"
 
     def __init__(self, folder: Path, options: str = "") -> None:
-        sshd, libraries = _find_sshd()
+        if not shutil.which("ssh-keygen"):
+            raise CannotStartError("OpenSSH is not installed")
+        sshd, libraries = debian_program("usr/sbin/sshd", "openssh-server")
         super().__init__(folder / "files")
         user, as_user = unprivileged_user()
         folder.chmod(0o755)
@@ -224,10 +176,10 @@ class S3Store(Store):
             region_name="us-east-1",
         )
         self.client.create_bucket(Bucket="lake")
-        self.connection = self._connect(self.proxy.port, read_timeout=2)
-        self.direct_connection = self._connect(port, read_timeout=30)
+        self.connection = self._connect(self.proxy.port)
+        self.direct_connection = self._connect(port)
 
-    def _connect(self, port: int, *, read_timeout: int) -> dict[str, Any]:
+    def _connect(self, port: int) -> dict[str, Any]:
         return {
             "conn_type": "aws",
             "login": "key",
@@ -235,7 +187,7 @@ class S3Store(Store):
             "extra": {
                 "endpoint_url": f"http://127.0.0.1:{port}",
                 "region_name": "us-east-1",
-                "config_kwargs": {"read_timeout": read_timeout, "retries": {"max_attempts": 1}},
+                "config_kwargs": {"read_timeout": 600, "retries": {"max_attempts": 1}},
             },
         }
 
@@ -341,9 +293,7 @@ class AzureStore(Store):
     def __init__(self) -> None:
         from azure.storage.blob import BlobServiceClient
 
-        command = _find("node_modules/.bin/azurite-blob")
-        if command is None or shutil.which("node") is None:
-            raise CannotStartError("Azurite or Node.js is not installed")
+        command = npm_program("azurite-blob", "azurite@3.35.0")
         port = free_port()
         options = ["--blobHost", "127.0.0.1", "--blobPort", str(port), "--silent", "--skipApiVersionCheck"]
         self._server = Server([command, *options, "--inMemoryPersistence"], port)
@@ -411,30 +361,6 @@ class AzureStore(Store):
     def stop(self) -> None:
         self.proxy.stop()
         self._server.stop()
-
-
-def _find(path: str) -> str | None:
-    """A file in the folder that the nox session installs servers into."""
-    folder = os.environ.get("STORE_SERVERS")
-    found = Path(folder, path) if folder else None
-    return str(found) if found and found.exists() else None
-
-
-def _find_sshd() -> tuple[str, str]:
-    """The path of sshd, and the folder of the libraries that were installed for it."""
-    installed = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    unpacked = _find("ssh/usr/sbin/sshd")
-    if (installed or unpacked) and shutil.which("ssh-keygen"):
-        libraries = "" if installed else str(next(Path(str(_find("ssh"))).glob("usr/lib/*/libwrap.so.0")).parent)
-        return str(installed or unpacked), libraries
-    raise CannotStartError("OpenSSH's sshd or ssh-keygen is not installed")
-
-
-def unprivileged_user() -> tuple[str, dict[str, Any]]:
-    """A user that is not root, and what makes a process run as that user."""
-    if os.geteuid() != 0:
-        return pwd.getpwuid(os.geteuid()).pw_name, {}
-    return "nobody", {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
 
 
 STORES = {"local": LocalStore, "sftp": SftpStore, "s3": S3Store, "gcs": GcsStore, "azure": AzureStore}

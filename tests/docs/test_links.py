@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+import yaml
 from documentation import PAGES, PROJECT
 
 
@@ -63,13 +64,21 @@ def test_every_page_is_linked_from_the_readme() -> None:
 
 
 def test_commands() -> None:
-    sessions = set(re.findall(r"@nox\.session.*?\ndef (\w+)", (PROJECT / "noxfile.py").read_text(), re.DOTALL))
-    for text in (*PAGES.values(), (PROJECT / ".ci" / "run").read_text()):
-        for names in re.findall(r"nox -s ([a-z ]+)", text):
+    noxfile = (PROJECT / "noxfile.py").read_text()
+    sessions = set(re.findall(r"@nox\.session.*?\ndef (\w+)", noxfile, re.DOTALL))
+    checks = re.findall(r'^    "(\w+)": \("(?:python|pytest)"', noxfile, re.MULTILINE)
+    scripts = [PROJECT / ".ci" / "run", *(PROJECT / ".github" / "workflows").iterdir()]
+    readme = (PROJECT / "e2e" / "README.md").read_text()
+    for text in (*PAGES.values(), readme, *(path.read_text() for path in scripts)):
+        for names in re.findall(r"nox -s \"?([a-z0-9 ]+)", text):
             assert set(names.split()) <= sessions
-    # CONTRIBUTING.md lists all of them.
-    listed = re.findall(r"nox -s ([a-z ]+)", PAGES["CONTRIBUTING.md"])
+        assert set(re.findall(r"nox -s e2e -- ([a-z]+)", text)) <= {*checks, "all"}
+    # CONTRIBUTING.md lists all sessions, and e2e/README.md and the weekly workflow all checks.
+    listed = re.findall(r"nox -s ([a-z0-9 ]+)", PAGES["CONTRIBUTING.md"])
     assert set(" ".join(listed).split()) == sessions
+    assert re.findall(r"^\| `(\w+)` \|", readme, re.MULTILINE) == checks
+    weekly = yaml.safe_load((PROJECT / ".github" / "workflows" / "e2e.yml").read_text())
+    assert weekly["jobs"]["check"]["strategy"]["matrix"]["name"] == checks
 
 
 def test_no_page_mentions_a_name_that_is_gone() -> None:
