@@ -252,7 +252,7 @@ class TestPacing:
 
     @pytest.mark.parametrize("arguments", [{"max_usage": 0}, {"max_usage": "many"}, {"max_wait_in_place": -1}])
     def test_bad_input(self, connected: GraphSandbox, arguments: dict[str, Any]) -> None:
-        with pytest.raises(AirflowFailException, match=rf"^{next(iter(arguments))}: .* a right one is"):
+        with pytest.raises(AirflowFailException, match=rf"^{next(iter(arguments))}: .* for example"):
             task(**arguments).run()
 
 
