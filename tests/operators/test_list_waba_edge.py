@@ -226,7 +226,7 @@ class TestAccounts:
         [
             (None, "there is no object"),
             ('{"name": "x"}\n', "row 1 of .* the row has no `id`"),
-            ('{"waba_id": "1", "id": "2"}\n', "row 1 of .* this is a row of what hangs on an account"),
+            ('{"waba_id": "1", "id": "2"}\n', "row 1 of .* this is a row of an account's edge"),
             ("not JSON\n", "cannot be read as ndjson after row 0"),
         ],
     )
@@ -244,7 +244,7 @@ class TestAccounts:
 
     def test_a_manifest_of_an_object_that_was_written_anew(self, connected: GraphSandbox, tmp_path: Path) -> None:
         manifest: Any = WhatsAppListWabasOperator(task_id="a", output_path=str(tmp_path / "a.ndjson")).execute({})
-        with pytest.raises(AirflowFailException, match="has 20 rows and its manifest says 19"):
+        with pytest.raises(AirflowFailException, match="has 20 rows but its manifest says 19"):
             run({**manifest, "count": 19})
 
 
