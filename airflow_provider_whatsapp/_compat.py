@@ -1,4 +1,8 @@
-"""What differs between the supported versions of Airflow: where names are, and which calls hold the event loop."""
+"""Hides the differences between the supported versions of Airflow.
+
+Airflow parses DAG files again and again, so that what the operators import at the top must load fast. A comment
+``# lazy: X`` marks an import within a function that keeps X, which loads slowly, out of the parsing of DAG files.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +48,8 @@ __all__ = [
 
 
 def load_stats() -> Any:
-    """Airflow's metrics, with the methods ``incr`` and ``gauge``."""
-    # Imported here, because parsing a DAG file must not wait for it.
+    """Return Airflow's metrics, with the methods ``incr`` and ``gauge``."""
+    # lazy: the metrics client
     try:
         from airflow.sdk.observability.stats import Stats
     except ImportError:  # Airflow 3.1
@@ -54,16 +58,16 @@ def load_stats() -> Any:
 
 
 async def aget_connection(hook: BaseHook, conn_id: str) -> Connection:
-    """The connection, read without holding the event loop.
+    """Return the connection, read without blocking the event loop.
 
-    :param hook: hook to ask, because a subclass may read its connections in another way
+    :param hook: hook to read it with, because a subclass may read its connections differently
     :param conn_id: id of the connection
     """
     from airflow.sdk import Connection
     from asgiref.sync import sync_to_async
 
-    # Before Airflow 3.3.2, which also added `aextra_dejson`, the hook's aget_connection masked secrets by a synchronous
-    # call, which cannot be made on the event loop.
+    # Before Airflow 3.3.2, which also added `aextra_dejson`, the hook's aget_connection masked secrets with a
+    # synchronous call, which is not possible on the event loop.
     if hasattr(Connection, "aextra_dejson"):
         return await hook.aget_connection(conn_id)
     connection: Connection = await sync_to_async(hook.get_connection)(conn_id)
@@ -71,7 +75,7 @@ async def aget_connection(hook: BaseHook, conn_id: str) -> Connection:
 
 
 async def amask_secret(secret: str) -> None:
-    """Mask the secret in Airflow's logs, without holding the event loop.
+    """Mask the secret in Airflow's logs, without blocking the event loop.
 
     :param secret: text to mask
     """
@@ -87,10 +91,10 @@ async def amask_secret(secret: str) -> None:
 
 
 def stores_of_watched_assets(accessors: Any) -> list[Any]:
-    """The state store of each asset that a trigger is attached to, with ``aget`` and ``aset``.
+    """Return the state store of each asset that a trigger is attached to, with ``aget`` and ``aset``.
 
     :param accessors: the trigger's ``asset_state_store``, or None
     """
-    # Airflow runs one trigger for all assets whose watchers have the same arguments. Its public methods need the asset
-    # then, which the trigger does not know.
+    # Airflow runs one trigger for all assets whose watchers have the same arguments. The public methods then need the
+    # asset, which the trigger does not know.
     return [] if accessors is None else [*accessors._by_name.values(), *accessors._by_uri.values()]

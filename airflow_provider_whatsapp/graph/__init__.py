@@ -1,6 +1,6 @@
-"""Decides what to ask the Graph API and what its answers mean, without doing any input or output itself.
+"""Decides what to request from the Graph API and what its responses mean; does no I/O itself.
 
-The errors that a listing can end in are public and are imported from here. The modules of this package are private.
+The errors that a listing can raise are public; import them from here. The modules of this package are private.
 """
 
 from airflow_provider_whatsapp.graph.errors import (

@@ -1,8 +1,8 @@
-"""Decides which account to read next when one edge of many accounts is listed, several accounts at once.
+"""Decides which account to read next when one edge of many accounts is listed concurrently.
 
 Each account is a listing of its own, with a :class:`~airflow_provider_whatsapp.graph.flow.GraphFlow`. This flow sends
-the requests of several of them side by side. Meta counts the calls of these edges for each account, and besides for
-the app: an account that has used up its own limit waits alone, while a limit of the app holds back all accounts.
+the requests of several accounts concurrently. Meta counts the calls to these edges for each account and also for the
+app: an account that has used up its own limit waits alone, while a limit of the app holds back all accounts.
 
 https://developers.facebook.com/docs/graph-api/overview/rate-limiting
 """
@@ -27,17 +27,17 @@ from airflow_provider_whatsapp.graph.patience import UNNAMED_WAIT, Patience, use
 from airflow_provider_whatsapp.graph.query import EdgeQuery
 from airflow_provider_whatsapp.graph.usage import Usage
 
-#: How many accounts may be read ahead of one that waits for its rate limit. Their rows lie on the worker's disk.
+#: How many accounts may be read ahead of one that waits for its rate limit. Their rows are spooled to disk.
 MAX_LEAD = 10_000
-#: How many accounts may wait at the same time. Each holds its last page in memory.
+#: How many accounts may wait at the same time. Each keeps its last page in memory.
 MAX_WAITING = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Asks the client to send a request, while others may be on their way.
+    """Asks the client to send a request, while others may be in flight.
 
-    :param key: tells the request from the others
+    :param key: identifies the request among those in flight
     :param request: what to send
     """
 
@@ -47,9 +47,9 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Receive:
-    """Asks the client for the next answer to any of the requests that are on their way.
+    """Asks the client for the next response to any of the requests in flight.
 
-    :param seconds: how long to wait for one at most, or None to wait until one comes
+    :param seconds: longest time to wait for one, or None to wait until one arrives
     """
 
     seconds: float | None
@@ -69,17 +69,17 @@ class AccountPage:
 
 @dataclass(frozen=True, slots=True)
 class AccountEnd:
-    """One account has been read to its end, or is left out.
+    """One account has been read completely, or is left out.
 
     :param waba_id: id of the account
-    :param error: why the account is left out; None when all of it was read
+    :param error: why the account is left out; None if it was read completely
     """
 
     waba_id: str
     error: GraphError | None = None
 
 
-#: What the client sends into the flow: the answer to a request with its key, or None after anything else.
+#: What the client sends into the flow: a key and the response to that request; None after anything else.
 Answer: TypeAlias = tuple[int, Response | GraphError] | None
 AccountsSteps: TypeAlias = Generator[Send | Receive | Wait | AccountPage | AccountEnd, Answer, None]
 
@@ -90,8 +90,8 @@ class _Reading:
 
     :param number: position of the account among all accounts
     :param waba_id: id of the account
-    :param flow: gives the requests and the pages of the account
-    :param request: the request to send next, or None while the flow must be asked for it
+    :param flow: yields the requests and the pages of the account
+    :param request: the request to send next, or None if the flow has not yielded it yet
     """
 
     number: int
@@ -111,12 +111,12 @@ class _Sleeper:
 class AccountsFlow:
     """Reads one edge of many accounts.
 
-    :param new_flow: makes the flow that reads one account, with its patience and the id of the account
-    :param patience: how often to try again, and how long to wait when there is nothing else to do
-    :param now: gives the seconds since a fixed moment, and never goes back
-    :param max_concurrency: number of requests that may be on their way at the same time
-    :param skips_accounts: whether an account that the API refuses is left out, instead of ending the listing
-    :param percent: use of the app's rate limit in percent, if it is known already
+    :param new_flow: creates the flow that reads one account, given a patience and the id of the account
+    :param patience: how often to retry, and how long to wait when there is nothing else to do
+    :param now: returns the seconds since a fixed moment; never goes back
+    :param max_concurrency: maximum number of requests in flight
+    :param skips_accounts: whether to leave out an account that the API refuses, instead of raising the error
+    :param percent: percentage used of the app's rate limit, if already known
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class AccountsFlow:
     ) -> None:
         self._new_flow = new_flow
         self._patience = patience
-        # How long an account waits is limited here, not by its own flow: while one waits, others can be read.
+        # This flow limits the waits, not the flow of the account: while one account waits, others can be read.
         self._patience_of_one = replace(
             patience, longest_named_wait=math.inf, budget=math.inf, unnamed_wait=UNNAMED_WAIT, max_usage=math.inf
         )
@@ -140,7 +140,7 @@ class AccountsFlow:
         self._limit = AppLimit(max_usage=patience.max_usage, max_concurrency=max_concurrency, now=now, percent=percent)
         self._accounts: Iterator[tuple[str, EdgeQuery | None]] = iter(())
         self._begun = 0
-        #: Numbers of the accounts that have begun and not ended, the oldest first.
+        #: Numbers of the accounts that have started but not ended, oldest first.
         self._unfinished: dict[int, None] = {}
         self._to_send: deque[_Reading] = deque()
         self._on_their_way: dict[int, _Reading] = {}
@@ -150,9 +150,9 @@ class AccountsFlow:
     def read(self, accounts: Iterable[tuple[str, EdgeQuery | None]]) -> AccountsSteps:
         """Yield the pages of all accounts, in the order in which they arrive, and the end of each account.
 
-        :param accounts: id and query of each account, taken one by one; None instead of the query if nothing is to be
-            read of the account
-        :raises GraphError: if an account cannot be read; names the account
+        :param accounts: id and query of each account, consumed lazily; None instead of the query if nothing is to be
+            read for the account
+        :raises GraphError: if an account cannot be read; the error names the account
         """
         self._accounts = iter(accounts)
         while True:
@@ -162,7 +162,7 @@ class AccountsFlow:
                 if begun is not None:
                     yield from self._begin(*begun)
                     continue
-            # Looked at once: if the pause ended between two looks, nothing would be left to send or to wait for.
+            # Checked only once: if the pause ended between two checks, nothing would be left to send or to wait for.
             is_paused = self._limit.is_paused
             if self._has_room and self._to_send and not is_paused:
                 reading = self._to_send.popleft()
@@ -198,9 +198,9 @@ class AccountsFlow:
         yield from self._advance(reading, None)
 
     def _advance(self, reading: _Reading, outcome: Outcome) -> AccountsSteps:
-        """Go on with an account until its next request or wait.
+        """Continue an account until its next request or wait.
 
-        :param outcome: the answer to its last request
+        :param outcome: the response to its last request
         """
         pause = Pause()
         while True:
@@ -244,12 +244,12 @@ class AccountsFlow:
         while self._sleepers and self._sleepers[0].until <= self._now():
             reading = heapq.heappop(self._sleepers).reading
             if reading.request is None:
-                # After a wait, a flow goes on with a request.
+                # After a wait, a flow always yields a request.
                 reading.request = reading.flow.send(None)  # type: ignore[assignment]
             self._to_send.append(reading)
 
     def _note_wait(self, reading: _Reading, wait: Wait) -> Pause:
-        """The wait of an account after a failure. A limit of the app makes all accounts wait."""
+        """Return the wait of an account after a failure; if a limit of the app was reached, make all accounts wait."""
         error, now = wait.error, self._now()
         if not isinstance(error, GraphRateLimitError):
             return Pause(now + wait.seconds, now, error)
@@ -259,7 +259,7 @@ class AccountsFlow:
         return pause
 
     def _pace(self, reading: _Reading, usage: Usage | None) -> Pause:
-        """The wait before the next page of an account, because of how much of its limit is used.
+        """Return the wait before the next page of an account, given how much of its limit is used.
 
         If the limit of the app is nearly used up, all accounts wait.
         """
@@ -272,12 +272,13 @@ class AccountsFlow:
         return Pause() if own is None else self._pause_for(own, waba_id=reading.waba_id)
 
     def _pause_for(self, usage: Usage, *, waba_id: str | None) -> Pause:
-        """The wait because of a limit that is nearly used up.
+        """Return the wait for a limit that is nearly used up.
 
-        Whether it is too long is decided when there is nothing else to do, because other accounts are read meanwhile.
+        Whether it is too long is decided only when there is nothing else to do, because other accounts are read
+        meanwhile.
 
-        :param usage: the use of that limit
-        :param waba_id: id of the account that the limit counts for, or None if it counts for more
+        :param usage: usage of that limit
+        :param waba_id: id of the account that the limit applies to, or None if it applies to more than one
         """
         seconds = self._patience.needed_pause(usage)
         if not seconds:
@@ -289,7 +290,7 @@ class AccountsFlow:
         return Pause(until, until, error)
 
     def _seconds_to_next_step(self, *, is_paused: bool) -> float | None:
-        """How long nothing new can be sent, or None if that depends on an answer."""
+        """Return the seconds until something can be sent, or None if that depends on a response."""
         moments = []
         if self._sleepers:
             moments.append(self._sleepers[0].until)
@@ -307,12 +308,12 @@ class AccountsFlow:
             too_long = isinstance(pause.error, GraphRateLimitError) and named > self._patience.longest_named_wait
             if too_long or self._waited + seconds > self._patience.budget:
                 if isinstance(pause.error, GraphRateLimitError):
-                    # The wait began some time ago, while other accounts were read. In whole seconds, for the log.
+                    # Part of the wait has passed while other accounts were read. Rounded to whole seconds for the log.
                     pause.error.retry_after = timedelta(seconds=math.ceil(named))
                 raise pause.error
         else:
-            # The API still accepts calls. Without a limit, accounts that have nearly used up theirs would hold the
-            # worker slot with a wait before each of their pages.
+            # The API still accepts calls. Without this bound, accounts that have nearly used up their limits would hold
+            # the worker slot with a wait before each page.
             seconds = min(seconds, max(0.0, self._patience.budget - self._waited))
         self._waited += seconds
         yield Wait(seconds)
@@ -320,7 +321,7 @@ class AccountsFlow:
             self._cut_short(is_pause_of_all=is_paused)
 
     def _cut_short(self, *, is_pause_of_all: bool) -> None:
-        """End a pause, which may have had some time left."""
+        """End a pause early."""
         if is_pause_of_all:
             self._limit.go_on()
         else:

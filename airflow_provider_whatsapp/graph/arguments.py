@@ -1,7 +1,7 @@
 """Checks the single values that users give: ids, times, counts and paths.
 
-Every error names the argument, shows what was wrong and gives an example of a right value. A value that could be a
-secret, because someone pasted it into the wrong field, is described instead of shown.
+Every error names the argument, shows the wrong value and gives an example. A value that could be a secret pasted into
+the wrong field is described instead of shown.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from airflow_provider_whatsapp.graph.credentials import redact
 
 _Value = TypeVar("_Value")
 _Default = TypeVar("_Default")
-#: Last moment of the year 9999 at which a day begins, in unix seconds.
+#: Start of the last day of the year 9999, in unix seconds.
 LATEST_TIME = datetime(9999, 12, 31, tzinfo=timezone.utc).timestamp()
-# Texts that hold a user name and a password, such as the address of a proxy.
+# Matches texts with a user name and a password, such as the URL of a proxy.
 _USER_INFO = re.compile(r":[^\s:@]*@")
-# Tokens, app secrets, proofs and generated passwords are at least this many letters and digits without a break. Names
-# are broken up by underscores or dots, and ids have digits only.
+# Tokens, app secrets, proofs and generated passwords have at least this many letters and digits in a row. Names are
+# broken up by underscores or dots, and ids have digits only.
 _WORD = re.compile(r"[A-Za-z0-9]{20,}")
-# The access token of an app is its id and its secret.
+# An app access token consists of the app's id and its secret.
 _APP_TOKEN = re.compile(r"[0-9]{6}(?:\||%7C)[A-Za-z0-9_-]{6}", re.IGNORECASE)
-# More connections than this to one server look like an attack, and gain nothing.
+# More connections to one server would look like an attack and would not be faster.
 _MAX_CONCURRENCY = 50
-_TIME_EXAMPLE = "a right one looks like '2026-11-01T00:00:00Z', a datetime, or unix seconds (1793491200)"
-# Written out instead of datetime.fromisoformat, because Python 3.10 reads less of ISO 8601 than later versions do.
+_TIME_EXAMPLE = "for example '2026-11-01T00:00:00Z', a datetime, or unix seconds (1793491200)"
+# Not datetime.fromisoformat, because in Python 3.10 it accepts less of ISO 8601 than in later versions.
 _ISO_8601 = re.compile(
     r"(\d{4})-?(\d\d)-?(\d\d)(?:[T ](\d\d):?(\d\d)(?::?(\d\d)(?:[.,]\d+)?)?\s*(Z|[+-]\d\d(?::?\d\d)?)?)?",
     re.ASCII,
@@ -36,21 +36,21 @@ _ISO_8601 = re.compile(
 
 
 def given(value: _Value | None, default: _Default) -> _Value | _Default:
-    """The value of an optional argument, or the default if the user gave none.
+    """Return the value of an optional argument, or the default if the user gave none.
 
-    Blanks and the text ``None`` are no value: a template renders so when it has nothing to fill in.
+    Blank strings and the string ``None`` count as not given: an empty template renders to them.
 
     :param value: the argument as the user gave it
     :param default: what to use if it is not given
     """
-    # With native rendering, a value that Airflow looks up late is a proxy: of None, but not None itself.
+    # With native rendering, a value that Airflow resolves lazily is a proxy of None, but not None itself.
     if isinstance(value, NoneType) or (isinstance(value, str) and value.strip() in ("", "None")):
         return default
     return value
 
 
 def parse_business_id(value: object) -> str:
-    """The id of a business portfolio.
+    """Return the checked id of a business portfolio.
 
     :param value: digits as ``str`` or ``int``
     :raises ValueError: if the value is anything else
@@ -60,10 +60,10 @@ def parse_business_id(value: object) -> str:
 
 
 def parse_waba_id(value: object, *, where: str = "waba_ids") -> str:
-    """The id of an account.
+    """Return the checked id of an account.
 
     :param value: digits as ``str`` or ``int``
-    :param where: the argument and the place in it that the value comes from, for the error
+    :param where: argument, and position in it, that the value comes from, for the error
     :raises ValueError: if the value is anything else
     """
     return _parse_id(where, value, "an account", "a template gives several as '1,2', e.g. by {{ ids | join(',') }}")
@@ -77,114 +77,114 @@ def _parse_id(name: str, value: object, node: str, hint: str) -> str:
 
 
 def parse_edge_name(value: object) -> str:
-    """The name of an edge, e.g. ``"phone_numbers"``.
+    """Return the checked name of an edge, e.g. ``"phone_numbers"``.
 
-    :raises ValueError: if it is anything but the plain name of one
+    :raises ValueError: if it is not a bare edge name
     """
     if not isinstance(value, str) or re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value.strip()) is None:
-        raise ValueError(f"edge: {shown(value)} is not the name of an edge; a right one is 'phone_numbers'")
+        raise ValueError(f"edge: {shown(value)} is not the name of an edge; for example 'phone_numbers'")
     return value.strip()
 
 
 def parse_time(name: str, value: object) -> int:
-    """A moment as unix seconds.
+    """Return a time in unix seconds.
 
     :param name: name of the argument, for the error
-    :param value: datetime, date, ISO 8601 string or unix seconds; UTC where no zone is given
-    :raises ValueError: if the value is no time, or outside the years 1970 to 9999
+    :param value: datetime, date, ISO 8601 string or unix seconds; UTC if no time zone is given
+    :raises ValueError: if the value is not a time, or outside the years 1970 to 9999
     """
     seconds = _unix_seconds(value)
     if seconds is None:
         raise ValueError(f"{name}: {shown(value)} is not a time; {_TIME_EXAMPLE}")
     if not 0 <= seconds <= LATEST_TIME:
-        raise ValueError(f"{name}: {shown(value)} lies outside the years 1970 to 9999 (milliseconds?); {_TIME_EXAMPLE}")
+        raise ValueError(f"{name}: {shown(value)} is outside the years 1970 to 9999 (milliseconds?); {_TIME_EXAMPLE}")
     return int(seconds)
 
 
 def parse_count(name: str, value: object, *, example: int = 100) -> int:
-    """A whole number of at least 1.
+    """Return a whole number of at least 1.
 
     :param name: name of the argument, for the error
-    :param value: ``int``, or digits as ``str``, because templates render numbers as text
-    :param example: a right value, for the error
+    :param value: ``int``, or digits as ``str``, because templates render numbers to text
+    :param example: valid value to show in the error
     :raises ValueError: if the value is anything else
     """
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value.strip()):
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}: {shown(value)} is not a whole number of at least 1; a right one is {example}")
+        raise ValueError(f"{name}: {shown(value)} is not a whole number of at least 1; for example {example}")
     return value
 
 
 def parse_concurrency(value: object) -> int:
-    """How many accounts to read at once.
+    """Return the checked number of accounts to read at once.
 
     :param value: a whole number from 1 to 50, or digits as ``str``
     :raises ValueError: if the value is anything else
     """
     count = parse_count("max_concurrency", value, example=10)
     if count > _MAX_CONCURRENCY:
-        raise ValueError(f"max_concurrency: {count} is more than {_MAX_CONCURRENCY}; a right one is 10")
+        raise ValueError(f"max_concurrency: {count} is more than {_MAX_CONCURRENCY}; for example 10")
     return count
 
 
 def parse_path(path: object) -> list[str]:
-    """The parts of a path below the version, e.g. ``["102290129340398", "phone_numbers"]``.
+    """Return the segments of a path below the version, e.g. ``["102290129340398", "phone_numbers"]``.
 
-    :raises ValueError: if the path could lead anywhere else than to a node or one of its edges
+    :raises ValueError: if the path could lead to anything but a node or one of its edges
     """
     segments = path.strip("/").split("/") if isinstance(path, str) else [""]
     if not all(map(is_path_segment, segments)):
         raise ValueError(
             f"path: {shown(path)} is not the path of a node or edge below the version; "
-            "a right one looks like '<waba id>/phone_numbers'"
+            "for example '<waba id>/phone_numbers'"
         )
     return segments
 
 
 def is_path_segment(value: object) -> bool:
-    """Whether the value can stand between two slashes of a path without being encoded."""
+    """Return whether the value can be a segment of a path without being encoded."""
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]+", value) is not None
 
 
 def parse_moment(name: str, value: object) -> float:
-    """A moment in unix seconds, as the package itself stores it in triggers and their events.
+    """Return a time in unix seconds, as stored in triggers and their events.
 
     :param name: name of the value, for the error
-    :raises ValueError: if the value is no number, or outside the years 1970 to 9999
+    :raises ValueError: if the value is not a number, or outside the years 1970 to 9999
     """
-    # NaN and infinity are not between the two bounds either.
+    # This also refuses NaN and infinity.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LATEST_TIME:
-        raise ValueError(f"{name}: {shown(value)} is not a moment in unix seconds; a right one is 1793491200.0")
+        raise ValueError(f"{name}: {shown(value)} is not a time in unix seconds; for example 1793491200.0")
     return value
 
 
 def parse_seconds(name: str, value: object) -> float:
-    """A number of seconds of at least 0, given as a number or as the text of one.
+    """Return a number of seconds of at least 0, given as a number or as text.
 
     :param name: name of the value, for the error
-    :raises ValueError: if the value is no number, or negative
+    :raises ValueError: if the value is not a number, or negative
     """
     number = _parse_number(value)
     if number is None or number < 0:
-        raise ValueError(f"{name}: {shown(value)} is not a number of seconds of at least 0; a right one is 60")
+        raise ValueError(f"{name}: {shown(value)} is not a number of seconds of at least 0; for example 60")
     return number
 
 
 def parse_percentage(name: str, value: object) -> float:
-    """A percentage from 1 to 100, given as a number or as the text of one.
+    """Return a percentage from 1 to 100, given as a number or as text.
 
     :param name: name of the value, for the error
-    :raises ValueError: if the value is no such percentage
+    :raises ValueError: if the value is not such a percentage
     """
     number = _parse_number(value)
     if number is None or not 1 <= number <= 100:
-        raise ValueError(f"{name}: {shown(value)} is not a percentage from 1 to 100; a right one is 95")
+        raise ValueError(f"{name}: {shown(value)} is not a percentage from 1 to 100; for example 95")
     return number
 
 
 def shown(value: object) -> str:
-    """The value as an error message shows it, in at most 80 characters; a description of it if it could be a secret."""
+    """Return the value as shown in errors: at most 80 characters, or a description if it could be a secret."""
     text = repr(value)
     if could_be_secret(text):
         return _describe(value)
@@ -192,9 +192,9 @@ def shown(value: object) -> str:
 
 
 def shown_if_short(value: object) -> str:
-    """The same as :func:`shown` for a field whose right values are short: a longer value is described, never cut.
+    """Return the same as :func:`shown` for a field with short values: a longer value is described, never cut.
 
-    A secret that has no shape of its own, such as a password, is often longer than such values are.
+    A secret without a recognisable form, such as a password, is often longer than such values.
     """
     return shown(value) if len(repr(value)) <= 20 else _describe(value)
 
@@ -205,14 +205,14 @@ def _describe(value: object) -> str:
 
 
 def could_be_secret(text: str) -> bool:
-    """Whether there is anything in the text that looks like a token, an app secret, a proof or a password."""
+    """Return whether anything in the text looks like a token, an app secret, a proof or a password."""
     if redact(text) != text or _USER_INFO.search(text) or _APP_TOKEN.search(text):
         return True
     return any(re.search("[0-9]", word) and re.search("[A-Za-z]", word) for word in _WORD.findall(text))
 
 
 def _parse_number(value: object) -> float | None:
-    # A text, because a template renders to one.
+    # Accept text, because templates render to it.
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
@@ -229,7 +229,7 @@ def _unix_seconds(value: object) -> float | None:
         return value
     if isinstance(value, str):
         text = value.strip()
-        # Eight digits are a date (20261101), every other number is a time in seconds.
+        # Eight digits are a date (20261101); any other number is a time in seconds.
         if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) and len(text) != len("20261101"):
             return float(text)
         value = _parse_iso_8601(text)
@@ -238,7 +238,7 @@ def _unix_seconds(value: object) -> float | None:
     if not isinstance(value, datetime):
         return None
     aware = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
-    # Without microseconds, because a float of so many seconds would round them up.
+    # Without microseconds, because they could round up in a float of this size.
     return aware.replace(microsecond=0).timestamp()
 
 

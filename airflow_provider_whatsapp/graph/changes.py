@@ -1,6 +1,6 @@
-"""Finds out which accounts were added, removed or changed between two listings.
+"""Finds the accounts that were added, removed or changed between two listings.
 
-A :class:`Snapshot` remembers a listing in twelve bytes an account: the id, and a digest of the compared fields.
+A :class:`Snapshot` stores a listing in twelve bytes per account: the id, and a digest of the compared fields.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 
 from airflow_provider_whatsapp.graph.arguments import shown
 
-#: Most ids of one kind that are named. The count says how many there are.
+#: Maximum number of ids reported per kind of change; ``count`` stays exact.
 MAX_IDS = 1000
-# Two snapshots are compared part by part, so that only one part of each is spread out in memory at a time.
+# Two snapshots are compared part by part, so that only one part of each is unpacked in memory at a time.
 _PARTS = 256
 _DIGEST_BYTES = 4
 _LARGEST_ID = (1 << 64) - 1
@@ -25,7 +25,7 @@ _LARGEST_ID = (1 << 64) - 1
 
 @dataclass(slots=True)
 class ChangedIds:
-    """How many accounts changed in one way, and the ids of the first of them.
+    """The number of accounts that changed in one way, and the ids of the first of them.
 
     :param count: number of accounts
     :param ids: at most ``MAX_IDS`` of their ids
@@ -35,23 +35,23 @@ class ChangedIds:
     ids: list[str] = field(default_factory=list)
 
     def add(self, id_: str) -> None:
-        """Count an account."""
+        """Count an account, and keep its id while there is room."""
         self.count += 1
         if len(self.ids) < MAX_IDS:
             self.ids.append(id_)
 
     def to_json(self) -> dict[str, Any]:
-        """The count and the ids, the smallest first."""
+        """Return the count and the ids as JSON, in ascending order."""
         return {"count": self.count, "ids": sorted(self.ids, key=lambda id_: (len(id_), id_))}
 
 
 @dataclass(slots=True)
 class Changes:
-    """What is different between two listings.
+    """The differences between two listings.
 
     :param added: accounts that only the later listing has
     :param removed: accounts that only the earlier listing has
-    :param changed: accounts whose compared fields have other values
+    :param changed: accounts whose compared fields have different values
     """
 
     added: ChangedIds = field(default_factory=ChangedIds)
@@ -62,7 +62,7 @@ class Changes:
         return bool(self.added.count or self.removed.count or self.changed.count)
 
     def to_json(self) -> dict[str, Any]:
-        """The three kinds of changes by name."""
+        """Return the three kinds of changes as JSON."""
         return {name: getattr(self, name).to_json() for name in ("added", "removed", "changed")}
 
 
@@ -76,7 +76,7 @@ class Snapshot:
         self.fields = sorted(fields)
         self._ids = [array("Q") for _ in range(_PARTS)]
         self._digests = [array("I") for _ in range(_PARTS)]
-        # Meta's ids are numbers below 2^64. Any other is kept as a text.
+        # Meta's ids are numbers below 2^64. Any other id is kept as text.
         self._others: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -85,7 +85,7 @@ class Snapshot:
     def add(self, row: Mapping[str, Any]) -> None:
         """Add an account.
 
-        :param row: its fields, ``id`` among them
+        :param row: its fields, including ``id``
         """
         id_, digest = row["id"], _digest([row.get(name) for name in self.fields])
         number = int(id_) if id_.isascii() and id_.isdigit() and len(id_) <= 20 else -1
@@ -96,7 +96,7 @@ class Snapshot:
             self._others[id_] = digest
 
     def changes_to(self, later: Snapshot) -> Changes:
-        """What is different in a later listing. Fields are compared only if both snapshots have the same ones.
+        """Return the changes in a later listing. Fields are compared only if both snapshots have the same ones.
 
         :param later: snapshot of the later listing
         """
@@ -113,7 +113,7 @@ class Snapshot:
         return changes
 
     def to_json(self) -> dict[str, Any]:
-        """The snapshot as JSON, for :meth:`from_json`: 16 characters an account."""
+        """Return the snapshot as JSON, for :meth:`from_json`: 16 characters per account."""
         return {
             "fields": self.fields,
             "ids": _pack(self._ids),
@@ -123,9 +123,9 @@ class Snapshot:
 
     @classmethod
     def from_json(cls, value: Any) -> Snapshot:
-        """The snapshot that :meth:`to_json` was called on.
+        """Return the snapshot that :meth:`to_json` described.
 
-        :raises ValueError: if it is none
+        :raises ValueError: if the value is not a snapshot
         """
         try:
             snapshot = cls(value["fields"])
@@ -146,7 +146,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class AnyChange:
-    """What a watcher waits for: that a listing is different from an earlier one.
+    """The condition that a watcher waits for: a listing that differs from an earlier one.
 
     :param before: snapshot of the earlier listing, or None to wait for the first one
     :param fields: names of the fields that are compared
@@ -156,31 +156,31 @@ class AnyChange:
     fields: tuple[str, ...]
 
     def new_tally(self) -> ChangeTally:
-        """What is found out while the listing is read once."""
+        """Return a new tally for one reading of the listing."""
         return ChangeTally(self.before, self.fields)
 
 
 class ChangeTally:
-    """Reads a listing to see whether it is different from an earlier one.
+    """Compares a listing with an earlier one while it is read.
 
     :param before: snapshot of the earlier listing, or None if this one is the first
     :param fields: names of the fields that are compared
     """
 
-    #: The listing must be read to its end: an account that has not come yet is not gone.
+    #: The listing must be read completely: an account that has not appeared yet is not gone.
     needs_whole_listing = True
     is_met = False
 
     def __init__(self, before: Snapshot | None, fields: Sequence[str]) -> None:
-        #: Snapshot of the listing that is read.
+        #: Snapshot of the listing that is being read.
         self.after = Snapshot(fields)
-        #: What is different, once the listing was read to its end; empty for the first listing.
+        #: The changes, once the listing was read completely; empty for the first listing.
         self.changes = Changes()
         self._before = before
 
     @property
     def count(self) -> int:
-        """Number of accounts that were read so far."""
+        """The number of accounts read so far."""
         return len(self.after)
 
     def add(self, row: Mapping[str, Any]) -> bool:
@@ -189,11 +189,11 @@ class ChangeTally:
         return True
 
     def is_met_at_end(self) -> bool:
-        """Whether the listing, which was read to its end, has something new to remember."""
+        """Return whether the listing, now read completely, differs from the stored snapshot."""
         if self._before is None:
             return True
         self.changes = self._before.changes_to(self.after)
-        # Later listings can be compared in other fields only if this one is remembered with them.
+        # If the fields to compare have changed, this listing must become the new snapshot.
         return bool(self.changes) or self._before.fields != self.after.fields
 
 
@@ -203,7 +203,7 @@ def _digest(values: list[Any]) -> int:
 
 
 def _pack(parts: Iterable[array[int]]) -> str:
-    # In the byte order of the machine: all processors that Airflow runs on are little-endian.
+    # Uses the machine's byte order: all processors that Airflow runs on are little-endian.
     return base64.b64encode(b"".join(part.tobytes() for part in parts)).decode()
 
 

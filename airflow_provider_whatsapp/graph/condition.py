@@ -1,4 +1,4 @@
-"""The condition that a sensor waits for, and whether the accounts of a listing meet it."""
+"""Checks whether the accounts of a listing meet the condition that a sensor waits for."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from airflow_provider_whatsapp.graph.arguments import given, parse_count, parse_
 from airflow_provider_whatsapp.graph.fields import Field
 
 Row = dict[str, Any]
-_WHERE_EXAMPLE = "a right one looks like {'country': 'BR'} or {'owner_business_info.name': ['A', 'B']}"
+_WHERE_EXAMPLE = "for example {'country': 'BR'} or {'owner_business_info.name': ['A', 'B']}"
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
     """A checked condition on the accounts of a listing.
 
-    :param waba_ids: ids of accounts that must all be there; only these accounts match. Empty lets every account match
+    :param waba_ids: ids of accounts that must all exist; only these accounts match. Empty lets every account match
     :param min_count: number of accounts that must match
-    :param where: fields and the values that they may have; only accounts with one of the values in each field match.
-        A dot in the name of a field leads into an object
+    :param where: fields and their allowed values; an account matches if each field has one of its values. A dot in the
+        name of a field leads into an object
     """
 
     waba_ids: frozenset[str]
@@ -31,23 +31,23 @@ class Condition:
 
     @property
     def matches_needed(self) -> int:
-        """Number of accounts that must match before the condition is met."""
+        """The number of accounts that must match before the condition is met."""
         return max(self.min_count, len(self.waba_ids))
 
     def matches(self, row: Row) -> bool:
-        """Whether the account is one of those that the condition asks for."""
+        """Return whether the account matches."""
         if self.waba_ids and row.get("id") not in self.waba_ids:
             return False
         return all(any(_equals(_value_of(row, name), value) for value in values) for name, values in self.where)
 
     def new_tally(self) -> Tally:
-        """What is found out while a listing is read once."""
+        """Return a new tally for one reading of a listing."""
         return Tally(self)
 
     def needed_fields(self, fields: Sequence[Field]) -> tuple[Field, ...]:
-        """Those of the fields that are needed to tell whether an account matches.
+        """Return the subset of *fields* needed to evaluate the condition.
 
-        :param fields: fields that the listing asks for
+        :param fields: fields that the listing requests
         :raises ValueError: if a field of ``where`` is not among them
         """
         by_key = {field.key: field for field in fields}
@@ -56,7 +56,7 @@ class Condition:
         return tuple(by_key[key] for key in dict.fromkeys(["id", *(name.partition(".")[0] for name, _ in self.where)]))
 
     def to_json(self) -> dict[str, Any]:
-        """The arguments of :func:`build_condition` that give the same condition, as JSON."""
+        """Return the condition as JSON: arguments for :func:`build_condition`."""
         return {
             "waba_ids": sorted(self.waba_ids) or None,
             "min_count": self.min_count,
@@ -70,12 +70,12 @@ def build_condition(
     min_count: int | str | None = None,
     where: Mapping[str, Any] | str | None = None,
 ) -> Condition:
-    """The condition that a user gave; without any argument, that there is at least one account.
+    """Return the condition that a user gave; without arguments, that at least one account exists.
 
     :param waba_ids: ids as a sequence or a comma string
     :param min_count: at least 1
     :param where: value or list of values by field, or the same as JSON text
-    :raises ValueError: if an argument is wrong; names it and shows what a right one looks like
+    :raises ValueError: if an argument is wrong; the message names it and shows an example
     """
     ids = _parse_waba_ids(waba_ids)
     count = parse_count("min_count", given(min_count, max(1, len(ids))))
@@ -90,32 +90,32 @@ class Tally:
     :param condition: the condition
     """
 
-    #: Whether the listing must be read to its end, also when everybody else who waits has seen enough.
+    #: Whether the listing must be read completely, even if no other wait on it needs more rows.
     needs_whole_listing = False
 
     def __init__(self, condition: Condition) -> None:
-        #: Number of accounts that matched so far.
+        #: Number of accounts that have matched so far.
         self.count = 0
         self._condition = condition
 
     def add(self, row: Row) -> bool:
-        """Count the account if it matches; whether it does."""
+        """Count the account if it matches. Returns whether it matched."""
         matches = self._condition.matches(row)
         self.count += matches
         return matches
 
     @property
     def is_met(self) -> bool:
-        """Whether the condition is met, whatever accounts follow."""
+        """Whether the condition is met, regardless of the accounts that follow."""
         return self.count >= self._condition.matches_needed
 
     @property
     def is_complete(self) -> bool:
-        """Whether no account that follows can match, so that the listing need not be read further."""
+        """Whether no further account can match, so that the rest of the listing need not be read."""
         return 0 < len(self._condition.waba_ids) == self.count
 
     def matching(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """The rows that match. Reading stops when none of the following can.
+        """Yield the rows that match. Reading stops when no further row can match.
 
         :param rows: rows of one listing
         """
@@ -132,7 +132,7 @@ def _parse_waba_ids(value: object) -> frozenset[str]:
     value = [value] if isinstance(value, int) else value
     ids = value.split(",") if isinstance(value, str) else value
     if not isinstance(ids, Sequence) or not ids:
-        raise ValueError(f"waba_ids: {shown(value)} has no ids; a right one looks like ['102290129340398']")
+        raise ValueError(f"waba_ids: {shown(value)} has no ids; for example ['102290129340398']")
     return frozenset(map(parse_waba_id, ids))
 
 
@@ -160,7 +160,7 @@ def _parse_where(value: object) -> tuple[tuple[str, tuple[Any, ...]], ...]:
 
 
 def _as_in_an_answer(name: str, value: Any) -> Any:
-    # Rows have ids as texts, so a number that a DAG gives for an id must become a text to equal one.
+    # Rows have ids as text, so an id that a DAG gives as a number must become text to equal one.
     is_id = name.rpartition(".")[2] == "id" or name.endswith("_id")
     return str(value) if is_id and isinstance(value, int) and not isinstance(value, bool) else value
 
@@ -170,7 +170,7 @@ def _value_of(row: Row, name: str) -> Any:
     for part in name.split("."):
         if isinstance(value, dict) and isinstance(value.get("data"), list):
             raise ValueError(
-                f"where: {shown(name)} leads through an edge, which has many values; it can only reach objects"
+                f"where: {shown(name)} leads through an edge, which has many values; it can only lead into objects"
             )
         value = value.get(part) if isinstance(value, dict) else None
     return value
@@ -178,7 +178,7 @@ def _value_of(row: Row, name: str) -> Any:
 
 def _equals(answered: Any, wanted: Any) -> bool:
     if isinstance(wanted, str) and isinstance(answered, (bool, int, float)):
-        # Templates render numbers and truth values as texts.
+        # Templates render numbers and booleans to text.
         return json.dumps(answered) == wanted.lower()
     # In Python, unlike in JSON, True equals 1.
     return isinstance(answered, bool) == isinstance(wanted, bool) and bool(answered == wanted)

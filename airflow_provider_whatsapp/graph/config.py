@@ -11,15 +11,15 @@ from airflow_provider_whatsapp.graph.messages import Request
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphConfig:
-    """What an Airflow connection says, checked and ready for a client.
+    """The settings of an Airflow connection, checked and ready for a client.
 
     :param credentials: access token and app secret
     :param base_url: ``https://host[:port][/path]`` without a trailing slash; ``http://`` only for this machine
     :param version: version of the Graph API, ``vN.0``
-    :param timeout: seconds for one HTTP attempt, from connecting to the last byte of the answer
-    :param proxy: address of an HTTP proxy; None leaves the choice to the usual environment variables
-    :param ca_bundle: path of a PEM file or folder with the certificate authorities (CAs) to trust; None leaves the
-        choice to the usual environment variables
+    :param timeout: seconds for one HTTP attempt, from connecting to the last byte of the response
+    :param proxy: address of an HTTP proxy; None uses the usual environment variables
+    :param ca_bundle: path of a PEM file or directory with the certificate authorities (CAs) to trust; None uses the
+        usual environment variables
     """
 
     credentials: Credentials
@@ -41,12 +41,12 @@ class GraphConfig:
 
     @property
     def is_unencrypted(self) -> bool:
-        """Whether requests are sent over plain HTTP, which is allowed only within this machine.
+        """Whether requests are sent over plain HTTP, which is allowed only on this machine.
 
-        No proxy may be used then, because it would see the token.
+        A proxy must not be used then, because it would see the token.
         """
         return self.base_url.startswith("http://")
 
     def url(self, request: Request) -> str:
-        """The address that a request is sent to, without its query parameters."""
+        """Return the URL of a request, without its query parameters."""
         return f"{self.base_url}/{self.version}/{request.path}"

@@ -1,4 +1,4 @@
-"""The credentials of a connection: they sign requests, and are masked everywhere else."""
+"""Signs requests with the credentials of a connection, and masks them everywhere else."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from urllib.parse import quote
 from airflow_provider_whatsapp.graph.messages import Request
 
 _MASK = "***"
-# Meta accepts a timed proof for five minutes. One proof is made a minute, so that there are few to be masked.
+# Meta accepts a timed proof for five minutes. Only one is created per minute, so that few need to be masked.
 _PROOF_PERIOD = 60
 _PERIODS_TO_MASK = 10
-# A shorter secret is not masked in rows, because it would be found in places where it is none.
+# A shorter secret is not masked in rows, because it could occur in ordinary text.
 _SHORTEST_SECRET = 8
-# JSON can spell an ASCII letter as an escape, and a body can be UTF-16: a search for the secret's own bytes then
-# finds nothing. Letters beyond ASCII do not count, because no secret has any.
+# JSON can write an ASCII letter as an escape, and a body can be UTF-16: a search for the secret's bytes would find
+# nothing then. Letters beyond ASCII do not matter, because no secret has any.
 _ASCII_ESCAPE = re.compile(rb"\\u00[2-7]")
 _SECRET_PARAMETER = re.compile(
     r"(?i)(access_token|appsecret_proof|input_token|client_secret|app_secret)(=|%3D)[^&\s\"'<>]+"
@@ -31,13 +31,13 @@ _TOKEN = re.compile(r"EAA[A-Za-z0-9]{20,}")
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The access token and the app secret of a connection: signs requests, and masks the secrets in texts.
+    """The access token and the app secret of a connection; signs requests and masks secrets in texts.
 
     https://developers.facebook.com/documentation/facebook-login/security
 
     :param token: system user access token
-    :param app_secret: secret of the token's app; when given, every request carries an ``appsecret_proof``
-    :param timed_proof: whether a proof is valid for five minutes only, instead of as long as the token
+    :param app_secret: secret of the token's app; if given, every request carries an ``appsecret_proof``
+    :param timed_proof: whether a proof is valid for only five minutes, instead of as long as the token
     """
 
     token: str = field(repr=False)
@@ -46,26 +46,26 @@ class Credentials:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Everything that must never be shown, both as it is and percent-encoded, but without timed proofs."""
+        """All secrets except timed proofs, each as it is and percent-encoded."""
         return _spell_out((self.token, self.app_secret or "", self._proof_of(self.token)))
 
     def secrets_at(self, now: float) -> tuple[str, ...]:
-        """Everything that must not be shown at a time: :attr:`secrets`, and the timed proofs that are or were valid.
+        """Return all secrets at a point in time: :attr:`secrets`, and the timed proofs that are or were valid.
 
         :param now: the time in unix seconds
         """
         if self.app_secret is None or not self.timed_proof:
             return self.secrets
         latest = self._period(now)
-        # The next period too, because another thread may have signed a request since the time was read.
+        # Include the next period, because another thread may have signed a request since the time was read.
         periods = range(latest - _PERIODS_TO_MASK * _PROOF_PERIOD, latest + 2 * _PROOF_PERIOD, _PROOF_PERIOD)
         return (*self.secrets, *(self._timed_proof(begin) for begin in periods))
 
     def sign(self, request: Request, *, now: float) -> tuple[dict[str, str], dict[str, str]]:
-        """The query parameters and headers to send, with the token and its proof among them.
+        """Return the query parameters and headers to send, with the token and its proof among them.
 
-        :param request: what is sent
-        :param now: time of this very attempt in unix seconds
+        :param request: the request to sign
+        :param now: time of this attempt in unix seconds
         """
         params = dict(request.params)
         if self.app_secret is not None and self.timed_proof:
@@ -79,7 +79,7 @@ class Credentials:
         return params, {"Authorization": f"Bearer {self.token}"}
 
     def redact(self, text: str, *, now: float) -> str:
-        """The text without these secrets and without anything else that looks like a token.
+        """Return the text with these secrets, and anything else that looks like a token, masked.
 
         :param now: the time in unix seconds
         """
@@ -88,23 +88,23 @@ class Credentials:
         return redact(text)
 
     def mask_for(self, body: bytes, *, now: float) -> Callable[[str], str] | None:
-        """A function that masks these secrets in the texts of an answer, or None if the answer has none of them.
+        """Return a function that masks these secrets in texts, or None if the response contains none of them.
 
-        A server can repeat the token in a row, and rows are stored in XCom and in objects.
+        A server may echo the token in a row, and rows are stored in XCom and in objects.
 
-        :param body: the decompressed answer
+        :param body: the decompressed response
         :param now: the time in unix seconds
         """
         secrets = [secret for secret in self.secrets_at(now) if len(secret) >= _SHORTEST_SECRET]
         plain = body.replace(b"\\/", b"/") if any("/" in secret for secret in secrets) else body
-        # In JSON, most secrets are spelled as they are.
+        # Most secrets contain nothing that JSON escapes.
         spellings = {spelling.encode() for secret in secrets for spelling in (secret, json.dumps(secret)[1:-1])}
         is_spelled_otherwise = b"\x00" in body or _ASCII_ESCAPE.search(body)
         if not is_spelled_otherwise and not any(spelling in plain for spelling in spellings):
             return None
 
         def mask(text: str) -> str:
-            # One replacement after the other: a regular expression of all secrets takes seconds for a long text.
+            # Replace one after the other: a regular expression of all secrets takes seconds for a long text.
             for secret in secrets:
                 text = text.replace(secret, _MASK)
             return text
@@ -122,7 +122,7 @@ class Credentials:
         return int(now) // _PROOF_PERIOD * _PROOF_PERIOD
 
 
-# Cached, because every line that an HTTP library logs is searched for these texts.
+# Cached, because every log line of an HTTP library is searched for these.
 @lru_cache(maxsize=1024)
 def _hmac(secret: str, message: str) -> str:
     return hmac.new(secret.encode(), message.encode(), hashlib.sha256).hexdigest()
@@ -130,11 +130,11 @@ def _hmac(secret: str, message: str) -> str:
 
 @lru_cache(maxsize=64)
 def _spell_out(secrets: tuple[str, ...]) -> tuple[str, ...]:
-    """The secrets that are not empty, each as it is and percent-encoded."""
+    """Return the non-empty secrets, each as it is and percent-encoded."""
     plain = [secret for secret in secrets if secret]
     return tuple(dict.fromkeys([*plain, *(quote(secret, safe="") for secret in plain)]))
 
 
 def redact(text: str) -> str:
-    """The text without access tokens and without the values of query parameters that hold a secret."""
+    """Return the text with access tokens, and the values of secret query parameters, masked."""
     return _TOKEN.sub(_MASK, _SECRET_PARAMETER.sub(rf"\1\2{_MASK}", text))

@@ -1,7 +1,7 @@
-"""Turns the bytes of an answer into values, within bounds and without what would lose rows or break a database.
+"""Decodes responses within bounds, and refuses or replaces what would lose rows or break a database.
 
-Nearly all answers hold nothing that has to be changed or refused. :func:`_decode_common` finds out which those are and
-decodes them in less than half of the time that :func:`_decode_any` takes. Both give the same values.
+Nearly all responses need no change. :func:`_decode_common` recognises and decodes those in less than half the time that
+:func:`_decode_any` takes. Both give the same values.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ import msgspec
 
 from airflow_provider_whatsapp.graph.errors import GraphProtocolError
 
-#: How many values one answer may hold, all nested ones included. A page of 100 accounts has some 3,000.
+#: Maximum number of values in one response, nested ones included. A page of 100 accounts has about 3,000.
 MAX_VALUES = 500_000
 # No whole number of the Graph API has more digits. Python takes quadratic time for them.
 _LONGEST_NUMBER = 400
-# Real answers are nested a few levels deep. Without a limit, an answer could exhaust the interpreter's stack.
+# Real responses are nested a few levels deep. Without a limit, a response could exhaust the interpreter's stack.
 _MAX_DEPTH = 100
 
 
 class FlatObject(dict[str, Any]):
     """A JSON object whose values are nested at most three levels deep.
 
-    As an answer with a page of rows, it has no edge that was expanded in one of them: the rows take two levels, the
-    edge the third, and what it has in ``data`` or ``paging`` would take a fourth.
+    A page of rows that is flat contains no nested edge: the rows take two levels, an edge the third, and its ``data``
+    or ``paging`` would take a fourth.
     """
 
 
 def _decoder(depth: int) -> msgspec.json.Decoder[Any]:
-    """Decodes JSON objects whose values are nested at most so deeply, with whole numbers of at most 64 bits."""
+    """Return a decoder for JSON objects nested at most *depth* levels, with integers of at most 64 bits."""
     scalar: Any = str | bool | float | Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None
     value: Any = scalar
     for _ in range(depth):
@@ -42,40 +42,40 @@ def _decoder(depth: int) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(answer)
 
 
-# msgspec checks the bounds of a type while it decodes, which takes next to no time. Each level doubles the size of the
-# type; seven are enough for the examples in a template.
+# msgspec checks a type while it decodes, at almost no cost. Each level doubles the size of the type; seven are enough
+# for the examples in a template.
 _FLAT_DECODER = _decoder(3)
 _COMMON_DECODER = _decoder(7)
 
 
 def parse_json(body: bytes, *, mask: Callable[[str], str] | None = None) -> Any:
-    """The value of a JSON text, with ids as ``str`` and only characters that every database and file takes.
+    """Return the value of a JSON text, with ids as ``str`` and without characters that databases or files refuse.
 
-    Meta's samples show ids both as texts and as bare numbers, some of them beyond what a float holds exactly.
+    Meta's samples show ids both as strings and as bare numbers, some too large for a float to hold exactly.
 
-    :param body: the decompressed answer
-    :param mask: takes secrets out of a text, or None where there are none
-    :raises GraphProtocolError: if the body is not JSON, has too many values or uses a key twice where that could lose
+    :param body: the decompressed response
+    :param mask: function that removes secrets from a text, or None if there are none
+    :raises GraphProtocolError: if the body is not JSON, has too many values, or repeats a key where that could lose
         rows
     """
-    # Counted before parsing, because a value takes up to fifty times its bytes in memory, and the parser holds the
-    # whole process while it works. Commas and brackets within texts count too, so the number is an upper bound, and so
-    # is the number of bytes.
+    # Counted before parsing, because a value takes up to fifty times its bytes in memory, and the parser blocks the
+    # whole process. Commas and brackets within strings are counted too, so this is an upper bound, as is the number of
+    # bytes.
     if len(body) > MAX_VALUES and sum(map(body.count, (b",", b":", b"[", b"{"))) > MAX_VALUES:
-        raise GraphProtocolError("the answer has too many values; ask for fewer fields or a smaller page_size")
+        raise GraphProtocolError("the response has too many values; ask for fewer fields or a smaller page_size")
     value = _decode_common(body) if mask is None else None
     return _decode_any(body, mask) if value is None else value
 
 
-# msgspec does not decode an answer with one of these: an ASCII character that is written as an escape, which may be a
-# NUL or a quotation mark, or an id that is a number.
+# A response with one of these takes the slow path: an ASCII character written as an escape, which may be a NUL or a
+# quotation mark, or an id that is a number.
 _UNCOMMON = tuple(map(re.compile, (rb"\\u00[0-7]", rb'ids?"\s*:\s*[-0-9\[]')))
 
 
 def _decode_common(body: bytes) -> Any:
-    """The value of an answer in which nothing has to be changed or refused, or None for any other answer.
+    """Return the value of a response that needs no change, or None for any other response.
 
-    msgspec itself refuses half of a surrogate pair, NaN, and what is not UTF-8.
+    msgspec itself refuses lone surrogates, NaN, and bytes that are not UTF-8.
     """
     if any(pattern.search(body) for pattern in _UNCOMMON):
         return None
@@ -83,8 +83,8 @@ def _decode_common(body: bytes) -> Any:
         value = _decode_bounded(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    # msgspec keeps the last of two equal keys without an error. Written as JSON again, such a value has fewer quotation
-    # marks than the body.
+    # msgspec silently keeps the last value of a repeated key. Encoded again, such a value has fewer quotation marks
+    # than the body.
     return value if msgspec.json.encode(value).count(b'"') == body.count(b'"') else None
 
 
@@ -92,7 +92,7 @@ def _decode_bounded(body: bytes) -> dict[str, Any]:
     try:
         return FlatObject(_FLAT_DECODER.decode(body))
     except msgspec.ValidationError:
-        # Most answers that are not flat show it in their first row, so that little work is lost.
+        # Most responses that are not flat fail on their first row, so little work is lost.
         return cast("dict[str, Any]", _COMMON_DECODER.decode(body))
 
 
@@ -108,17 +108,17 @@ def _decode_any(body: bytes, mask: Callable[[str], str] | None) -> Any:
         _check_repeated_keys(value)
         return _normalize(value, mask)
     except ValueError:
-        # Retryable, because the usual cause is a gateway that cut the answer short or sent a page of its own.
-        problem = GraphProtocolError("the answer is not JSON", retryable=True)
+        # Retryable, because the usual cause is a gateway that truncated the response or sent its own error page.
+        problem = GraphProtocolError("the response is not JSON", retryable=True)
     except RecursionError:
-        problem = GraphProtocolError("the answer is nested too deeply to be one of the Graph API")
-    # Raised outside of the except block: the JSON library's error holds the whole body, with any secret in it, and
-    # would otherwise become the __context__ of this one.
+        problem = GraphProtocolError("the response is nested too deeply to come from the Graph API")
+    # Raised outside the except block: otherwise the JSON library's error, which holds the whole body and any secret in
+    # it, would become the __context__ of this one.
     raise problem
 
 
 class _ObjectWithRepeatedKey(dict[str, Any]):
-    """A JSON object in which a key occurs more than once; it has the last value of each key."""
+    """A JSON object in which a key is repeated; it holds the last value of each key."""
 
 
 def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_repeated_keys(answer: Any) -> None:
-    """Make sure that no key occurs twice in the answer itself, in its ``paging`` or in a row.
+    """Check that no key is repeated in the response itself, in its ``paging`` or in a row.
 
     JSON parsers keep the last of two values: ``{"data": [...], "data": []}`` would be a listing without rows.
     """
@@ -136,15 +136,15 @@ def _check_repeated_keys(answer: Any) -> None:
     rows = answer.get("data")
     checked = [answer, answer.get("paging"), *(rows if isinstance(rows, list) else [])]
     if any(isinstance(value, _ObjectWithRepeatedKey) for value in checked):
-        raise GraphProtocolError("a key occurs twice in the answer, so a part of it would be lost")
+        raise GraphProtocolError("a key is repeated in the response, so data would be lost")
 
 
 def _normalize(value: Any, mask: Callable[[str], str] | None, key: str = "", depth: int = 0) -> Any:
     if isinstance(value, str):
         text = _normalize_text(value, mask)
         if key == "id" and text != value:
-            # Two ids that differ only in what was replaced would be taken for the same row.
-            raise GraphProtocolError("an `id` in the answer has characters or a secret that no id has")
+            # Two ids that differ only in the replaced characters would be taken for the same row.
+            raise GraphProtocolError("an `id` in the response holds a secret or characters that no id has")
         return text
     if isinstance(value, dict):
         if depth >= _MAX_DEPTH:
@@ -159,8 +159,8 @@ def _normalize(value: Any, mask: Callable[[str], str] | None, key: str = "", dep
     return value
 
 
-# JSON can spell a NUL and half of a surrogate pair (a name that was cut in the middle of an emoji), which databases and
-# files do not take. Both become the replacement character U+FFFD, as in most JSON readers.
+# JSON can contain a NUL or a lone surrogate (a name cut in the middle of an emoji), which databases and files refuse.
+# Both become the replacement character U+FFFD, as in most JSON readers.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -180,4 +180,4 @@ def _parse_int(text: str) -> int:
 
 
 def _reject_number(text: str) -> NoReturn:
-    raise ValueError("not a number of JSON")
+    raise ValueError("not a JSON number")

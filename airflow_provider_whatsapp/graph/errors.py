@@ -1,11 +1,10 @@
-"""The errors in which reading the Graph API can end, sorted by what the caller can do about them.
+"""The errors that reading the Graph API can raise, grouped by what the caller can do about them.
 
 ::
 
-    GraphError
-    ├── GraphTransportError      no usable HTTP answer (refused, reset, timed out, truncated)
-    ├── GraphProtocolError       an answer that is not what the Graph API promises
-    └── GraphApiError            an error that the Graph API reported
+    GraphError ├── GraphTransportError      no usable HTTP response (refused, reset, timed out, truncated) ├──
+    GraphProtocolError       a response that is not what the Graph API promises └── GraphApiError            an error
+    that the Graph API reported
         ├── GraphTokenError      the token or its proof
         ├── GraphPermissionError access
         ├── GraphRateLimitError  too many calls
@@ -20,26 +19,26 @@ from typing import ClassVar
 
 
 def shorten(message: str, longest: int) -> str:
-    """The message in one line of at most so many characters, cut where a sentence or a part of one ends.
+    """Return the message on one line of limited length, cut at the end of a sentence or clause.
 
     :param message: any text
-    :param longest: number of characters that may be left
+    :param longest: maximum number of characters
     """
     message = " ".join(message.split())
     if len(message) <= longest:
         return message
-    # Two characters are kept for the ellipsis and the blank before it.
+    # Two characters are reserved for the ellipsis and the space before it.
     cut = message[: longest - 2]
     end = max(cut.rfind(mark) for mark in (". ", "; ")) + 1
     return f"{cut[:end]} …" if end > longest // 2 else f"{cut}…"
 
 
 class GraphError(Exception):
-    """The Graph API gave no complete answer.
+    """The Graph API returned no complete response.
 
     :param message: what happened and what to do next, without any secret
     :param retryable: whether the same request may succeed later; None takes the default of the class
-    :param retry_after: how long the API asked to wait before the next call; None when it named no time
+    :param retry_after: how long the API asked to wait before the next call; None if it named no time
     """
 
     _retryable_by_default: ClassVar[bool] = False
@@ -48,9 +47,9 @@ class GraphError(Exception):
         super().__init__(message)
         self.retryable: bool = self._retryable_by_default if retryable is None else retryable
         self.retry_after = retry_after
-        #: How often the request was sent.
+        #: Number of times the request was sent.
         self.attempts: int = 1
-        #: Id of the account that could not be read, if several accounts were.
+        #: Id of the account that could not be read, if several accounts were listed.
         self.waba_id: str | None = None
 
     def __str__(self) -> str:
@@ -61,13 +60,13 @@ class GraphError(Exception):
 
 
 class GraphTransportError(GraphError):
-    """No usable HTTP answer arrived: the connection was refused, reset, timed out or cut short."""
+    """No usable HTTP response arrived: the connection was refused, reset, timed out or cut short."""
 
     _retryable_by_default = True
 
 
 class GraphProtocolError(GraphError):
-    """The answer is not what the Graph API promises: invalid JSON, no ``data``, or a cursor that comes again."""
+    """The response is not what the Graph API promises: invalid JSON, no ``data``, or a repeated cursor."""
 
 
 class GraphApiError(GraphError):
@@ -76,15 +75,15 @@ class GraphApiError(GraphError):
     https://developers.facebook.com/docs/graph-api/guides/error-handling
 
     :param message: what happened and what to do next, without any secret
-    :param code: ``error.code``, which decides the class; None when the answer had no error envelope
+    :param code: ``error.code``, which decides the class; None if the response had no error envelope
     :param subcode: ``error.error_subcode``
-    :param type: ``error.type``; says little, because rate limits have the type ``OAuthException`` too
-    :param http_status: HTTP status of the answer
+    :param type: ``error.type``; of little use, because rate limits also have the type ``OAuthException``
+    :param http_status: HTTP status of the response
     :param fbtrace_id: the id that Meta's support asks for
-    :param is_transient: whether the API said that the error will pass
+    :param is_transient: whether the API said that the error is temporary
     :param user_title: ``error.error_user_title``, in the language of the token's user
     :param user_message: ``error.error_user_msg``, in the language of the token's user
-    :param retry_after: how long the API asked to wait before the next call; None when it named no time
+    :param retry_after: how long the API asked to wait before the next call; None if it named no time
     :param retryable: whether the same request may succeed later; None takes the default of the class
     """
 
@@ -123,16 +122,16 @@ class GraphPermissionError(GraphApiError):
 
 
 class GraphRateLimitError(GraphApiError):
-    """Too many calls were made; ``retry_after`` is the wait that the API named, if it named one."""
+    """Too many calls were made; ``retry_after`` is the wait that the API named, if any."""
 
     _retryable_by_default = True
 
 
 class GraphServerError(GraphApiError):
-    """The API itself failed, which most often passes.
+    """The API itself failed; most such errors are temporary.
 
-    :ivar too_much_data: true when the API could not collect so much data in one answer. The same request never
-        succeeds then, but one for a smaller page or fewer fields does.
+    :ivar too_much_data: true if the API could not collect that much data for one response. The same request
+        will fail again; one for a smaller page or fewer fields will succeed.
     """
 
     _retryable_by_default = True

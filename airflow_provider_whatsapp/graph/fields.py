@@ -11,20 +11,20 @@ from dataclasses import dataclass
 
 from airflow_provider_whatsapp.graph.arguments import could_be_secret, shown
 
-#: How many levels deep fields may be nested. Real queries nest two or three.
+#: Maximum nesting of fields. Real queries nest two or three levels.
 MAX_DEPTH = 10
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_EXAMPLE = "a right one looks like 'id,name,phone_numbers.limit(5){id}'"
+_EXAMPLE = "for example 'id,name,phone_numbers.limit(5){id}'"
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a node, or one of its edges with the fields that are wanted there.
+    """One field of a node, or one of its edges with the fields requested there.
 
     :param name: the API's name of the field
     :param arguments: name and value of each ``.name(value)`` after the field, e.g. ``(("limit", "5"),)``
-    :param fields: fields wanted of the nodes below this one; empty leaves the choice to the API
+    :param fields: fields to request for the nodes below this one; empty leaves the choice to the API
     """
 
     name: str
@@ -33,7 +33,7 @@ class Field:
 
     @property
     def key(self) -> str:
-        """The key of this field in an answer: its alias (``.as(alias)``) if it has one, else its name."""
+        """The key of this field in a response: its alias (``.as(alias)``) if it has one, otherwise its name."""
         return dict(self.arguments).get("as", self.name)
 
     def __str__(self) -> str:
@@ -42,15 +42,15 @@ class Field:
 
 
 def join_fields(fields: Sequence[Field]) -> str:
-    """The fields as one text, as the API's ``fields`` parameter takes them."""
+    """Return the fields as one text, in the form that the API's ``fields`` parameter accepts."""
     return ",".join(map(str, fields))
 
 
 def parse_fields(fields: str | Sequence[str]) -> tuple[Field, ...]:
-    """The fields that a user asked for.
+    """Return the parsed fields.
 
     :param fields: a comma string, or a sequence of names; nested ``{}`` allowed in both
-    :raises ValueError: if there is no field, or the API's ``fields`` parameter would not take them
+    :raises ValueError: if there is no field, or the API's ``fields`` parameter would not accept them
     """
     if not isinstance(fields, str):
         if not isinstance(fields, Sequence) or not all(isinstance(field, str) for field in fields):
@@ -64,7 +64,7 @@ def parse_fields(fields: str | Sequence[str]) -> tuple[Field, ...]:
 
 
 class _Parser:
-    """Reads the text from left to right; each method reads one part and moves on behind it."""
+    """Reads the text from left to right; each method reads one part and moves past it."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -86,7 +86,7 @@ class _Parser:
         for field in fields:
             if by_key.setdefault(field.key, field) != field:
                 raise ValueError(
-                    f"fields: {shown(field.key)} is asked for twice in different ways: "
+                    f"fields: {shown(field.key)} is requested twice in different ways: "
                     f"{shown(str(by_key[field.key]))} and {shown(str(field))}"
                 )
         return tuple(by_key.values())
@@ -141,7 +141,7 @@ class _Parser:
     def _error(self, expected: str) -> ValueError:
         found = repr(self._text[self._at : self._at + 20])
         if could_be_secret(self._text):
-            # The next 20 characters could be a part of the secret, too short to be recognised by itself.
+            # Do not show only the next 20 characters: they could be part of a secret, too short to be recognised.
             found = shown(self._text)
         what = f"{found} stands" if self._at < len(self._text) else "the text ends"
         return ValueError(f"fields: {what} at position {self._at} where {expected} should be; {_EXAMPLE}")

@@ -1,8 +1,8 @@
 """Decides what to send, how long to wait and when a listing is complete.
 
-A flow is a generator that does no input or output itself, so that the client for tasks and the client for event loops
-can share it. It yields a :class:`Request` to be sent and is sent the :class:`Response`, or the :class:`GraphError` that
-came instead; it yields a :class:`Wait` to be waited; and it yields each :class:`Page` or node when that is complete.
+A flow is a generator that does no I/O itself, so that the client for tasks and the client for event loops can share it.
+It yields a :class:`Request` to send and receives the :class:`Response`, or a :class:`GraphError` if the request failed;
+it yields a :class:`Wait` when the client must wait; and it yields each :class:`Page` or node once that is complete.
 """
 
 from __future__ import annotations
@@ -46,23 +46,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Asks the client to wait before it goes on.
+    """Asks the client to wait before it continues.
 
     :param seconds: length of the wait
-    :param error: what is waited for to pass; None when the wait is meant to prevent an error
+    :param error: the error that causes the wait; None if the wait is meant to prevent an error
     """
 
     seconds: float
     error: GraphError | None = None
 
 
-#: What the client sends into a flow: the answer to a request or its failure, and None after anything else.
+#: What the client sends into a flow: the response to a request or its failure; None after anything else.
 Outcome: TypeAlias = Response | GraphError | None
 _Result = TypeVar("_Result")
 _Returned = TypeVar("_Returned")
-#: Yields requests, waits and results, is sent outcomes, and returns a value to the flow that called it.
+#: Yields requests, waits and results, receives outcomes, and returns a value to the flow that called it.
 Flow: TypeAlias = Generator[Request | Wait | _Result, Outcome, _Returned]
-#: Is told the usage that an answer reported, and whether the request was refused because of a rate limit.
+#: Called with the usage that a response reported, and whether the request was throttled.
 OnCall: TypeAlias = Callable[[Usage | None, bool], None]
 _VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}")
 
@@ -70,15 +70,14 @@ _VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}")
 class GraphFlow:
     """Reads one node or one listing.
 
-    :param credentials: secrets that are taken out of every answer
-    :param version: version of the Graph API that is asked for
-    :param patience: how often and how long to try again
-    :param random: gives random numbers from 0 to 1
-    :param now: gives the time in unix seconds
-    :param answered_versions: other versions that have answered this client; each is warned about once
-    :param on_call: is called after each request with the usage that its answer reported, and with whether the request
-        was refused because of a rate limit
-    :param waba_id: id of the account that the errors must name, if several accounts are read
+    :param credentials: secrets to remove from every response
+    :param version: version of the Graph API to request
+    :param patience: how often to send a request again, and how long to wait
+    :param random: returns random numbers from 0 to 1
+    :param now: returns the time in unix seconds
+    :param answered_versions: other API versions that have responded to this client; a warning is logged once for each
+    :param on_call: called after each request with the usage that its response reported, and whether it was throttled
+    :param waba_id: id of the account to name in errors, if several accounts are read
     """
 
     def __init__(
@@ -106,10 +105,10 @@ class GraphFlow:
     def pages(
         self, query: EdgeQuery, *, position: Position | None = None, ids: set[str] | None = None
     ) -> Flow[Page, None]:
-        """Yield the pages of an edge to its end.
+        """Yield all pages of an edge.
 
-        With a position, the first page is that of the position, without its rows; the caller adds the ids of the rows
-        up to there to ``ids`` before it asks for the next page.
+        With a position, the first page is the one at the position, without rows; the caller must add the ids of the
+        rows up to there to ``ids`` before it takes the next page.
         """
         reader = PageReader(query, position=position, ids=ids)
         if position is not None:
@@ -118,7 +117,7 @@ class GraphFlow:
             page = yield from self._next_page(reader, query.fields)
             usage = page.usage
             yield page
-            # Thousands of accounts can wait for their next page at the same time. Each would hold the rows of its last.
+            # Thousands of accounts can wait for their next page at once. Each would keep its last page in memory.
             del page
             if reader.more and usage is not None:
                 yield from self._pace(usage)
@@ -126,10 +125,10 @@ class GraphFlow:
     def node(self, query: NodeQuery) -> Flow[dict[str, Any], None]:
         """Yield one node."""
         payload, _ = yield from self._send_until_answered(query.request())
-        # A plain dict, because not every serializer takes a subclass.
+        # A plain dict, because not every serializer accepts a subclass.
         node = dict(payload)
         if isinstance(node.get("data"), list):
-            # This is the first page of an edge, which must not be taken for the whole of it.
+            # This is only the first page of an edge; returning it would hide the rest.
             raise GraphProtocolError(f"{query.path} is an edge, not a node: read it with iter_edge")
         yield from self._complete_nested_edges(node, query.fields)
         yield node
@@ -139,10 +138,9 @@ class GraphFlow:
             payload, usage = yield from self._send_until_answered(reader.next_request())
             return reader.return_to_position(parse_page(payload), usage)
         except (GraphRequestError, GraphProtocolError, GraphServerError) as error:
-            # Meta's documentation does not say with which error the API answers a cursor that has stopped working. A
-            # page that has become too large for one answer cannot be requested in halves either, because it could not
-            # be compared with the kept one then. If the error has another cause, the listing that begins anew ends in
-            # it, too.
+            # Meta does not document which error an expired cursor causes. A page that has become too large for one
+            # response cannot be requested in halves, because half a page cannot be compared with the checkpoint. If the
+            # error has another cause, the listing that starts again will raise it too.
             raise ListingMovedError(str(error)) from error
 
     def _pace(self, usage: Usage) -> Flow[_Result, None]:
@@ -156,8 +154,8 @@ class GraphFlow:
     def _next_page(self, reader: PageReader, fields: Sequence[Field]) -> Flow[_Result, Page]:
         """Read a page, and complete the edges that are nested in its rows.
 
-        :param reader: gives the request, and takes the answer
-        :param fields: fields that were asked for of each row
+        :param reader: provides the request, and takes the response
+        :param fields: fields that were requested for each row
         """
         while True:
             try:
@@ -165,20 +163,20 @@ class GraphFlow:
             except GraphServerError as error:
                 if not (error.too_much_data and reader.shrink()):
                     raise
-                log.warning("%s - going on with pages half the size", error)
+                log.warning("%s - continuing with pages half the size", error)
             else:
                 page = reader.take(parse_page(payload), usage)
-                # Most pages have no nested edge. Looking at a page as a whole takes a fifth of the time.
+                # Most pages have no nested edge. Checking a whole page takes a fifth of the time of checking each row.
                 if not isinstance(payload, FlatObject) and has_nested_edge(page.rows):
                     for row in page.rows:
                         yield from self._complete_nested_edges(row, fields)
                 return page
 
     def _complete_nested_edges(self, node: dict[str, Any], fields: Sequence[Field]) -> Flow[_Result, None]:
-        """Fetch the further pages of edges that are nested in a node.
+        """Fetch the remaining pages of edges that are nested in a node.
 
-        :param node: is changed in place
-        :param fields: fields that were asked for of the node
+        :param node: the node; changed in place
+        :param fields: fields that were requested for the node
         """
         by_key = {field.key: field for field in fields}
         for key, value in node.items():
@@ -196,26 +194,28 @@ class GraphFlow:
     def _complete_edge(self, edge: dict[str, Any], field: Field | None, node_id: Any) -> Flow[_Result, dict[str, Any]]:
         first = parse_page(edge)
         if field is None:
-            # Do not build a request from a key that the server chose: it could point anywhere.
+            # Never build a request from a key that the server chose: it could point anywhere.
             if first.after is not None:
-                raise GraphProtocolError("an edge that was not asked for came in part")
+                raise GraphProtocolError("the response holds a partial page of an edge that was not requested")
             field = Field("unasked")
-        # `as` is no parameter of the edge itself. A `limit` among the arguments is replaced by the listing's page size,
-        # because it is the size of the first page and not of the whole edge.
+        # `as` is not a parameter of the edge itself. A `limit` is replaced by the listing's page size, because it is
+        # the size of the first page and not of the whole edge.
         arguments = {name: value for name, value in field.arguments if name != "as"}
         reader = PageReader(EdgeQuery(f"{node_id}/{field.name}", field.fields, arguments))
         rows = reader.take(first).rows
         if reader.more and not is_path_segment(node_id):
-            raise GraphProtocolError(f"`{field.key}` came in part, and its node has no id to fetch the rest by")
+            raise GraphProtocolError(
+                f"`{field.key}` is only a partial page, and its node has no id to request the rest from"
+            )
         for row in rows:
             yield from self._complete_nested_edges(row, field.fields)
         while reader.more:
             rows += (yield from self._next_page(reader, field.fields)).rows
-        # `paging` is left out of the row: it is of no use any more, and its addresses can contain the token.
+        # `paging` is left out of the row: it is no longer needed, and its URLs can contain the token.
         return {**{name: value for name, value in edge.items() if name != "paging"}, "data": rows}
 
     def _send_until_answered(self, request: Request) -> Flow[_Result, tuple[dict[str, Any], Usage | None]]:
-        """Send a request, again where that helps, and return the answer's payload and usage."""
+        """Send a request, again where that helps, and return the response's payload and usage."""
         attempt = 0
         while True:
             attempt += 1
@@ -229,8 +229,9 @@ class GraphFlow:
                 delay = self._patience.delay(error, attempt=attempt, waited=self._waited, chance=self._random())
                 if delay is None:
                     raise
-                log.warning("%s - trying again in %.1f s", error, delay)
-                # Without the answer, which the traceback holds too: thousands of accounts can wait at the same time.
+                log.warning("%s - sending it again in %.1f s", error, delay)
+                # Drop the response before waiting, and the traceback, which holds it too: each of thousands of waiting
+                # accounts would keep one in memory.
                 outcome = None
                 wait = Wait(delay, error.with_traceback(None))
             else:
@@ -253,20 +254,21 @@ class GraphFlow:
             redact=partial(self._credentials.redact, now=self._now()),
             version_problem=describe_version_problem(self._version, answered, now=self._now()),
         )
-        # Errors by status come first: the body of an error page is seldom JSON, and "not JSON" would hide the reason.
+        # Errors found by status come first: the body of an error page is rarely JSON, and "not JSON" would hide the
+        # reason.
         if reported is not None:
             raise reported
         if unreadable is not None:
             raise unreadable
         if not isinstance(payload, dict):
-            raise GraphProtocolError("the answer is not a JSON object")
+            raise GraphProtocolError("the response is not a JSON object")
         return payload
 
     def _parse(self, response: Response) -> tuple[Any, GraphError | None]:
-        """The answer's payload, or the reason why it cannot be read.
+        """Return the response's payload, or the error if it cannot be read.
 
-        The body is a variable of this method only: a traceback with local variables would show it, with the token if
-        the server repeated that.
+        Only this method has the body in a variable: a traceback with local variables would show it, including a token
+        that the server echoed.
         """
         try:
             body = decompress(response)
@@ -279,7 +281,7 @@ class GraphFlow:
             return
         self._answered_versions.add(answered)
         log.warning(
-            "Graph API %s was asked for but %s answered: the version in the connection's api_version has most likely "
+            "Graph API %s was requested but %s answered: the version in the connection's api_version has most likely "
             "expired or is not out yet, see https://developers.facebook.com/docs/graph-api/changelog",
             self._version,
             answered,

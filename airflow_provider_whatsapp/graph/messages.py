@@ -1,4 +1,4 @@
-"""Requests to the Graph API and its answers."""
+"""Requests to the Graph API, and its responses."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from airflow_provider_whatsapp.graph.errors import GraphProtocolError, GraphTransportError
 
-#: Largest body that is accepted, decompressed. A page of 100 accounts has some 60 KiB.
+#: Largest accepted body, decompressed. A page of 100 accounts has about 60 KiB.
 MAX_BODY_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request to the Graph API, without any secret: ``Credentials.sign`` adds those when it is sent.
+    """One request to the Graph API, without secrets: ``Credentials.sign`` adds them when it is sent.
 
     :param path: node and edge, without the version, e.g. ``"1906385232743451/client_whatsapp_business_accounts"``
     :param params: query parameters, not yet percent-encoded
@@ -29,23 +29,23 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One HTTP answer as it arrived.
+    """One HTTP response, as received.
 
     :param status: HTTP status code
     :param headers: header values by lower-case name
-    :param body: bytes of the body, still compressed if the answer was
+    :param body: bytes of the body, possibly compressed
     """
 
     status: int
-    # Neither in the repr, because a server can repeat the token in both.
+    # Kept out of the repr, as is the body: a server may echo the token in either.
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
 
 
 def decompress(response: Response) -> bytes:
-    """The decompressed body of an answer.
+    """Return the decompressed body of a response.
 
-    :raises GraphTransportError: if the compressed body was cut short or damaged on its way
+    :raises GraphTransportError: if the compressed body was truncated or corrupted in transit
     :raises GraphProtocolError: if the encoding is not gzip, or the body is larger than ``MAX_BODY_BYTES``
     """
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
@@ -54,16 +54,16 @@ def decompress(response: Response) -> bytes:
     elif encoding in ("gzip", "x-gzip"):
         body = _gunzip(response.body)
     else:
-        raise GraphProtocolError("the answer's content-encoding is not gzip, which alone was offered")
+        raise GraphProtocolError("the response's content-encoding is not gzip, the only one that was offered")
     if len(body) > MAX_BODY_BYTES:
         raise too_large_error()
     return body
 
 
 def too_large_error() -> GraphProtocolError:
-    """The error for an answer that is larger than ``MAX_BODY_BYTES``."""
+    """Return the error for a response that is larger than ``MAX_BODY_BYTES``."""
     return GraphProtocolError(
-        f"the answer is larger than {MAX_BODY_BYTES // 1024 // 1024} MiB; ask for fewer fields or a smaller page_size"
+        f"the response is larger than {MAX_BODY_BYTES // 1024 // 1024} MiB; ask for fewer fields or a smaller page_size"
     )
 
 
@@ -72,18 +72,18 @@ def _gunzip(data: bytes) -> bytes:
         return data
     inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
-        # A small answer can decompress to gigabytes. One byte above the limit is enough to know that this one is too
-        # large, so nothing beyond it is decompressed.
+        # A small response can decompress to gigabytes. Decompression stops one byte above the limit, which is enough to
+        # know that the body is too large.
         body = inflater.decompress(data, MAX_BODY_BYTES + 1)
     except zlib.error:
-        raise GraphTransportError("the answer's compressed body was damaged on its way") from None
+        raise GraphTransportError("the response's compressed body was corrupted in transit") from None
     if len(body) <= MAX_BODY_BYTES and not inflater.eof:
-        raise GraphTransportError("the answer's compressed body was cut short")
+        raise GraphTransportError("the response's compressed body was truncated")
     return body
 
 
 def printable_header(headers: Mapping[str, Any], name: str) -> str:
-    """A header's value in at most 200 printable characters, or an empty text when the header is missing.
+    """Return a header's value in at most 200 printable characters, or an empty text when the header is missing.
 
     :param headers: header values by lower-case name
     :param name: name of the header, in lower case

@@ -17,11 +17,11 @@ from airflow_provider_whatsapp.graph.messages import Request
 from airflow_provider_whatsapp.graph.query import EdgeQuery
 from airflow_provider_whatsapp.graph.usage import Usage
 
-#: How many pages without a new row may follow each other. Single empty pages are normal, also with a ``next``.
+#: Maximum number of consecutive pages without a new row. A single empty page is normal, even with a ``next``.
 MAX_BARREN_PAGES = 1000
-# A longer cursor would not fit into the address of the next request.
+# A longer cursor would not fit into the URL of the next request.
 _LONGEST_CURSOR = 8192
-# Longer than an address with the longest cursor, percent-encoded, and a long query.
+# Leaves room for a URL with the longest cursor, percent-encoded, and a long query.
 _LONGEST_ADDRESS = 64 * 1024
 # After a page had to be made smaller, a larger one is tried again after this many pages.
 _PAGES_BEFORE_GROWTH = 10
@@ -30,16 +30,16 @@ _CONTAINERS = frozenset((dict, list))
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a listing stands after a page, so that it can go on from there in another process.
+    """Where a listing stands after a page, so that another process can resume it.
 
-    A cursor may stop working, or lead elsewhere, once accounts were added or removed. The page is therefore requested
-    again before the listing goes on, and must hold the same nodes in the same order.
+    A cursor may expire, or lead elsewhere after accounts were added or removed. The page is therefore requested again
+    before the listing resumes, and must hold the same nodes in the same order.
 
-    :param page: position of the page in the listing, beginning with 1
+    :param page: number of the page in the listing, starting at 1
     :param after: cursor that the page was requested with, or None for the first page
     :param limit: number of rows that the page was requested with
-    :param digest: SHA-256 of what tells the page's nodes apart, in hex
-    :param count: number of rows of the listing so far
+    :param digest: hex SHA-256 of the page's ids (of whole rows where there is no id)
+    :param count: number of rows read so far, this page included
     """
 
     page: int
@@ -50,18 +50,18 @@ class Position:
 
 
 class ListingMovedError(Exception):
-    """A listing cannot go on from a position, because the API gives other nodes there than before."""
+    """A listing cannot resume from a position, because the API now returns different nodes there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The rows of one answer that no earlier page of the same listing had.
+    """The rows of one response that no earlier page of the same listing had.
 
-    :param rows: one ``dict`` a node, with ids as ``str`` and nested edges complete
+    :param rows: one ``dict`` per node, with ids as ``str`` and nested edges complete
     :param position: where the listing stands after this page
-    :param usage: what the answer said of the app's rate limit, or None
+    :param usage: rate-limit usage that the response reported, or None
     :param truncated: whether ``max_items`` ended the listing with this page although the API has more rows
-    :param is_kept: whether the rows were read by an earlier process, and now come from where it kept them
+    :param is_kept: whether an earlier process read the rows, so that they come from its checkpoint
     """
 
     rows: list[dict[str, Any]]
@@ -72,16 +72,16 @@ class Page:
 
     @property
     def number(self) -> int:
-        """The position of the page in the listing, beginning with 1."""
+        """The number of the page in the listing, starting at 1."""
         return self.position.page
 
 
 @dataclass(frozen=True, slots=True)
 class RawPage:
-    """The rows and the cursor that one answer of an edge holds.
+    """The rows and the cursor of one response.
 
-    :param rows: the nodes of the answer, duplicates included
-    :param after: cursor that the next page follows, or None on the last page
+    :param rows: the nodes of the response, duplicates included
+    :param after: cursor of the next page, or None on the last page
     """
 
     rows: list[dict[str, Any]]
@@ -89,33 +89,33 @@ class RawPage:
 
 
 def parse_page(payload: Any) -> RawPage:
-    """The rows of an answer and the cursor of the next page.
+    """Return the rows of a response, and the cursor of the next page.
 
-    :param payload: parsed answer of an edge, or the value of a nested edge in a row
-    :raises GraphProtocolError: if it is not the page of an edge
+    :param payload: parsed response from an edge, or the value of a nested edge in a row
+    :raises GraphProtocolError: if it is not a page of an edge
     """
     if not isinstance(payload, dict) or "data" not in payload:
-        raise GraphProtocolError("the answer has no `data`: it is not the page of an edge")
+        raise GraphProtocolError("the response has no `data`: it is not a page of an edge")
     rows = payload["data"]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise GraphProtocolError("the answer's `data` is not a list of objects")
+        raise GraphProtocolError("the response's `data` is not a list of objects")
     paging = payload.get("paging")
     if paging is None or paging == []:
         paging = {}
     if not isinstance(paging, dict):
-        raise GraphProtocolError("the answer's `paging` is not an object")
+        raise GraphProtocolError("the response's `paging` is not an object")
     following = paging.get("next")
     if following is None:
         # Only the absence of `next` ends a listing: a page without rows can be followed by others, and the last page
         # has a `cursors.after` too.
         return RawPage(rows, None)
     if not isinstance(following, str) or len(following) > _LONGEST_ADDRESS:
-        raise GraphProtocolError("the answer's `paging.next` is not an address")
+        raise GraphProtocolError("the response's `paging.next` is not a URL")
     return RawPage(rows, _find_cursor(paging, following))
 
 
 def is_nested_edge(value: Any) -> bool:
-    """Whether the value of a field is a page of an edge that was expanded in place."""
+    """Return whether the value of a field is a page of an edge that was expanded in place."""
     if not isinstance(value, dict):
         return False
     data, paging = value.get("data"), value.get("paging")
@@ -125,7 +125,7 @@ def is_nested_edge(value: Any) -> bool:
 
 
 def has_nested_edge(rows: list[dict[str, Any]]) -> bool:
-    """Whether an edge was expanded in place somewhere below these rows, or an item of a list looks like one.
+    """Return whether any value below these rows is, or looks like, an edge that was expanded in place.
 
     :param rows: rows of a page
     """
@@ -142,16 +142,16 @@ def _find_cursor(paging: dict[str, Any], following: str) -> str:
     cursors = paging.get("cursors")
     after = cursors.get("after") if isinstance(cursors, dict) else None
     if not after:
-        # Take only the cursor out of the `next` address and never fetch the address itself: it can lead to another
-        # host, which would then receive the token, and it lacks the proof.
+        # Take only the cursor from the `next` URL and never fetch that URL: it could lead to another host, which would
+        # then receive the token, and it lacks the proof.
         try:
             after = parse_qs(urlsplit(following).query).get("after", [None])[0]
         except ValueError:
             after = None
     if isinstance(after, str) and len(after) > _LONGEST_CURSOR:
-        raise GraphProtocolError(f"the answer's cursor is longer than {_LONGEST_CURSOR} characters")
+        raise GraphProtocolError(f"the response's cursor is longer than {_LONGEST_CURSOR} characters")
     if not isinstance(after, str) or not after:
-        raise GraphProtocolError("the answer announces a next page but gives no cursor to reach it by")
+        raise GraphProtocolError("the response announces a next page but has no cursor for it")
     return after
 
 
@@ -159,21 +159,19 @@ class PageReader:
     """The state of reading an edge page by page: the next request, the ids seen, and whether there is more.
 
     :param query: what is listed
-    :param position: where to go on, or None to begin with the first page
-    :param ids: ids of the rows so far, those of the pages up to the position included; the listing adds to it
+    :param position: where to resume, or None to start with the first page
+    :param ids: ids of the rows up to and including the position; the listing adds the ids that it reads
     """
 
     def __init__(self, query: EdgeQuery, *, position: Position | None = None, ids: set[str] | None = None) -> None:
-        #: Whether there is another page to ask for.
+        #: Whether there is another page to request.
         self.more = True
         self._query = query
         self._asks_for_ids = any(field.key == "id" for field in query.fields)
         self._after: str | None = None
-        # Hashes take less memory than cursors. Two cursors with the same hash would end the listing in an error, but
-        # would never lose a row.
+        # Hashes take less memory than cursors. A collision would end the listing with an error, but never lose a row.
         self._cursors: set[int] = set()
-        # Python seeds the hashes of texts in each process. Otherwise a server could choose ids that all have the same
-        # place in the set, and each search would go through all of them.
+        # A set is safe against ids chosen to collide, because Python seeds string hashes in each process.
         self._ids = set() if ids is None else ids
         self._pages = 0
         self._count = 0
@@ -186,15 +184,15 @@ class PageReader:
             self._page_size = position.limit
 
     def next_request(self) -> Request:
-        """The request for the next page."""
+        """Return the request for the next page."""
         return self._query.request(limit=self._limit, after=self._after)
 
     def take(self, raw: RawPage, usage: Usage | None = None) -> Page:
-        """The rows that no earlier page had. The listing then moves on to the next page.
+        """Move on to the next page, and return the rows of this one that no earlier page had.
 
-        :param raw: the answer to :meth:`next_request`
-        :param usage: what the answer said of the app's rate limit
-        :raises GraphProtocolError: if a row lacks its id, a cursor comes a second time or the pages have no end
+        :param raw: the response to :meth:`next_request`
+        :param usage: rate-limit usage that the response reported
+        :raises GraphProtocolError: if a row has no id, a cursor is repeated or the listing does not end
         """
         limit = self._limit
         self._pages += 1
@@ -209,24 +207,24 @@ class PageReader:
         return Page(kept, position, usage, truncated)
 
     def return_to_position(self, raw: RawPage, usage: Usage | None = None) -> Page:
-        """Move on behind the position that the listing was given; the page has no rows, since the caller has them.
+        """Move on to the page after the position; the returned page has no rows, because the caller has them.
 
-        :param raw: the answer to :meth:`next_request`, which requests the page of the position again
-        :param usage: what the answer said of the app's rate limit
-        :raises ListingMovedError: if the answer does not hold the same nodes in the same order as before
+        :param raw: the response to :meth:`next_request`, which requested the page of the position again
+        :param usage: rate-limit usage that the response reported
+        :raises ListingMovedError: if the response does not hold the same nodes in the same order as before
         """
         position = cast("Position", self._position)
         if _digest(raw) != position.digest:
             raise ListingMovedError(f"page {position.page} does not hold the same accounts as before")
         self._pages, self._count = position.page, position.count
         self._move_on(raw.after, barren=False)
-        # A page of more rows than were asked for can have been cut too.
+        # The API may have returned more rows than requested; those over `max_items` were cut.
         truncated = self._items_left == 0 and (self.more or len(raw.rows) > position.limit)
         self._end_at_max_items()
         return Page([], position, usage, truncated)
 
     def shrink(self) -> bool:
-        """Ask for half as many rows from now on; False when the page has one row already."""
+        """Request half as many rows from now on. Returns False if the page already has only one row."""
         if self._limit == 1:
             return False
         self._page_size = self._limit // 2
@@ -245,10 +243,10 @@ class PageReader:
         self.more = self.more and self._items_left != 0
 
     def _without_known(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The rows without those whose ids came before. A row without an id is not told from others."""
+        """Return the rows whose ids are new. Rows without an id are never taken for duplicates."""
         ids = [id_ for row in rows if (id_ := row.get("id")) is not None]
         if not all(isinstance(id_, str) and id_ for id_ in ids) or (self._asks_for_ids and len(ids) < len(rows)):
-            raise GraphProtocolError("a row of the answer has no usable `id`, so it cannot be told from others")
+            raise GraphProtocolError("a row of the response has no usable `id`, so duplicates cannot be detected")
         unknown = []
         for row in rows:
             id_ = row.get("id")
@@ -261,16 +259,16 @@ class PageReader:
     def _move_on(self, after: str | None, *, barren: bool) -> None:
         self._barren_pages = self._barren_pages + 1 if barren else 0
         if self._barren_pages > MAX_BARREN_PAGES:
-            raise GraphProtocolError(f"the listing has no end: {MAX_BARREN_PAGES} pages in a row held nothing new")
+            raise GraphProtocolError(f"the listing has no end: {MAX_BARREN_PAGES} consecutive pages held nothing new")
         if after is not None:
             if hash(after) in self._cursors:
-                raise GraphProtocolError("the listing loops: the API gave a cursor that it had given before")
+                raise GraphProtocolError("the listing loops: the API returned a cursor that it had returned before")
             self._cursors.add(hash(after))
         self._after = after
         self.more = after is not None
 
     def _grow(self) -> None:
-        # Without this, one account with very much data would make all pages behind it as small as its own.
+        # Without this, one account with a lot of data would keep all later pages small.
         self._pages_since_shrinking += 1
         if self._pages_since_shrinking >= _PAGES_BEFORE_GROWTH and self._page_size < self._query.page_size:
             self._page_size = min(self._page_size * 2, self._query.page_size)
@@ -278,6 +276,6 @@ class PageReader:
 
 
 def _digest(raw: RawPage) -> str:
-    # Rows without an id are told apart by all that they hold.
+    # Rows without an id are identified by all their values.
     nodes = [row.get("id", row) for row in raw.rows]
     return hashlib.sha256(json.dumps(nodes, sort_keys=True).encode()).hexdigest()

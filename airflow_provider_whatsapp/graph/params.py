@@ -13,12 +13,12 @@ from airflow_provider_whatsapp.graph.fields import Field
 
 _SIGNED = "the connection says with which token and app secret requests are signed"
 _PAGED = "the listing goes through all pages itself"
-_SHAPED = "it would change the shape of the answer"
+_SHAPED = "it would change the shape of the response"
 _READ_ONLY = "only single reads are sent, and it would change what the request does"
 _PAGING_PARAMS = ("after", "before", "first", "last", "offset", "__paging_token")
-# Parameters of every path of the Graph API that change the method, the identity, the address or the shape of a request,
-# and why they are refused. The `metadata` of a node and `return_ssl_resources` add addresses that can hold a token.
-# https://developers.facebook.com/docs/graph-api/overview
+# Parameters that every path of the Graph API accepts and that would change the method, identity, address or shape of a
+# request, with the reason why each is refused. The `metadata` of a node and `return_ssl_resources` add addresses that
+# can hold a token. https://developers.facebook.com/docs/graph-api/overview
 _REFUSED_PARAMS = {
     "fields": "give the `fields` argument instead",
     "limit": "give the `page_size` argument of a listing instead",
@@ -34,17 +34,17 @@ _REFUSED_PARAMS = {
 _REFUSED_FIELD_ARGUMENTS = {
     name: reason for name, reason in _REFUSED_PARAMS.items() if name not in ("fields", "limit", *_PAGING_PARAMS)
 }
-# The API is written in a language that also takes `fields[0]`, `access.token` and `access token` for these names.
+# The API's language (PHP) also reads `fields[0]`, `access.token` and `access token` as these names.
 _PARAM_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_PARAMS_EXAMPLE = "a right one looks like {'business': '1906385232743451'}"
+_PARAMS_EXAMPLE = "for example {'business': '1906385232743451'}"
 
 
 def parse_params(params: object, *, refused: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
-    """The query parameters that a user gave, as they are sent.
+    """Return the query parameters that a user gave, in the form in which they are sent.
 
-    :param params: value by name, the same as a JSON text, or None. A time is sent in unix seconds, and another value
-        that is not ``str`` as JSON; a value that is not given is left out
-    :param refused: further names that cannot be given, with what to do instead
+    :param params: values by name, as a mapping or as JSON text, or None. Times are sent in unix seconds, and other
+        values that are not ``str`` as JSON; empty values are left out
+    :param refused: more names that must not be given, each with what to do instead
     :raises ValueError: if a parameter would change what is read or how, has no name, or has a value that is not JSON
     """
     if params is None:
@@ -84,7 +84,7 @@ def check_field_arguments(fields: Sequence[Field]) -> None:
 
     :raises ValueError: if an argument would change what is read or how
     """
-    # The further pages of an edge that is asked for as a field are read with these arguments as parameters.
+    # These arguments become query parameters when the remaining pages of a nested edge are requested.
     for one in fields:
         for name, _ in one.arguments:
             if reason := _REFUSED_FIELD_ARGUMENTS.get(name.lower()):

@@ -1,4 +1,4 @@
-"""What a user asks of an edge or a node: the arguments, checked, and the requests that follow from them.
+"""Checks the arguments of a query for an edge or a node, and builds its requests.
 
 To add a query argument, add it to :class:`Query` and to :func:`build_edge_query`, and to the operators and sensors.
 """
@@ -32,24 +32,24 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _DEFAULT_FIELDS_OF_A_NODE = "id,name"
-#: Query arguments that only a list of accounts takes.
+#: Query arguments that only a listing of accounts accepts.
 WABA_ONLY_ARGUMENTS = ("ownership_types", "created_after", "created_before")
-# Arguments of the listing that are parameters of the API too.
+# Query parameters of the API that have an argument of their own.
 _ARGUMENTS = {name: f"give the `{name}` argument instead" for name in ("filtering", "sort")}
-_FILTERING_EXAMPLE = "a right one looks like [{'field': 'ownership_type', 'operator': 'IN', 'value': ['SELF']}]"
+_FILTERING_EXAMPLE = "for example [{'field': 'ownership_type', 'operator': 'IN', 'value': ['SELF']}]"
 
 
 class Query(TypedDict, total=False):
     """The optional arguments that narrow or shape a listing.
 
-    A text of blanks and the text ``None``, which templates without a value render as, count as not given.
+    A blank string and the string ``None``, which an empty template renders to, count as not given.
 
     - ``fields``: sequence of names or comma string, nested ``{}`` allowed
     - ``ownership_types``: sequence or comma string of ``SELF``, ``CLIENT_OWNED``, ``ON_BEHALF_OF``
-    - ``created_after``, ``created_before``: datetime, ISO 8601 string or unix seconds; UTC where no zone is given
+    - ``created_after``, ``created_before``: datetime, ISO 8601 string or unix seconds; UTC if no time zone is given
     - ``filtering``: list of ``{"field", "operator", "value"}``, added to the filters above
     - ``sort``: ``creation_time_ascending`` or ``creation_time_descending``
-    - ``page_size``: number of rows to ask for in one request, 100 by default
+    - ``page_size``: number of rows to request at a time, 100 by default
     - ``max_items``: number of rows after which to stop, unlimited by default
     """
 
@@ -68,9 +68,9 @@ class EdgeQuery:
     """A checked query for all rows of one edge.
 
     :param path: node and edge, e.g. ``"1906385232743451/client_whatsapp_business_accounts"``
-    :param fields: fields wanted of each row; empty leaves the choice to the API
+    :param fields: fields to request for each row; empty leaves the choice to the API
     :param params: the other query parameters, such as ``filtering`` and ``sort``
-    :param page_size: number of rows to ask for in one request
+    :param page_size: number of rows to request at a time
     :param max_items: number of rows after which to stop, or None for all
     """
 
@@ -86,10 +86,10 @@ class EdgeQuery:
         return self.path.partition("/")[0]
 
     def request(self, *, limit: int, after: str | None) -> Request:
-        """The request for one page.
+        """Return the request for one page.
 
-        :param limit: number of rows to ask for
-        :param after: cursor that the page follows, or None for the first page
+        :param limit: number of rows to request
+        :param after: cursor to continue after, or None for the first page
         """
         params = {**self.params, "limit": str(limit)}
         if self.fields:
@@ -99,7 +99,7 @@ class EdgeQuery:
         return Request(self.path, params)
 
     def to_json(self) -> dict[str, Any]:
-        """The query as JSON, for :meth:`from_json`."""
+        """Return the query as JSON, for :meth:`from_json`."""
         return {
             "path": self.path,
             "fields": join_fields(self.fields),
@@ -110,10 +110,10 @@ class EdgeQuery:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> EdgeQuery:
-        """The query that :meth:`to_json` was called on, checked again.
+        """Return the query that :meth:`to_json` described, checked again.
 
-        :param value: what is missing in it takes its default, except for ``path``
-        :raises ValueError: if a value in it is wrong; names it
+        :param value: result of :meth:`to_json`; missing keys take their defaults, except for ``path``
+        :raises ValueError: if a value is wrong; the message names it
         """
         fields, max_items = value.get("fields"), value.get("max_items")
         return cls(
@@ -130,9 +130,9 @@ class NodeQuery:
     """A checked query for one node.
 
     :param path: id of the node, or ``me``
-    :param fields: fields wanted of the node; empty leaves the choice to the API
+    :param fields: fields to request; empty leaves the choice to the API
     :param params: the other query parameters
-    :param inspects_own_token: whether the query asks about the token itself (``debug_token``)
+    :param inspects_own_token: whether the query is about the token itself (``debug_token``)
     """
 
     path: str
@@ -141,7 +141,7 @@ class NodeQuery:
     inspects_own_token: bool = False
 
     def request(self) -> Request:
-        """The request for the node."""
+        """Return the request for the node."""
         fields = {"fields": join_fields(self.fields)} if self.fields else {}
         return Request(self.path, {**self.params, **fields}, inspects_own_token=self.inspects_own_token)
 
@@ -159,13 +159,13 @@ def build_edge_query(
     page_size: int | str | None = 100,
     max_items: int | str | None = None,
 ) -> EdgeQuery:
-    """The query for an edge, from the arguments that a user gave.
+    """Return the query for an edge, built from the arguments that a user gave.
 
     :param path: node and edge, e.g. ``"<waba id>/phone_numbers"``; the other parameters are those of :class:`Query`
     :param params: further query parameters, e.g. ``{"business": "1906385232743451"}``; values that are not ``str`` are
         sent as JSON, and times as unix seconds
-    :raises ValueError: if an argument is wrong or one that the edge needs is missing; names it and shows what a right
-        one looks like
+    :raises ValueError: if an argument is wrong, or one that the edge needs is missing; the message names it and shows
+        an example
     """
     path = _parse_edge_path(path)
     edge = find_edge(path.rpartition("/")[2])
@@ -179,7 +179,7 @@ def build_edge_query(
         given(ownership_types, None), given(created_after, None), given(created_before, None), given(filtering, None)
     )
     if filters:
-        # Meta's samples show single quotes, which is not JSON; Meta's own SDKs send JSON, as is done here.
+        # Meta's samples use single quotes, which is not JSON; Meta's own SDKs send JSON, and so does this.
         sent["filtering"] = json.dumps(filters, separators=(",", ":"))
     if (order := given(sort, None)) is not None:
         sent["sort"] = _parse_sort(order)
@@ -193,11 +193,11 @@ def build_edge_query(
 
 
 def build_waba_query(business_id: str | int, relationship: str, **query: Unpack[Query]) -> EdgeQuery:
-    """The query for the WABAs of a business, from the arguments that a user gave.
+    """Return the query for the WABAs of a business, built from the arguments that a user gave.
 
     :param business_id: id of the business portfolio
     :param relationship: ``"client"`` or ``"owned"``
-    :raises ValueError: if an argument is wrong; names it and shows what a right one looks like
+    :raises ValueError: if an argument is wrong; the message names it and shows an example
     """
     edge = RELATIONSHIPS[parse_relationship(relationship)]
     return build_edge_query(f"{parse_business_id(business_id)}/{edge}", **query)
@@ -206,7 +206,7 @@ def build_waba_query(business_id: str | int, relationship: str, **query: Unpack[
 def build_waba_edge_query(
     edge: str, *, params: Mapping[str, Any] | str | None = None, **query: Unpack[Query]
 ) -> Callable[[str], EdgeQuery]:
-    """A function that gives the query for one edge of the WABA whose id it is called with.
+    """Return a factory that takes a WABA id and returns the query for that account's edge.
 
     The arguments are checked once, before the first account is known.
 
@@ -216,14 +216,14 @@ def build_waba_edge_query(
     """
     for name in WABA_ONLY_ARGUMENTS:
         if given(query.get(name), None) is not None:
-            raise ValueError(f"{name}: what hangs on an account has no such field; filter the list of accounts instead")
+            raise ValueError(f"{name}: the edges of an account have no such field; filter the list of accounts instead")
     name = parse_edge_name(edge)
     example = build_edge_query(f"0/{name}", params=params, **query)
     return lambda waba_id: replace(example, path=f"{parse_waba_id(waba_id)}/{name}")
 
 
 def parse_relationship(relationship: str | None) -> str:
-    """Return the relationship of accounts to a business, ``"client"`` where none is given.
+    """Return the relationship of accounts to a business, ``"client"`` if none is given.
 
     :param relationship: ``"client"`` or ``"owned"``
     :raises ValueError: if it is anything else
@@ -237,12 +237,12 @@ def parse_relationship(relationship: str | None) -> str:
 def build_node_query(
     path: str, *, fields: str | Sequence[str] | None = None, params: Mapping[str, Any] | None = None
 ) -> NodeQuery:
-    """The query for one node, from the arguments that a user gave.
+    """Return the query for one node, built from the arguments that a user gave.
 
     :param path: id of the node, or ``me``
     :param fields: sequence of names or comma string, nested ``{}`` allowed; ``id,name`` by default
-    :param params: further query parameters; values that are not ``str`` are sent as JSON
-    :raises ValueError: if an argument is wrong; names it and shows what was wrong
+    :param params: other query parameters; values that are not ``str`` are sent as JSON
+    :raises ValueError: if an argument is wrong; the message names it and says what is wrong
     """
     return NodeQuery(
         path="/".join(parse_path(path)),
@@ -260,7 +260,7 @@ def _parse_fields(fields: str | Sequence[str]) -> tuple[Field, ...]:
 def _parse_edge_path(path: object) -> str:
     segments = parse_path(path)
     if len(segments) < 2:
-        raise ValueError(f"path: {shown(path)} names no edge; a right one looks like '<waba id>/phone_numbers'")
+        raise ValueError(f"path: {shown(path)} names no edge; for example '<waba id>/phone_numbers'")
     return "/".join(segments)
 
 
@@ -278,9 +278,10 @@ def _build_filters(
     if after is not None and before is not None:
         if after > before:
             raise ValueError(
-                f"created_after: {shown(created_after)} lies after created_before, {shown(created_before)}; swap them"
+                f"created_after: {shown(created_after)} is later than created_before, {shown(created_before)}; "
+                "swap them"
             )
-        # Both times go into one IN_RANGE filter, because Meta does not document two filters on the same field.
+        # Use one IN_RANGE filter for both times, because Meta does not document two filters on the same field.
         # https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/business/owned_whatsapp_business_accounts
         filters.append({"field": "creation_time", "operator": "IN_RANGE", "value": [str(after), str(before)]})
     elif after is not None:
@@ -297,7 +298,7 @@ def _parse_ownership_types(value: str | Sequence[str]) -> list[str]:
         or not names
         or not all(isinstance(name, str) and name.strip() for name in names)
     ):
-        raise ValueError(f"ownership_types: {shown(value)} has no names; a right one looks like ['CLIENT_OWNED']")
+        raise ValueError(f"ownership_types: {shown(value)} has no names; for example ['CLIENT_OWNED']")
     return [name.strip() for name in names]
 
 
@@ -330,5 +331,5 @@ def _is_filter_value(value: object) -> bool:
 
 def _parse_sort(value: object) -> str:
     if not isinstance(value, str) or re.fullmatch(r"[A-Za-z_.]+", value) is None:
-        raise ValueError(f"sort: {shown(value)} is not a sort order; a right one is 'creation_time_descending'")
+        raise ValueError(f"sort: {shown(value)} is not a sort order; for example 'creation_time_descending'")
     return value

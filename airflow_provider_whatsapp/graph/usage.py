@@ -1,4 +1,4 @@
-"""Reads from the headers of an answer how much of its rate limit an app has used.
+"""Reads the rate-limit usage of an app from the headers of a response.
 
 https://developers.facebook.com/docs/graph-api/overview/rate-limiting
 """
@@ -14,18 +14,18 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 _PERCENTAGES = ("call_count", "total_time", "total_cputime")
-# A header that asks for a longer wait than this is taken for a mistake, and the wait is cut to it.
+# A header that asks for a longer wait is taken for a mistake, and the wait is shortened to this.
 _LONGEST_WAIT = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The use of the rate limits that one answer reported.
+    """The rate-limit usage that one response reported.
 
-    :param percent: use of the limit that is closest to being reached, in percent; may exceed 100
+    :param percent: percentage used of the limit closest to being reached; may exceed 100
     :param regain_access: how long until the API accepts calls again; None when no time was named
-    :param by_node: the use of each limit that counts for one node only, by the id of the node
-    :param shared: the use of the limits that count for the whole app or token, or None when none was reported
+    :param by_node: usage of each limit that applies to one node only, by node id
+    :param shared: usage of the limits that apply to the whole app or token, or None if none was reported
     """
 
     percent: float
@@ -35,7 +35,7 @@ class Usage:
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> Usage | None:
-        """The usage, or None when the headers are missing or malformed, which does not mean that there is no limit.
+        """Return the usage, or None if the headers are missing or malformed; there may still be a limit.
 
         :param headers: header values by lower-case name
         """
@@ -47,10 +47,10 @@ class Usage:
         return replace(overall, by_node=by_node, shared=_combine(of_app))
 
     def beyond(self, node_id: str) -> Usage | None:
-        """The use of the limits that count for more than one node, or None when none was reported.
+        """Return the usage of the limits that apply to more than one node, or None if none was reported.
 
-        :param node_id: id of the node that was read. A limit that is reported under another id counts for more than
-            this node: Meta's pages do not agree on whether that id is the account's or the business's
+        :param node_id: id of the node that was read. A limit reported under another id applies to more than this node:
+            Meta's pages disagree on whether that id is the account's or the business's
         """
         parts = [usage for id_, usage in self.by_node.items() if id_ != node_id]
         return max([*parts, *([self.shared] if self.shared else [])], key=lambda usage: usage.percent, default=None)
@@ -64,7 +64,7 @@ def _combine(entries: Iterable[dict[str, Any]]) -> Usage | None:
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> timedelta | None:
-    """How long the headers ask to wait, or None when they name no time.
+    """Return how long the headers ask to wait, or None if they name no time.
 
     :param headers: header values by lower-case name
     """
@@ -90,7 +90,7 @@ def _wait(*, minutes: float | None = 0, seconds: float = 0) -> timedelta | None:
 
 
 def _regain_access(entries: Iterable[dict[str, Any]]) -> timedelta | None:
-    # Meta gives this time in minutes, unlike every other wait, which is in seconds.
+    # Meta gives this time in minutes, but every other wait in seconds.
     waits = [_wait(minutes=_number(entry.get("estimated_time_to_regain_access"))) for entry in entries]
     return max((wait for wait in waits if wait), default=None)
 

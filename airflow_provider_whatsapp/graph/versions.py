@@ -10,11 +10,12 @@ from datetime import date, datetime, timezone
 
 from airflow_provider_whatsapp.graph.arguments import shown_if_short
 
-#: The version that is asked for when neither hook nor connection names one.
+#: The version that is requested if neither the hook nor the connection names one.
 DEFAULT_VERSION = "v26.0"
 
-# The versions that Meta had released when this package was, with the day on which each ends; None where Meta has not
-# named it. Calls to a version that has ended do not fail: Meta answers them with the oldest version that is left.
+# The versions that Meta had published when this package was released, with the last day of each; None where Meta has
+# not announced it. Calls to a version that has ended do not fail: Meta answers them with the oldest version that is
+# left.
 _LAST_DAYS: dict[str, date | None] = {
     "v18.0": date(2026, 1, 26),
     "v19.0": date(2026, 5, 21),
@@ -32,17 +33,17 @@ _VERSION = re.compile(r"v([1-9][0-9]{0,2})\.0")
 
 
 def last_day_of(version: str) -> date | None:
-    """The day on which the version ends or ended, or None when that is not known."""
+    """Return the last day of the version, or None if it is not known."""
     return _LAST_DAYS.get(version)
 
 
 def is_known(version: str) -> bool:
-    """Whether Meta had released the version, or had already ended it, when this package was released."""
+    """Return whether Meta had published the version, or already ended it, when this package was released."""
     return version in _LAST_DAYS or _is_older_than_known(version)
 
 
 def has_ended(version: str, today: date) -> bool:
-    """Whether the version is known to have ended; on its last day it counts as ended.
+    """Return whether the version is known to have ended; it counts as ended on its last day.
 
     :param version: version of the Graph API, ``vN.0``
     :param today: the day to compare with
@@ -52,10 +53,10 @@ def has_ended(version: str, today: date) -> bool:
 
 
 def describe_version_problem(asked: str, answered: str, *, now: float) -> str:
-    """A sentence for the error of a request that failed perhaps only because of its version; empty when that is fine.
+    """Return a sentence about the API version, for the error of a failed request; empty if the version is fine.
 
-    :param asked: version that was asked for
-    :param answered: version that answered, as the header of the answer says; empty when there was none
+    :param asked: version that was requested
+    :param answered: version in the header of the response; empty if there was none
     :param now: the time in unix seconds
     """
     another = answered if _VERSION.fullmatch(answered) and answered != asked else ""
@@ -65,7 +66,7 @@ def describe_version_problem(asked: str, answered: str, *, now: float) -> str:
         instead = f", and {another} answered" if another else ""
         return f"Graph API {asked} ended{when}{instead}: set a newer api_version in the connection."
     if another:
-        return f"Graph API {asked} was asked for, but {another} answered: set api_version in the connection to that."
+        return f"Graph API {asked} was requested, but {another} answered: set api_version in the connection to that."
     return ""
 
 
@@ -75,14 +76,12 @@ def _is_older_than_known(version: str) -> bool:
 
 
 def parse_version(value: object) -> str:
-    """The version of the Graph API that the value names, or ``DEFAULT_VERSION`` if the value is empty.
+    """Return the checked version of the Graph API, or ``DEFAULT_VERSION`` if the value is empty.
 
     :raises ValueError: if the value is not ``vN.0``
     """
     if value is None or value == "":
         return DEFAULT_VERSION
     if not isinstance(value, str) or _VERSION.fullmatch(value.strip()) is None:
-        raise ValueError(
-            f"api_version: {shown_if_short(value)} is not a version; a right one looks like '{DEFAULT_VERSION}'"
-        )
+        raise ValueError(f"api_version: {shown_if_short(value)} is not a version; for example '{DEFAULT_VERSION}'")
     return value.strip()

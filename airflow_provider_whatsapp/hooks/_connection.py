@@ -1,4 +1,4 @@
-"""Reads an Airflow connection of type ``whatsapp`` and checks every field of it."""
+"""Reads an Airflow connection of type ``whatsapp`` and checks all its fields."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class WhatsAppConnection:
 
     :param conn_id: its id in Airflow
     :param config: where the API is and which credentials to use
-    :param business_id: id of the business portfolio to list when a task names none, or None
+    :param business_id: id of the business portfolio to list if a task names none, or None
     """
 
     conn_id: str
@@ -44,9 +44,9 @@ class WhatsAppConnection:
     def waba_query(
         self, business_id: str | int | None = None, *, relationship: str = "client", **query: Unpack[Query]
     ) -> EdgeQuery:
-        """The query for the WABAs of a business.
+        """Return the query for the WABAs of a business.
 
-        :param business_id: id of the business portfolio; that of the connection by default
+        :param business_id: id of the business portfolio; by default that of the connection
         :param relationship: ``"client"`` or ``"owned"``
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         :raises ValueError: if an argument is wrong, or neither the call nor the connection names a business
@@ -61,11 +61,11 @@ class WhatsAppConnection:
 
 
 def load_connection(hook: BaseHook, conn_id: str, *, api_version: str | None = None) -> WhatsAppConnection:
-    """A connection, checked, with its secrets masked in Airflow's logs.
+    """Return a checked connection, and mask its secrets in Airflow's logs.
 
-    :param hook: hook to read it with, because a subclass may read its connections in another way
+    :param hook: hook to read it with, because a subclass may read its connections differently
     :param conn_id: id of the connection
-    :param api_version: version to use instead of the one in the connection
+    :param api_version: version that overrides the one in the connection
     :raises ValueError: if a field of the connection is wrong
     """
     connection = parse_connection(hook.get_connection(conn_id), api_version=api_version)
@@ -75,7 +75,7 @@ def load_connection(hook: BaseHook, conn_id: str, *, api_version: str | None = N
 
 
 async def aload_connection(hook: BaseHook, conn_id: str, *, api_version: str | None = None) -> WhatsAppConnection:
-    """The same as :func:`load_connection`, without holding the event loop.
+    """Return the same as :func:`load_connection`, without blocking the event loop.
 
     :raises ValueError: if a field of the connection is wrong
     """
@@ -87,11 +87,11 @@ async def aload_connection(hook: BaseHook, conn_id: str, *, api_version: str | N
 
 
 def parse_connection(connection: Connection, *, api_version: str | None = None) -> WhatsAppConnection:
-    """The connection, checked.
+    """Return the checked connection.
 
-    :param connection: as Airflow gives it; extras may be texts, as they are in a URI
-    :param api_version: version to use instead of the one in the connection
-    :raises ValueError: if a field is wrong; names the connection and the field and shows a right value
+    :param connection: connection from Airflow; extra values may be strings, as in a URI
+    :param api_version: version that overrides the one in the connection
+    :raises ValueError: if a field is wrong; the message names the connection and the field and shows an example
     """
     try:
         extra = _parse_extra(connection.extra)
@@ -116,20 +116,18 @@ def parse_connection(connection: Connection, *, api_version: str | None = None) 
 
 
 def parse_base_url(host: str | None, port: int | None = None) -> str:
-    """The base URL of the Graph API, without a trailing slash.
+    """Return the base URL of the Graph API, without a trailing slash.
 
-    :param host: address with or without scheme, port, path and trailing slash; empty means Meta's own
-    :param port: port to use when the host has none; 0 counts as none
+    :param host: address with or without scheme, port, path and trailing slash; Meta's own if empty
+    :param port: port to use if the host has none; 0 counts as none
     :raises ValueError: if the host is not an address, has a user name in it, or is plain http to another machine
     """
     text = (host or "").strip()
     if not text:
         text = DEFAULT_BASE_URL
     if "@" in text:
-        # Do not show the address: what stands before the @ is most likely a secret.
-        raise ValueError(
-            f"host: the address has a user name or password in it; a right one looks like {DEFAULT_BASE_URL!r}"
-        )
+        # Do not show the address: the part before the @ is probably a secret.
+        raise ValueError(f"host: the address has a user name or password in it; for example {DEFAULT_BASE_URL!r}")
     scheme, separator, rest = text.partition("://")
     if not separator:
         scheme, rest = "https", text
@@ -138,24 +136,24 @@ def parse_base_url(host: str | None, port: int | None = None) -> str:
         match is None
         or {".", ".."} & set(rest.split("/"))
         or not _is_ip_if_bracketed(match["name"])
-        # A token or app secret without a dot would pass for the name of a machine, and be sent to the name server.
+        # A token or app secret without a dot would pass for a host name, and be sent to the name server.
         or ("." not in match["name"] and could_be_secret(match["name"]))
         or redact(text) != text
     ):
-        raise ValueError(f"host: {shown(text)} is not an address; a right one looks like {DEFAULT_BASE_URL!r}")
+        raise ValueError(f"host: {shown(text)} is not an address; for example {DEFAULT_BASE_URL!r}")
     name = match["name"].lower()
     if scheme.lower() not in ("https", "http"):
-        raise ValueError(f"host: {shown(text)} is not a web address; a right one looks like {DEFAULT_BASE_URL!r}")
+        raise ValueError(f"host: {shown(text)} is not a web address; for example {DEFAULT_BASE_URL!r}")
     if scheme.lower() == "http" and not _is_loopback(name):
         raise ValueError(
             f"host: {shown(text)} would send the token unencrypted: only https is allowed, http only to loopback "
-            f"(127.0.0.1, [::1], localhost); a right one looks like {DEFAULT_BASE_URL!r}"
+            f"(127.0.0.1, [::1], localhost); for example {DEFAULT_BASE_URL!r}"
         )
     if re.search(r"/v[0-9]+\.[0-9]+(/|$)", match["path"]):
         raise ValueError(f"host: {shown(text)} has a version in it, which goes into api_version instead")
     number = int(match["port"] or (port if isinstance(port, int) else 0) or 0)
     if not 0 <= number <= 65535 or (match["port"] and number == 0):
-        raise ValueError(f"host: {number} is not a port; a right one is from 1 to 65535")
+        raise ValueError(f"host: {number} is not a port from 1 to 65535")
     return f"{scheme.lower()}://{name}{f':{number}' if number else ''}{match['path']}"
 
 
@@ -178,26 +176,26 @@ def _is_loopback(name: str) -> bool:
     if name == "localhost":
         return True
     try:
-        # Some resolvers take 127.1, 0x7f000001 and others for 127.0.0.1. Only the plain spelling is accepted, because
-        # the others may lead to another machine.
+        # Some resolvers read 127.1, 0x7f000001 and other spellings as 127.0.0.1. Only the standard spelling is
+        # accepted, because the others may lead to another machine.
         return ipaddress.ip_address(name.strip("[]")).is_loopback
     except ValueError:
         return False
 
 
 def _parse_extra(extra: str | None) -> dict[str, Any]:
-    """The extra fields that are not empty.
+    """Return the non-empty extra fields.
 
-    The connection form saves a field that was left empty as an empty text or null, which counts as missing.
+    The connection form saves an empty field as an empty string or null, which counts as missing.
     """
-    # Airflow's own `extra_dejson` turns text that is not JSON into an empty dict, so that requests would silently be
-    # sent without an appsecret_proof.
+    # Airflow's own `extra_dejson` turns text that is not JSON into an empty dict, so requests would silently be sent
+    # without an appsecret_proof.
     try:
         value = json.loads(extra or "{}")
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise ValueError('extra: not a JSON object; a right one looks like {"business_id": "1906385232743451"}')
+        raise ValueError('extra: not a JSON object; for example {"business_id": "1906385232743451"}')
     stripped = {name: item.strip() if isinstance(item, str) else item for name, item in value.items()}
     return {name: item for name, item in stripped.items() if item is not None and item != ""}
 
@@ -205,11 +203,9 @@ def _parse_extra(extra: str | None) -> dict[str, Any]:
 def _parse_token(password: str | None) -> str:
     token = (password or "").strip()
     if not token:
-        raise ValueError(
-            "password: empty; it takes the access token of a system user (Business Settings, System Users)"
-        )
+        raise ValueError("password: empty; enter the access token of a system user (Business Settings, System Users)")
     if not re.fullmatch(r"[!-~]+", token):
-        raise ValueError("password: the access token has blanks, line breaks or other characters that no token has")
+        raise ValueError("password: the access token has spaces, line breaks or other characters that no token has")
     return token
 
 
@@ -217,9 +213,9 @@ def _parse_app_secret(value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise ValueError("app_secret: not a text")
+        raise ValueError("app_secret: not a string")
     if not re.fullmatch(r"[!-~]+", value):
-        raise ValueError("app_secret: blanks, line breaks or other characters that no app secret has")
+        raise ValueError("app_secret: spaces, line breaks or other characters that no app secret has")
     return value
 
 
@@ -238,8 +234,8 @@ def _parse_timeout(value: object) -> float:
         seconds = math.nan
     if not 0 < seconds <= _LONGEST_TIMEOUT:
         raise ValueError(
-            f"timeout: {shown_if_short(value)} is not a number of seconds from above 0 to {_LONGEST_TIMEOUT:g}; "
-            "a right one is 30"
+            f"timeout: {shown_if_short(value)} is not a number of seconds above 0 and up to {_LONGEST_TIMEOUT:g}; "
+            "for example 30"
         )
     return seconds
 
@@ -247,10 +243,10 @@ def _parse_timeout(value: object) -> float:
 def _parse_proxy(value: object) -> str | None:
     if value is None:
         return None
-    # Without a path or query, so that another address, with a token in it, is not taken for that of a proxy.
+    # No path or query is allowed, so that another URL, with a token in it, is not taken for that of a proxy.
     if not isinstance(value, str) or not re.fullmatch(r"https?://(?:(?![/?#])[!-~])+/?", value, re.IGNORECASE):
         # Do not show the value: it may contain a password.
-        raise ValueError("proxy: not the address of an HTTP proxy; a right one looks like 'http://proxy.example:3128'")
+        raise ValueError("proxy: not the address of an HTTP proxy; for example 'http://proxy.example:3128'")
     return value
 
 
@@ -259,6 +255,6 @@ def _parse_ca_bundle(value: object) -> str | None:
         return None
     if not isinstance(value, str) or not os.path.exists(value):
         raise ValueError(
-            f"ca_bundle: {shown(value)} is not a file or folder on this machine; a right one is the path of a PEM file"
+            f"ca_bundle: {shown(value)} is not a file or directory on this machine; enter the path of a PEM file"
         )
     return value

@@ -1,4 +1,4 @@
-"""Finds out what a connection can do, and says it in one message that a person can act on."""
+"""Tests what a connection can do, and reports it in one message that a person can act on."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection
     from airflow_provider_whatsapp.transport.sync import GraphClient
 
-#: Asks the API what the token itself is.
+#: Query for the token itself.
 TOKEN_QUERY = NodeQuery("debug_token", inspects_own_token=True)
-#: Airflow shows the message in a narrow box.
+#: Longest message in characters; Airflow shows it in a narrow box.
 LONGEST_MESSAGE = 1000
-# A person waits for the answer, and a proxy in front of Airflow's API server may end the request after half a minute.
-# The test makes at most three calls and repeats none of them, so it ends within twelve seconds.
+# A person waits for the result, and a proxy in front of Airflow's API server may end the request after half a minute.
+# The test makes at most three calls without retries, so it ends within twelve seconds.
 _LONGEST_CALL = 4.0
 _PATIENCE = Patience(attempts=1)
-# Names and texts of the API can have any length.
+# Names and messages from the API can have any length.
 _LONGEST_TOLD = 150
 _WARN_BEFORE_EXPIRY = timedelta(days=14)
-# The permissions that the client edge needs, and those that the owned edge needs in addition.
+# The permissions that the client edge needs, and the one that the owned edge also needs.
 _CLIENT_PERMISSIONS = ("whatsapp_business_management", "whatsapp_business_messaging")
 _OWNED_PERMISSIONS = ("business_management",)
 
@@ -47,7 +47,7 @@ class Diagnosis:
 
     def __init__(self) -> None:
         self._problems: list[str] = []
-        #: What works now but soon may not.
+        #: What works now but may soon stop working.
         self.warnings: list[str] = []
         self._confirmations: list[str] = []
 
@@ -61,11 +61,11 @@ class Diagnosis:
         self._confirmations.append(finding)
 
     def report_problem(self, finding: str) -> None:
-        """Add a finding about something that does not work and has to be mended."""
+        """Add a finding about something that does not work and must be fixed."""
         self._problems.append(f"PROBLEM: {finding}")
 
     def warn(self, finding: str) -> None:
-        """Add a finding about something that works now but soon may not."""
+        """Add a finding about something that works now but may soon stop working."""
         self.warnings.append(finding)
 
     def __str__(self) -> str:
@@ -76,24 +76,24 @@ class Diagnosis:
 
 
 def describe_token(answer: dict[str, Any]) -> dict[str, Any]:
-    """What the token is: its type, app, validity, expiry and permissions.
+    """Return the type, app, validity, expiry and permissions of the token.
 
-    :param answer: the node that :data:`TOKEN_QUERY` asks for
-    :raises GraphProtocolError: if the answer does not describe a token
+    :param answer: the response to :data:`TOKEN_QUERY`
+    :raises GraphProtocolError: if the response does not describe a token
     """
     token = answer.get("data")
     if not isinstance(token, dict):
-        raise GraphProtocolError("the answer to debug_token has no `data` object")
+        raise GraphProtocolError("the response to debug_token has no `data` object")
     return token
 
 
 def diagnose(connection: WhatsAppConnection, *, now: datetime) -> Diagnosis:
-    """What a person wants to know about a new connection, found out with at most three calls of four seconds each.
+    """Test a connection with at most three calls of four seconds each, and return the findings.
 
-    :param connection: the connection
-    :param now: the time that the token's expiry and the version's end are compared with
+    :param connection: the connection to test
+    :param now: the current time, to compare with the token's expiry and the version's last day
     """
-    # Imported here, because parsing a DAG file must not wait for an HTTP library.
+    # lazy: an HTTP library
     from airflow_provider_whatsapp.transport.sync import GraphClient
 
     diagnosis = Diagnosis()
@@ -109,11 +109,11 @@ def _check_token(client: GraphClient, diagnosis: Diagnosis, now: datetime) -> bo
     try:
         token = describe_token(client.node(TOKEN_QUERY))
     except (GraphTokenError, GraphRequestError, GraphTransportError) as error:
-        # Stop here: every other call would end in the same error.
+        # Stop here: every other call would fail with the same error.
         diagnosis.report_problem(f"Token: {error}")
         return False
     except GraphError as error:
-        # Some tokens are not allowed to ask about themselves. The calls that follow show whether such a token works.
+        # Some tokens are not allowed to inspect themselves. The calls that follow show whether such a token works.
         diagnosis.warn(f"Token: the API refused to describe it: {error}")
         return True
     if token.get("is_valid") is not True:
@@ -137,7 +137,7 @@ def _describe_owner(token: dict[str, Any]) -> str:
 
 
 def _told(value: object) -> str:
-    """A value of the API in at most 150 printable characters; empty when there is none."""
+    """Return a value from the API in at most 150 printable characters; empty if there is none."""
     text = "" if value is None else redact(str(value))
     return "".join(c if c.isprintable() else " " for c in text)[:_LONGEST_TOLD]
 
@@ -162,11 +162,13 @@ def _check_expiry(expires_at: object, diagnosis: Diagnosis, now: datetime) -> No
 def _check_permissions(scopes: object, diagnosis: Diagnosis) -> None:
     granted = {scope for scope in scopes if isinstance(scope, str)} if isinstance(scopes, list) else set()
     if missing := _missing(_CLIENT_PERMISSIONS, granted):
-        diagnosis.report_problem(f"Permissions: the token lacks {missing}. Create one with it for the same system user")
+        diagnosis.report_problem(
+            f"Permissions: the token lacks {missing}. Create a new one with it for the same system user"
+        )
     else:
         diagnosis.confirm("Permissions: complete for the client edge")
     if missing := _missing(_OWNED_PERMISSIONS, granted):
-        diagnosis.confirm(f"The owned edge would need {missing} too")
+        diagnosis.confirm(f"The owned edge would also need {missing}")
 
 
 def _missing(needed: Sequence[str], granted: Iterable[str]) -> str:
@@ -187,7 +189,7 @@ def _check_business(client: GraphClient, connection: WhatsAppConnection, diagnos
         diagnosis.confirm("App secret: its proof is accepted")
     try:
         with closing(client.pages(connection.waba_query(fields="id", max_items=1))) as pages:
-            # Only the first page, because up to a thousand empty ones may follow, each of which is a call.
+            # Read only the first page: up to a thousand empty ones could follow, each of which is a call.
             found = bool(next(pages).rows)
     except GraphError as error:
         diagnosis.report_problem(f"Client accounts: cannot be listed. {error}")
@@ -205,13 +207,13 @@ def _check_version(client: GraphClient, connection: WhatsAppConnection, diagnosi
     last_day = last_day_of(version)
     if other := client.other_versions:
         diagnosis.report_problem(
-            f"API version: {version} was asked for, {' and '.join(other)} answered; set api_version to that"
+            f"API version: {version} was requested, {' and '.join(other)} answered; set api_version to that"
         )
     elif has_ended(version, now.date()):
         when = f" on {last_day:%Y-%m-%d}" if last_day else ""
         diagnosis.warn(f"API version: {version} ended{when}; set a newer api_version")
     elif not is_known(version):
-        diagnosis.warn(f"API version: {version} is newer than this provider, which was not tested with it")
+        diagnosis.warn(f"API version: {version} is newer than this provider, which has not been tested with it")
     elif last_day is None:
         diagnosis.confirm(f"API version: {version}")
     else:

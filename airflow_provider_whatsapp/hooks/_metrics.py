@@ -1,4 +1,4 @@
-"""Airflow's metrics of the calls that are made."""
+"""Sends Airflow metrics about the calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def count_call(usage: Usage | None, is_throttled: bool) -> None:
     """Send the metrics ``whatsapp.requests``, ``whatsapp.throttled`` and ``whatsapp.api_usage`` of one request.
 
-    :param usage: what its answer said of the rate limit
+    :param usage: rate-limit usage reported by its response
     :param is_throttled: whether it was refused because of a rate limit
     """
     stats = load_stats()

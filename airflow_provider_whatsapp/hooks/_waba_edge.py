@@ -1,4 +1,4 @@
-"""Lists one edge of many accounts: reads them side by side, and gives their rows in the order of the accounts."""
+"""Lists one edge of many accounts: reads them concurrently, and yields their rows in the order of the accounts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 Row = dict[str, Any]
 _DEFAULT_CONCURRENCY = 10
 _CHOICES = ("fail", "skip")
-# A manifest is stored in XCom and in the record beside the object.
+# Bounded, because a manifest is stored in XCom and in the record beside the object.
 _MOST_SKIPPED = 100
 _LONGEST_REASON = 160
 
@@ -40,9 +40,9 @@ class WabaEdgeQuery:
     """A checked query for one edge of many accounts.
 
     :param waba_ids: ids of the accounts
-    :param of_account: gives the query for the account with an id
-    :param max_concurrency: number of requests that may be on their way at the same time
-    :param skips_accounts: whether an account that the API refuses is left out, instead of ending the listing
+    :param of_account: returns the query for an account, given its id
+    :param max_concurrency: maximum number of requests in flight
+    :param skips_accounts: whether to leave out an account that the API refuses, instead of raising the error
     """
 
     waba_ids: WabaIds
@@ -62,15 +62,15 @@ class WabaEdgeQuery:
         on_account_error: str | None = None,
         **query: Unpack[Query],
     ) -> WabaEdgeQuery:
-        """The query from the arguments that a user gave.
+        """Return the query built from the arguments that a user gave.
 
         :param waba_ids: see :class:`~airflow_provider_whatsapp.hooks._waba_ids.WabaIds`
         :param edge: name of the edge, e.g. ``"phone_numbers"``
-        :param conn_id: Airflow connection of the store, if ``waba_ids`` is an address without one in it
+        :param conn_id: Airflow connection of the store, if ``waba_ids`` is an address that names none
         :param params: further query parameters of the edge
         :param max_concurrency: number of accounts to read at once
         :param on_account_error: ``"fail"`` or ``"skip"``
-        :raises ValueError: if an argument is wrong; names it and shows what a right one looks like
+        :raises ValueError: if an argument is wrong; the message names it and shows an example
         """
         on_error = given(on_account_error, _CHOICES[0])
         if on_error not in _CHOICES:
@@ -89,13 +89,13 @@ class WabaEdgeQuery:
 
     @property
     def example(self) -> EdgeQuery:
-        """The query of an account that does not exist, to see the fields and parameters in."""
+        """The query for a placeholder account, to read the fields and parameters from."""
         return self.of_account("0")
 
 
 @dataclass(frozen=True, slots=True)
 class ReadAccount:
-    """An account whose rows were all read, or as many of them as ``max_items`` allows.
+    """An account of which all rows were read, or as many as ``max_items`` allows.
 
     :param waba_id: id of the account
     :param pages: number of pages that were read
@@ -111,17 +111,17 @@ class ReadAccount:
 
 @dataclass(slots=True)
 class EdgeProgress:
-    """How far a listing of one edge of many accounts has come, and what was left out of it.
+    """The progress of a listing of one edge of many accounts, and the accounts that it left out.
 
-    :param pages: number of pages of the accounts whose rows were given
-    :param count: number of rows that were given
-    :param accounts: number of accounts that were read to their end and whose rows were given
-    :param skipped: id and reason of the first hundred accounts that were left out
+    :param pages: number of pages of the accounts whose rows were yielded
+    :param count: number of rows that were yielded
+    :param accounts: number of accounts that were read completely and whose rows were yielded
+    :param skipped: ids of the first hundred accounts that were left out, each with the reason
     :param skipped_count: number of accounts that were left out
     :param truncated: whether ``max_items`` ended the listing although there are more rows or accounts
-    :param accounts_read: number of accounts that were read so far, including those whose rows were not given yet
-    :param rows_read: number of rows that were read so far
-    :param usage: what the last answer said of the rate limit
+    :param accounts_read: number of accounts read so far, including those whose rows were not yet yielded
+    :param rows_read: number of rows read so far
+    :param usage: rate-limit usage reported by the last response
     """
 
     pages: int = 0
@@ -136,13 +136,15 @@ class EdgeProgress:
 
 
 class AccountEdgeReader:
-    """The rows of one edge of many accounts, in the order of the accounts, each with its ``waba_id`` first.
+    """Iterates over the rows of one edge of many accounts, in the order of the accounts.
 
-    :param client: reads the accounts
-    :param query: which accounts to read, and what of them
-    :param kept: accounts that an earlier process has read, with their rows
-    :param keep: is called with each account that was read to its end, and its rows
-    :param on_answer: called with the progress after each answer of the API
+    ``waba_id`` is the first key of each row.
+
+    :param client: client to read the accounts with
+    :param query: the accounts and the edge to read
+    :param kept: accounts in the checkpoint of an earlier process, with their rows
+    :param keep: called with each account that was read completely, and its rows
+    :param on_answer: called with the progress after each response of the API
     """
 
     def __init__(
@@ -154,7 +156,7 @@ class AccountEdgeReader:
         keep: Callable[[ReadAccount, Iterator[Row]], object] = lambda account, rows: None,
         on_answer: Callable[[EdgeProgress], object] = lambda progress: None,
     ) -> None:
-        #: How far the listing has come, and what was left out of it.
+        #: The progress of the listing, and the accounts that it left out.
         self.progress = EdgeProgress()
         self._client = client
         self._query = query
@@ -163,22 +165,22 @@ class AccountEdgeReader:
         self._kept = kept
         self._keep = keep
         self._on_answer = on_answer
-        #: Ids of the accounts that were begun and whose rows were not given yet, in their order.
+        #: Ids of the accounts that were started and whose rows were not yet yielded, in order.
         self._order: deque[str] = deque()
-        #: What was read so far of the accounts that have not ended, without their rows.
+        #: The accounts that are being read, without their rows.
         self._unfinished: dict[str, ReadAccount] = {}
         #: The errors of accounts that will be left out when their turn comes, by id.
         self._errors: dict[str, GraphError] = {}
         self._first_error: GraphError | None = None
 
     def __iter__(self) -> Iterator[Row]:
-        """Iterate over the rows, which is possible only once.
+        """Iterate over the rows; possible only once.
 
         :raises GraphError: if an account cannot be read, or if every account was left out
         """
         yield from self._read_in_order()
         progress = self.progress
-        # An account that max_items cut was not read to its end, but not left out either.
+        # An account that max_items cut short was not read completely, but was not left out either.
         if self._first_error is not None and not progress.accounts and not progress.truncated:
             raise self._first_error
         log.info(
@@ -232,7 +234,7 @@ class AccountEdgeReader:
         self.progress.accounts_read += 1
         if error is not None:
             self._unfinished.pop(waba_id, None)
-            # Without the traceback, whose frames hold the rows that were read.
+            # Drop the traceback: its frames would keep the rows in memory.
             self._errors[waba_id] = error.with_traceback(None)
             spool.remove(waba_id)
             spool.end(waba_id, {"reason": _reason_of(error)})
@@ -251,7 +253,7 @@ class AccountEdgeReader:
                     progress.truncated = True
                     return
                 progress.count += 1
-                # The account's id goes before a field of that name in the row, whatever that means to the API.
+                # The account's id replaces any field of that name in the row.
                 yield {"waba_id": waba_id, **row, **{"waba_id": waba_id}}
             progress.pages += account.pages
             progress.accounts += not account.is_cut
@@ -264,12 +266,12 @@ class AccountEdgeReader:
         error = self._errors.pop(waba_id)
         self._first_error = self._first_error or error
         self.progress.skipped_count += 1
-        # Beyond the first hundred, only the log names the account.
+        # After the first hundred, only the log names the account.
         log.warning("Account %s is left out: %s", waba_id, reason)
         if len(self.progress.skipped) < _MOST_SKIPPED:
             self.progress.skipped.append({"waba_id": waba_id, "reason": reason})
 
 
 def _reason_of(error: GraphError) -> str:
-    # The id of the account stands beside the reason.
+    # The id is removed, because it is reported next to the reason.
     return shorten(str(error).removeprefix(f"Account {error.waba_id}: "), _LONGEST_REASON)

@@ -1,4 +1,4 @@
-"""Which accounts to read, from whatever a user or an earlier task gives: ids, rows, a manifest or an object."""
+"""Finds out which accounts to read: from ids, rows, a manifest or an object."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ if TYPE_CHECKING:
     from airflow_provider_whatsapp.storage.reader import ObjectReader
 
 _EXAMPLE = (
-    "give ids (['102290129340398']), the rows or the manifest that WhatsAppListWabasOperator gave, or the address of "
-    "an object with such rows"
+    "give ids (['102290129340398']), the rows or the manifest that WhatsAppListWabasOperator returned, or the address "
+    "of an object with such rows"
 )
 
 
 class StoredIdsError(ValueError):
-    """An object does not hold the accounts that it was given for, which is found out only when it is read."""
+    """An object turned out, when it was read, not to hold the expected accounts."""
 
 
 class WabaIds:
-    """The ids of the accounts to read, each once, in the order in which they were given.
+    """The ids of the accounts to read, without duplicates, in the order in which they were given.
 
-    Ids and rows that are there at once are checked at once. Objects and iterators are read while the ids are taken.
+    Ids and rows in memory are checked immediately. Objects and iterators are read while the ids are consumed.
 
     :param value: ids, rows with an ``id``, a manifest, a list of these, or the address of an object with such rows. A
-        text may also be a comma string of ids, or what a template makes of a list or a manifest
-    :param conn_id: Airflow connection of the store for an address without one in it
-    :raises ValueError: if it is none of these; names the argument and the position in it
+        string may also be a comma-separated list of ids, or a list or manifest that a template rendered to text
+    :param conn_id: Airflow connection of the store, for addresses that name none
+    :raises ValueError: if it is none of these; the message names the argument and the position in it
     """
 
     def __init__(self, value: Any, *, conn_id: str | None = None) -> None:
-        #: Number of accounts, or None if that is known only at their end.
+        #: Number of accounts, or None if it is known only after the last one.
         self.count: int | None = 0
         self._conn_id = conn_id
         self._batches: list[Iterable[str]] = []
@@ -44,17 +44,17 @@ class WabaIds:
 
     @property
     def uris(self) -> list[str]:
-        """The addresses of the objects that have the ids."""
+        """The addresses of the objects that hold the ids."""
         return [batch.uri for batch in self._batches if isinstance(batch, _StoredIds)]
 
     def to_json(self) -> list[Any]:
-        """Where the ids come from, as JSON: the ids themselves, or the address of the object that has them."""
+        """Return the sources of the ids as JSON: the ids themselves, or the address of the object that holds them."""
         return [batch.uri if isinstance(batch, _StoredIds) else batch for batch in self._batches]
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the ids.
 
-        :raises StoredIdsError: if an object holds something other than accounts, or not as many as its manifest says
+        :raises StoredIdsError: if an object holds anything but accounts, or not as many as its manifest says
         """
         seen: set[str] = set()
         for batch in self._batches:
@@ -69,7 +69,7 @@ class WabaIds:
         elif isinstance(value, Mapping):
             self._add_mapping(value, where)
         elif isinstance(value, (bytes, bytearray)):
-            # These would be taken for a list of numbers.
+            # Bytes would be taken for a list of numbers.
             self._add_ids([parse_waba_id(value, where=where)])
         elif isinstance(value, (Sequence, set, frozenset)):
             # Sorted, because the next try of the task must find the accounts of a set in the same order.
@@ -83,7 +83,7 @@ class WabaIds:
             self._add_ids([parse_waba_id(value, where=where)])
 
     def _add_text(self, text: str, where: str) -> None:
-        # A manifest and rows can have addresses in them, so they are looked for first.
+        # Check for JSON first, because manifests and rows can contain addresses.
         if text[:1] in ("[", "{"):
             self._add(_parse_rendered(text), where)
         elif "://" in text or text.startswith("/"):
@@ -116,8 +116,8 @@ class WabaIds:
 class _StoredIds:
     """The ids of the rows of an object.
 
-    :param reader: reads the object
-    :param count: number of rows that the object must have, or None if that is not known
+    :param reader: reader of the object
+    :param count: number of rows that the object must have, or None if unknown
     """
 
     def __init__(self, reader: ObjectReader, count: Any = None) -> None:
@@ -137,16 +137,16 @@ class _StoredIds:
             yield _parse_row(row, where=f"waba_ids: row {number} of {self.uri}")
         if self._count is not None and number != self._count:
             raise ValueError(
-                f"waba_ids: {self.uri} has {number} rows and its manifest says {self._count}; the object has "
-                "been rewritten since, so clear the task that gave the manifest"
+                f"waba_ids: {self.uri} has {number} rows but its manifest says {self._count}; the object has "
+                "been rewritten since, so clear the task that returned the manifest"
             )
 
 
 def _parse_row(row: Any, *, where: str) -> str:
     if isinstance(row, Mapping):
         if "waba_id" in row:
-            # The id of such a row is that of a phone number or a template, which no account has.
-            raise ValueError(f"{where}: this is a row of what hangs on an account, not an account; {_EXAMPLE}")
+            # The `id` of such a row is that of a phone number or a template, not of an account.
+            raise ValueError(f"{where}: this is a row of an account's edge, not an account; {_EXAMPLE}")
         if row.get("id") is None:
             raise ValueError(f"{where}: the row has no `id`; {_EXAMPLE}")
         row = row["id"]
@@ -154,14 +154,14 @@ def _parse_row(row: Any, *, where: str) -> str:
 
 
 def _open_reader(path: Any, **options: Any) -> ObjectReader:
-    # Imported here, because it loads fsspec, which a list of ids does not need.
+    # lazy: fsspec
     from airflow_provider_whatsapp.storage.reader import ObjectReader
 
     return ObjectReader("waba_ids", path, **options)
 
 
 def _parse_rendered(text: str) -> Any:
-    """The list or the manifest that a template made a text of."""
+    """Return the list or the manifest that a template rendered to text."""
     for parse in (json.loads, ast.literal_eval):
         try:
             return parse(text)

@@ -1,4 +1,4 @@
-"""Calls of the Graph API over an Airflow connection."""
+"""Calls the Graph API over an Airflow connection."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ log = logging.getLogger(__name__)
 
 
 class WhatsAppHook(BaseHook):
-    """Reads WhatsApp Business Accounts (WABAs) and what hangs on them: a complete list, or an error.
+    """Reads WhatsApp Business Accounts (WABAs) and their edges: a complete list, or an error.
 
     Every method that lists raises :class:`~airflow_provider_whatsapp.graph.GraphError` when the listing cannot be
-    completed, and ``ValueError`` before anything is sent when an argument is wrong.
+    completed, and ``ValueError`` before anything is sent if an argument is wrong.
 
     https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/business/client_whatsapp_business_accounts
 
     :param whatsapp_conn_id: Airflow connection of type ``whatsapp``
-    :param api_version: version of the Graph API, ``vN.0``, to use instead of the one in the connection
+    :param api_version: version of the Graph API, ``vN.0``, that overrides the one in the connection
     """
 
     conn_name_attr = "whatsapp_conn_id"
@@ -51,14 +51,14 @@ class WhatsAppHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """The standard fields of the connection form, for Airflow 3.1; later versions read the declaration."""
+        """Return the standard fields of the connection form for Airflow 3.1; later ones read the provider info."""
         behaviour = _declared_form()["ui-field-behaviour"]
         return {name.replace("-", "_"): value for name, value in behaviour.items()}
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """The extra fields of the connection form, for Airflow 3.1; later versions read the declaration."""
-        # Imported here, because only the API server of Airflow 3.1 has wtforms.
+        """Return the extra fields of the connection form for Airflow 3.1; later ones read the provider info."""
+        # Not at the top, because only the API server of Airflow 3.1 has wtforms.
         from wtforms import PasswordField, StringField
 
         return {
@@ -76,9 +76,9 @@ class WhatsAppHook(BaseHook):
     def iter_wabas(
         self, business_id: str | int | None = None, *, relationship: str = "client", **query: Unpack[Query]
     ) -> Iterator[dict[str, Any]]:
-        """The WABAs of a business, one by one, with one page of them in memory.
+        """Return an iterator over the WABAs of a business, with one page of them in memory.
 
-        :param business_id: id of the business portfolio; that of the connection by default
+        :param business_id: id of the business portfolio; by default that of the connection
         :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         """
@@ -87,9 +87,9 @@ class WhatsAppHook(BaseHook):
     def list_wabas(
         self, business_id: str | int | None = None, *, relationship: str = "client", **query: Unpack[Query]
     ) -> list[dict[str, Any]]:
-        """The WABAs of a business as a list.
+        """Return the WABAs of a business as a list.
 
-        :param business_id: id of the business portfolio; that of the connection by default
+        :param business_id: id of the business portfolio; by default that of the connection
         :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         """
@@ -98,15 +98,15 @@ class WhatsAppHook(BaseHook):
     def iter_edge(
         self, path: str, *, params: Mapping[str, Any] | None = None, **query: Unpack[Query]
     ) -> Iterator[dict[str, Any]]:
-        """The rows of any paged edge, one by one, with one page of them in memory.
+        """Return an iterator over the rows of any paged edge, with one page of them in memory.
 
-        Rows without an ``id``, such as analytics, come exactly as often as the pages of the API have them.
+        Rows without an ``id``, such as analytics, are not deduplicated.
 
         :param path: node and edge, e.g. ``"<waba id>/phone_numbers"``
-        :param params: further query parameters, e.g. ``{"business": "1906385232743451"}``; values that are not ``str``
+        :param params: other query parameters, e.g. ``{"business": "1906385232743451"}``; values that are not ``str``
             are sent as JSON, and times as unix seconds
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`. Without ``fields``, an edge that the
-            package does not know comes as the API gives it
+            package does not know is returned with the API's default fields
         """
         return self._iter_rows(build_edge_query(path, params=params, **query))
 
@@ -120,22 +120,23 @@ class WhatsAppHook(BaseHook):
         on_account_error: str = "fail",
         **query: Unpack[Query],
     ) -> Iterator[dict[str, Any]]:
-        """The rows of one edge of many accounts, in the order of the accounts, each with its ``waba_id`` first.
+        """Return an iterator over the rows of one edge of many accounts, in the order of the accounts.
+
+        ``waba_id`` is the first key of each row.
 
         :param waba_ids: ids, rows with an ``id`` (also an iterator, such as ``iter_wabas()``), the manifest that
-            ``WhatsAppListWabasOperator`` gave, or the address of an object with such rows. An account that comes twice
-            is read once
+            ``WhatsAppListWabasOperator`` returned, or the address of an object with such rows. A repeated account is
+            read once
         :param edge: name of the edge, e.g. ``"phone_numbers"``
-        :param params: further query parameters of the edge, see :meth:`iter_edge`
+        :param params: other query parameters of the edge, see :meth:`iter_edge`
         :param max_concurrency: number of accounts to read at once, at most 50
         :param on_account_error: ``"fail"``, or ``"skip"`` to leave out accounts that are gone or that the token is not
             allowed to read, with a warning in the log. If all accounts are left out, the first reason is raised
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`; ``max_items`` counts the rows of all
             accounts, and ``ownership_types``, ``created_after`` and ``created_before`` cannot be given
-        :raises ValueError: also during the listing, if an object or an iterator turns out to hold something other than
-            accounts
+        :raises ValueError: even during the listing, if an object or an iterator turns out to hold anything but accounts
         """
-        # Imported here, because parsing a DAG file must not wait for SQLite.
+        # lazy: SQLite
         from airflow_provider_whatsapp.hooks._waba_edge import AccountEdgeReader, WabaEdgeQuery
 
         edge_query = WabaEdgeQuery.build(
@@ -149,7 +150,7 @@ class WhatsAppHook(BaseHook):
         return iter(AccountEdgeReader(self._client, edge_query))
 
     def iter_businesses(self, **query: Unpack[Query]) -> Iterator[dict[str, Any]]:
-        """The businesses that the token can see, one by one.
+        """Return an iterator over the businesses that the token can see.
 
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         """
@@ -158,43 +159,43 @@ class WhatsAppHook(BaseHook):
     def get(
         self, path: str, *, fields: str | Sequence[str] | None = None, params: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """One node.
+        """Return one node.
 
         :param path: id of the node, or ``me``
         :param fields: sequence of names or comma string, nested ``{}`` allowed; ``id,name`` by default
-        :param params: further query parameters; values that are not ``str`` are sent as JSON
+        :param params: other query parameters; values that are not ``str`` are sent as JSON
         """
         return self._client.node(build_node_query(path, fields=fields, params=params))
 
     def debug_token(self) -> dict[str, Any]:
-        """What the token is: its type, app, validity, expiry and permissions.
+        """Return the type, app, validity, expiry and permissions of the token.
 
         https://developers.facebook.com/docs/graph-api/reference/debug_token
         """
         return describe_token(self._client.node(TOKEN_QUERY))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Whether the connection works, and a message that says what works and what does not. Never raises."""
+        """Return whether the connection works, and a message that says what works and what does not; never raises."""
         try:
             diagnosis = diagnose(self._connection, now=datetime.now(timezone.utc))
         except (ValueError, GraphError) as error:
-            # Airflow tests a connection under a made-up id, which means nothing to the reader.
+            # Airflow tests a connection under a temporary id, which means nothing to the reader.
             message = str(error).removeprefix(f"connection {self.whatsapp_conn_id!r}, ")
             return False, shorten(message, LONGEST_MESSAGE)
         except Exception as error:
-            # Without the exception's text: it comes from another library and may contain a secret.
+            # Leave out the exception's text: it comes from another library and may contain a secret.
             return False, f"The connection could not be tested: {type(error).__name__}."
         for warning in diagnosis.warnings:
-            # `airflow connections test` prints the message only if the test has failed, but log lines with --verbose.
+            # `airflow connections test` prints the message only if the test fails; with --verbose it prints log lines.
             log.warning("%s", warning)
         return diagnosis.ok, str(diagnosis)
 
     async def aiter_wabas(
         self, business_id: str | int | None = None, *, relationship: str = "client", **query: Unpack[Query]
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """The WABAs of a business, one by one, for an event loop.
+        """Yield the WABAs of a business, for an event loop.
 
-        :param business_id: id of the business portfolio; that of the connection by default
+        :param business_id: id of the business portfolio; by default that of the connection
         :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         """
@@ -208,10 +209,10 @@ class WhatsAppHook(BaseHook):
     async def aiter_edge(
         self, path: str, *, params: Mapping[str, Any] | None = None, **query: Unpack[Query]
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """The rows of any paged edge, one by one, for an event loop.
+        """Yield the rows of any paged edge, for an event loop.
 
         :param path: node and edge, e.g. ``"<waba id>/phone_numbers"``
-        :param params: further query parameters, see :meth:`iter_edge`
+        :param params: other query parameters, see :meth:`iter_edge`
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         """
         edge_query = build_edge_query(path, params=params, **query)
@@ -220,7 +221,7 @@ class WhatsAppHook(BaseHook):
                 yield row
 
     async def aiter_businesses(self, **query: Unpack[Query]) -> AsyncGenerator[dict[str, Any], None]:
-        """The businesses that the token can see, one by one, for an event loop.
+        """Yield the businesses that the token can see, for an event loop.
 
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         """
@@ -231,16 +232,16 @@ class WhatsAppHook(BaseHook):
     async def aget(
         self, path: str, *, fields: str | Sequence[str] | None = None, params: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """One node, for an event loop.
+        """Return one node, for an event loop.
 
         :param path: id of the node, or ``me``
         :param fields: sequence of names or comma string, nested ``{}`` allowed; ``id,name`` by default
-        :param params: further query parameters; values that are not ``str`` are sent as JSON
+        :param params: other query parameters; values that are not ``str`` are sent as JSON
         """
         return await self._aget_node(build_node_query(path, fields=fields, params=params))
 
     async def adebug_token(self) -> dict[str, Any]:
-        """What the token is: its type, app, validity, expiry and permissions, for an event loop.
+        """Return the type, app, validity, expiry and permissions of the token, for an event loop.
 
         https://developers.facebook.com/docs/graph-api/reference/debug_token
         """
@@ -256,7 +257,7 @@ class WhatsAppHook(BaseHook):
 
     @cached_property
     def _client(self) -> GraphClient:
-        # Imported here, because parsing a DAG file must not wait for an HTTP library.
+        # lazy: an HTTP library
         from airflow_provider_whatsapp.transport.sync import GraphClient
 
         return GraphClient(self._connection.config, on_call=count_call)
@@ -275,7 +276,7 @@ def _declared_form() -> dict[str, Any]:
 
 
 def _open_async_client(connection: WhatsAppConnection) -> AsyncGraphClient:
-    # Imported here, because parsing a DAG file must not wait for an HTTP library.
+    # lazy: an HTTP library
     from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 
     return AsyncGraphClient(connection.config, on_call=count_call)

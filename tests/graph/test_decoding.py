@@ -55,7 +55,7 @@ class TestParseJson:
     )
     @pytest.mark.parametrize("answer", ['{{"data":[{{"id":{}}}]}}', '{{"id":"1","e":{{"data":[{{"id":{}}}]}}}}'])
     def test_an_id_that_would_have_to_be_changed_is_an_error(self, id_: str, answer: str) -> None:
-        with pytest.raises(GraphProtocolError, match="`id` in the answer") as caught:
+        with pytest.raises(GraphProtocolError, match="`id` in the response") as caught:
             parse_json(answer.format(id_).encode(), mask=lambda text: text.replace("SECRETSECRET", "***"))
         assert not caught.value.retryable
         assert "SECRET" not in str(caught.value)
@@ -71,7 +71,7 @@ class TestParseJson:
         ],
     )
     def test_a_key_that_occurs_twice_is_an_error(self, body: bytes) -> None:
-        with pytest.raises(GraphProtocolError, match="a key occurs twice"):
+        with pytest.raises(GraphProtocolError, match="a key is repeated"):
             parse_json(body)
 
     def test_deeper_in_a_row_the_last_of_two_values_counts(self) -> None:

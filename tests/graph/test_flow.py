@@ -265,7 +265,7 @@ def test_another_version_is_warned_about_once(caplog: pytest.LogCaptureFixture) 
             )
             Played(flow(answered_versions=versions).pages(build_edge_query(EDGE)), lambda request, it=answers: next(it))  # type: ignore[misc]
     assert [record.getMessage() for record in caplog.records] == [
-        "Graph API v26.0 was asked for but v21.0 answered: the version in the connection's api_version has most likely "
+        "Graph API v26.0 was requested but v21.0 answered: the version in the connection's api_version has most likely "
         "expired or is not out yet, see https://developers.facebook.com/docs/graph-api/changelog"
     ]
 
@@ -273,7 +273,7 @@ def test_another_version_is_warned_about_once(caplog: pytest.LogCaptureFixture) 
 def test_a_version_that_has_ended_is_named_as_the_cause_of_an_error() -> None:
     answers = [failed(100, message="(#100) Tried accessing nonexisting field (x)", facebook_api_version="v27.0")]
     error = play(answers).error
-    assert str(error).startswith("Graph API v26.0 was asked for, but v27.0 answered: set api_version")
+    assert str(error).startswith("Graph API v26.0 was requested, but v27.0 answered: set api_version")
     assert "nonexisting field" in str(error)
     assert "v27.0" not in str(play([failed(190, facebook_api_version="v27.0")]).error)
 
@@ -445,7 +445,7 @@ class TestNestedEdges:
     @pytest.mark.parametrize("key", ["../../me/accounts", "x?fields=secret#", "phones"])
     def test_an_edge_that_was_not_asked_for_leads_nowhere(self, key: str) -> None:
         played = play([ok({"data": [{"id": "1", key: page([1], "A")}]})], fields="id")
-        assert str(played.error) == "an edge that was not asked for came in part"
+        assert str(played.error) == "the response holds a partial page of an edge that was not requested"
         whole = play([ok({"data": [{"id": "1", key: page([1])}]})], fields="id")
         assert whole.rows == [{"id": "1", key: {"data": [{"id": "1"}]}}]
 
@@ -454,7 +454,7 @@ class TestNestedEdges:
         nested = {"id": "1", "owner": {**node, "phones": page([1], "A")}, "plain": [1, "x"]}
         played = play([ok({"data": [nested]})], fields="id,owner{phones},plain")
         assert isinstance(played.error, GraphProtocolError)
-        assert "`phones` came in part" in str(played.error)
+        assert "`phones` is only a partial page" in str(played.error)
 
     def test_a_whole_edge_needs_no_id_of_its_node(self) -> None:
         played = play([ok({"data": [{"id": "1", "owner": {"phones": page([1])}}]})], fields="id,owner{phones}")

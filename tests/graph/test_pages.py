@@ -162,7 +162,7 @@ class TestListing:
         for number in range(3):
             reader.take(RawPage(rows(1), f"C{number}"))
         assert reader.more
-        with pytest.raises(GraphProtocolError, match="no end: 3 pages in a row"):
+        with pytest.raises(GraphProtocolError, match="no end: 3 consecutive pages"):
             reader.take(RawPage(rows(1), "D"))
 
     @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def test_versions() -> None:
 
 @pytest.mark.parametrize("value", ["26.0", "v26", "v26.1", "v0.0", "V26.0", "v26.0/x", "latest", 26, "v1234.0"])
 def test_anything_else_is_no_version(value: Any) -> None:
-    with pytest.raises(ValueError, match=r"^api_version: .* a right one looks like 'v26\.0'"):
+    with pytest.raises(ValueError, match=r"^api_version: .* for example 'v26\.0'"):
         parse_version(value)
 
 
@@ -60,7 +60,7 @@ def test_on_its_last_day_a_version_counts_as_ended() -> None:
         ("v20.0", "", "Graph API v20.0 ended on 2026-09-24: set a newer api_version in the connection."),
         ("v20.0", "v21.0", "Graph API v20.0 ended on 2026-09-24, and v21.0 answered: set a newer api_version in the connection."),
         ("v10.0", "v21.0", "Graph API v10.0 ended, and v21.0 answered: set a newer api_version in the connection."),
-        ("v28.0", "v27.0", "Graph API v28.0 was asked for, but v27.0 answered: set api_version in the connection to that."),
+        ("v28.0", "v27.0", "Graph API v28.0 was requested, but v27.0 answered: set api_version in the connection to that."),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_version(asked: str, answered: str, problem: str) -> None:

@@ -233,5 +233,5 @@ def test_the_longest_timeout_and_blanks_around_an_app_secret() -> None:
 
 @pytest.mark.parametrize("password", [None, "", "  \n"])
 def test_an_empty_token_is_told_from_a_wrong_one(password: str | None) -> None:
-    with pytest.raises(ValueError, match="password: empty; it takes the access token"):
+    with pytest.raises(ValueError, match="password: empty; enter the access token"):
         parse_connection(connection(password=password))

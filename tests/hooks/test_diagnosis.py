@@ -100,7 +100,7 @@ def test_missing_permissions(guarded: GraphSandbox, tested: Tested) -> None:
     ok, message = tested()
     assert not ok
     assert "PROBLEM: Permissions: the token lacks whatsapp_business_management." in message
-    assert "The owned edge would need business_management too." in message
+    assert "The owned edge would also need business_management." in message
     guarded.token_info = {"scopes": "odd"}
     assert "lacks whatsapp_business_management and whatsapp_business_messaging" in tested()[1]
 
@@ -167,7 +167,7 @@ def test_a_token_that_may_not_ask_about_itself(guarded: GraphSandbox, tested: Te
 def test_a_version_that_has_ended(tested: Tested) -> None:
     ok, message = tested(api_version="v20.0")
     assert not ok
-    assert "PROBLEM: API version: v20.0 was asked for, v21.0 answered; set api_version to that." in message
+    assert "PROBLEM: API version: v20.0 was requested, v21.0 answered; set api_version to that." in message
 
 
 def test_a_version_whose_end_is_known(tested: Tested) -> None:
@@ -194,7 +194,7 @@ def test_it_never_raises(guarded: GraphSandbox, tested: Tested, fault: Fault) ->
 def test_an_unusable_connection(tested: Tested) -> None:
     assert tested(timeout="soon") == (
         False,
-        "timeout: 'soon' is not a number of seconds from above 0 to 600; a right one is 30",
+        "timeout: 'soon' is not a number of seconds above 0 and up to 600; for example 30",
     )
 
 

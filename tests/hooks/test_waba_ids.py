@@ -230,13 +230,11 @@ def test_the_manifest_of_an_edge(connected: GraphSandbox, tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="^waba_ids: this is the manifest of 'phone_numbers', not of accounts"):
         WabaIds(manifest)
     # The ids of its rows are those of phone numbers.
-    with pytest.raises(
-        ValueError, match=r"^waba_ids: row 1 of .*: this is a row of what hangs on an account, not an acc"
-    ):
+    with pytest.raises(ValueError, match=r"^waba_ids: row 1 of .*: this is a row of an account's edge, not an acc"):
         list(WabaIds(str(path)))
-    with pytest.raises(ValueError, match=r"^waba_ids\[1\]: this is a row of what hangs on an account, not an account"):
+    with pytest.raises(ValueError, match=r"^waba_ids\[1\]: this is a row of an account's edge, not an account"):
         WabaIds(["1", {"waba_id": "1", "id": "5"}])
-    with pytest.raises(ValueError, match=r"^waba_ids\[0\]: this is a row of what hangs on an account"):
+    with pytest.raises(ValueError, match=r"^waba_ids\[0\]: this is a row of an account's edge"):
         list(WabaIds(iter([{"waba_id": "1", "id": "5"}])))
 
 
@@ -330,7 +328,7 @@ def test_an_object_that_was_written_anew(tmp_path: Path, name: str, now: int) ->
     stored(tmp_path / name, [*ROWS, {"id": "4"}][:now])
     taken: list[str] = []
     with pytest.raises(
-        ValueError, match=rf"^waba_ids: .* has {now} rows and its manifest says 3; the object has been rewritten"
+        ValueError, match=rf"^waba_ids: .* has {now} rows but its manifest says 3; the object has been rewritten"
     ):
         taken.extend(WabaIds(manifest))
     # By its address alone, any number of rows is right.

@@ -158,7 +158,7 @@ class TestAccounts:
         [
             (None, "there is no object"),
             ('{"name": "x"}\n', "row 1 of .* the row has no `id`"),
-            ('{"waba_id": "1", "id": "2"}\n', "row 1 of .* this is a row of what hangs on an account"),
+            ('{"waba_id": "1", "id": "2"}\n', "row 1 of .* this is a row of an account's edge"),
             ("not JSON\n", "cannot be read as ndjson after row 0"),
         ],
     )
@@ -176,7 +176,7 @@ class TestAccounts:
 
     def test_a_manifest_of_an_object_that_was_written_anew(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         manifest: Any = WhatsAppListWabasOperator(task_id="a", output_path=str(tmp_path / "a.ndjson")).execute({})
-        with pytest.raises(AirflowFailException, match="has 20 rows and its manifest says 19"):
+        with pytest.raises(AirflowFailException, match="has 20 rows but its manifest says 19"):
             run({**manifest, "count": 19})
 
 
@@ -283,7 +283,7 @@ class TestBadInput:
             ({"waba_ids": "None"}, "waba_ids: .*names no accounts"),
             ({"waba_ids": [*map(str, range(10, 3000)), "x"]}, r"waba_ids\[2990\]: 'x' is not the id of an account"),
             ({"waba_ids": ["1", {"name": "x"}]}, r"waba_ids\[1\]: the row has no `id`"),
-            ({"waba_ids": ["1", {"waba_id": "1", "id": "2"}]}, r"waba_ids\[1\]: this is a row of what hangs"),
+            ({"waba_ids": ["1", {"waba_id": "1", "id": "2"}]}, r"waba_ids\[1\]: this is a row of an account.s edge"),
             ({"waba_ids": "1,two"}, "waba_ids: 'two' is not the id"),
             ({"waba_ids": "[1, 2"}, "waba_ids: .* is neither a list nor a manifest"),
             ({"waba_ids": 1.5}, "waba_ids: 1.5 is not the id"),

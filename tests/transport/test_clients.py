@@ -372,7 +372,7 @@ def test_a_server_that_upgrades_the_version_is_reported_once(
     sandbox.fail_next(Fault.version_upgrade(version="v27.0").times(3))
     driver.pages(clients_of(sandbox))
     assert [record.getMessage()[:49] for record in caplog.records] == [
-        "Graph API v26.0 was asked for but v27.0 answered:"
+        "Graph API v26.0 was requested but v27.0 answered:"
     ]
 
 
