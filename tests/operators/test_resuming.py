@@ -663,12 +663,19 @@ class TestWhatIsBesideTheObject:
 
 
 def test_a_listing_that_moved_is_read_to_its_end_while_each_wait_helps(operator: Listing, target: Path) -> None:
-    instance = operator.interrupted(target, after=6)
-    (part, *_) = parts_of(target)
-    write_lines(part, lines_of(part)[1:])
-    # From the first unit on again, with more waits than may follow each other without any further unit.
-    operator.sandbox.fail_next(*[THROTTLE.after(2) for _ in range(7)])
-    deferrable = operator.task(target, deferrable=True)
-    deferrable.ti = instance.ti
-    deferrable.run()
+    moved: list[Path] = []
+
+    def build() -> Any:
+        if not moved and parts_of(target):
+            moved.extend(parts_of(target))
+            write_lines(moved[0], lines_of(moved[0])[1:])
+        return operator.build(output_path=str(target), deferrable=True)
+
+    # After the first wait, the rows before it are lost. Then there are more waits than may follow each other without any
+    # further unit, and each of them comes after one.
+    operator.sandbox.fail_next(THROTTLE.after(7), *[THROTTLE.after(1 + operator.read_again) for _ in range(7)])
+    deferred = TaskInstance(build)
+    deferred.run()
+    assert moved
+    assert deferred.deferrals == 8
     assert rows_in(target) == operator.rows

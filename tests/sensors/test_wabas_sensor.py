@@ -480,3 +480,11 @@ def test_a_task_that_is_out_of_time_is_skipped_softly(connected: GraphSandbox, m
         sensor(deferrable=True, soft_fail=True).execute({})
     with pytest.raises(AirflowTaskTimeout):
         sensor(deferrable=True).execute({})
+
+
+def test_a_deferrable_sensor_is_not_rescheduled(connected: GraphSandbox) -> None:
+    # In this mode, Airflow would be asked for earlier reschedules, of which a deferred task has none.
+    waiting = sensor(deferrable=True, mode="reschedule", min_count=10_000)
+    with pytest.raises(TaskDeferred):
+        waiting.execute({})
+    assert (waiting.mode, waiting.reschedule) == ("reschedule", False)

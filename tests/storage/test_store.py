@@ -1,4 +1,4 @@
-"""The store is chosen by its file system alone. What each store does is shown by ``nox -s stores``."""
+"""The store is chosen by its file system alone. What each store does is shown by ``nox -s e2e -- stores``."""
 
 from __future__ import annotations
 

@@ -561,6 +561,12 @@ def test_a_file_system_that_was_attached_is_used_for_a_path_on_this_machine(
     assert open_store("output_path", str(tmp_path / "a"), None).store.fs is own
 
 
+@pytest.mark.parametrize("path", ["s3://user:pass@bucket/a.csv", "s3://user:pa/ss@bucket/a.csv", "s3://:pass@b/a.csv"])
+def test_an_address_with_a_password(path: str) -> None:
+    with pytest.raises(ValueError, match="^output_path: the URL has a password in it; put the password into"):
+        Target(path)
+
+
 @pytest.mark.parametrize(
     "path",
     [
