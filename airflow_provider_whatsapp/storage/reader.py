@@ -16,7 +16,7 @@ from airflow_provider_whatsapp.storage.formats import Row, parse_format
 from airflow_provider_whatsapp.storage.parquet import read_parquet
 
 _CHARACTERS_AT_ONCE = 64 * 1024
-# A row is the answer of the API for one node, and a whole answer has at most 16 MiB.
+# Well above the size of any row that was written: a whole response has at most 16 MiB.
 _LONGEST_ROW = 64 * 1024 * 1024
 
 
@@ -25,15 +25,15 @@ class _RewrittenError(Exception):
 
 
 class ObjectReader:
-    """A checked address in object storage, with the format of the rows that lie there.
+    """A checked address in object storage, with the format of the rows to read.
 
-    :param argument: name of the argument that the address was given in, for the errors
-    :param path: any ``ObjectStoragePath`` URL, or an absolute path on this machine. The object is decompressed when it
-        ends in ``.gz``.
-    :param conn_id: Airflow connection of the store; the one in the URL by default, else the store's own default
-    :param format: ``ndjson``, ``jsonl``, ``json``, ``csv`` or ``parquet``; the suffix of ``path`` decides by default
-    :raises ValueError: if the path is no address of an object, has a password in it or names no known format, if no
-        installed provider knows the store, or if pyarrow is missing for Parquet
+    :param argument: name of the argument that the address was given in, for errors
+    :param path: any ``ObjectStoragePath`` URL, or an absolute path on this machine. The object is decompressed if it
+        ends in ``.gz``
+    :param conn_id: Airflow connection of the store; by default the one in the URL, or otherwise the store's own default
+    :param format: ``ndjson``, ``jsonl``, ``json``, ``csv`` or ``parquet``; by default, the suffix of ``path`` decides
+    :raises ValueError: if the path is not the address of an object, contains a password or names no known format, if no
+        installed provider supports the store, or if pyarrow is missing for Parquet
     :raises StoreRefusedError: if the store does not accept the credentials
     :raises StoreError: if the store cannot be reached
     """
@@ -46,13 +46,13 @@ class ObjectReader:
         self._is_compressed = path.lower().endswith(".gz")
         #: The store, the path of the object within it, and its address for messages.
         self.store, self.key, self.place = open_store(argument, path, conn_id)
-        #: The store's own address of the object, without a connection in it.
+        #: The store's own address of the object, without a connection.
         self.uri = self.place.uri
 
     def exists(self) -> bool:
         """Return whether the object exists now.
 
-        :raises StoreRefusedError: if the credentials may not read
+        :raises StoreRefusedError: if the credentials lack permission to read
         :raises StoreError: if the store failed
         """
         with self.place.errors("looked for"):
@@ -61,13 +61,14 @@ class ObjectReader:
     def rows(
         self, columns: Sequence[str] | None = ("id", "waba_id"), *, count: object = None, size: object = None
     ) -> Iterator[Row]:
-        """The rows of the object, with a small part of it in memory.
+        """Yield the rows of the object; only a small part of it is in memory at a time.
 
-        :param columns: columns to read of Parquet, where each costs time, or None for all; other formats are read whole
-        :param count: number of rows that the object must have, or None if that is not known
-        :param size: size in bytes that the object must have, or None if that is not known
-        :raises ValueError: if there is no such object, or it does not hold rows in this format, or not so many
-        :raises StoreRefusedError: if the credentials may not read
+        :param columns: columns to read from Parquet, or None for all; other formats are read whole
+        :param count: number of rows that the object must have, or None if unknown
+        :param size: size in bytes that the object must have, or None if unknown
+        :raises ValueError: if there is no such object, or it does not hold rows in this format, or has another number
+            of rows or bytes
+        :raises StoreRefusedError: if the credentials lack permission to read
         :raises StoreError: if the store failed
         """
         number = 0
@@ -87,20 +88,20 @@ class ObjectReader:
         except (FileNotFoundError, IsADirectoryError):
             raise ValueError(f"{self._argument}: there is no object {self.uri}") from None
         except (ValueError, RecursionError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error) as error:
-            # Without the text of the error, which can quote what somebody else has put into the object.
+            # Leave out the message of the error, which can quote content of the object.
             reason = str(error) if type(error) is ValueError else type(error).__name__
             raise ValueError(
                 f"{self._argument}: {self.uri} cannot be read as {self.format} after row {number} ({reason})"
             ) from None
         except Exception as error:
-            # Without the error as the cause: the log would show its text, which can hold a secret.
+            # Do not chain the error: the log would show its message, which can contain a secret.
             raise self.place.explain(error, "read") from None
 
     def _compare(self, found: int | None, expected: object, what: str) -> None:
         if found is not None and found != expected:
             raise _RewrittenError(
-                f"{self.uri} has {found} {what}, and its manifest says {expected}; the object has been rewritten "
-                "since, so clear the task that gave the manifest"
+                f"{self.uri} has {found} {what}, but its manifest says {expected}; the object has been rewritten "
+                "since, so clear the task that returned the manifest"
             )
 
     def _read(self, file: Any, columns: Sequence[str] | None) -> Iterator[Any]:
@@ -108,11 +109,11 @@ class ObjectReader:
             yield from read_parquet(file, columns)
             return
         if self._is_compressed and not file.read(1):
-            # Python takes an empty file for a complete one.
+            # Python's gzip takes an empty file for a complete one.
             raise EOFError
         file.seek(0)
         body = gzip.GzipFile(fileobj=file) if self._is_compressed else file
-        # Only a line feed ends a row of NDJSON. The reader of CSV finds the ends of its rows itself.
+        # Only a line feed ends a row of NDJSON. The CSV reader finds the ends of rows itself.
         newline = "" if self.format == "csv" else "\n"
         with io.TextIOWrapper(body, encoding="utf-8", newline=newline) as text:
             yield from _READERS[self.format](text)
@@ -127,7 +128,7 @@ def _read_ndjson(file: TextIO) -> Iterator[Any]:
 
 
 def _read_json(file: TextIO) -> Iterator[Any]:
-    """The elements of an array, without the whole array in memory."""
+    """Yield the elements of an array without loading the whole array."""
     decoder = json.JSONDecoder()
     text = _skip(file, file.read(_CHARACTERS_AT_ONCE), "[")
     text = _skip(file, text, "")
@@ -138,7 +139,7 @@ def _read_json(file: TextIO) -> Iterator[Any]:
         try:
             value, end = decoder.raw_decode(text)
         except ValueError:
-            # The element may continue after what was read. Twice as much is read each time, so that an element is not
+            # The element may continue after what was read. Read twice as much each time, so that an element is not
             # decoded again and again for a few more characters.
             more = file.read(wanted)
             wanted *= 2
@@ -155,7 +156,7 @@ def _read_json(file: TextIO) -> Iterator[Any]:
 
 
 def _skip(file: TextIO, text: str, expected: str) -> str:
-    """What follows the expected character and the white space around it; more is read when nothing is left."""
+    """Return the text after the expected character and the white space around it, and read more if nothing is left."""
     text = text.lstrip()
     while not text and (more := file.read(_CHARACTERS_AT_ONCE)):
         text = more.lstrip()
@@ -165,7 +166,7 @@ def _skip(file: TextIO, text: str, expected: str) -> str:
 
 
 def _read_csv(file: TextIO) -> Iterator[Any]:
-    # csv limits the size of a field, but neither that of a line, which is read whole, nor the number of fields.
+    # csv limits the size of a field, but not that of a line, which is read whole, nor the number of fields.
     csv.field_size_limit(min(_LONGEST_ROW, sys.maxsize))
     length = 0
 
@@ -179,11 +180,11 @@ def _read_csv(file: TextIO) -> Iterator[Any]:
 
     reader = csv.DictReader(lines())
     if reader.fieldnames is None:
-        raise ValueError("it has no line with the names of the columns")
+        raise ValueError("it has no header line")
     for row in reader:
         length = 0
         if None in row or None in row.values():
-            raise ValueError("a row has not as many cells as there are columns")
+            raise ValueError("a row does not have as many cells as there are columns")
         yield row
 
 
