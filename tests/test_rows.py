@@ -81,14 +81,14 @@ class TestWhatIsNotTheObjectOfTheManifest:
     def test_it_is_rewritten_with_other_rows(self, write: Write) -> None:
         manifest = write("a.ndjson")
         write("a.ndjson", ROWS[:2])
-        with pytest.raises(ValueError, match=r"^source: file:///.*a\.ndjson has .* bytes, and its manifest says "):
+        with pytest.raises(ValueError, match=r"^source: file:///.*a\.ndjson has .* bytes, but its manifest says "):
             list(read_rows(manifest))
 
     @pytest.mark.parametrize("rows", [ROWS[:2], [*ROWS, *ROWS[:1]]])
     def test_it_has_another_number_of_rows(self, write: Write, rows: list[dict[str, Any]]) -> None:
         manifest = {**write("a.ndjson", rows), "count": 3}
         with pytest.raises(
-            ValueError, match=rf"^source: file:///.*a\.ndjson has {len(rows)} rows, and its manifest says 3"
+            ValueError, match=rf"^source: file:///.*a\.ndjson has {len(rows)} rows, but its manifest says 3"
         ):
             list(read_rows(manifest))
 
@@ -115,7 +115,7 @@ class TestWhatIsNotTheObjectOfTheManifest:
         for text in ("id,name\r\n1,a\r\n2", "id,name\r\n1,a\r\n2,b,c\r\n"):
             (tmp_path / "a.csv").write_text(text)
             with pytest.raises(
-                ValueError, match=r"^source: .* cannot be read as csv after row 1 \(a row has not as many"
+                ValueError, match=r"^source: .* cannot be read as csv after row 1 \(a row does not have as many"
             ):
                 list(read_rows(str(tmp_path / "a.csv")))
 

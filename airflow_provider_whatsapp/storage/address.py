@@ -1,4 +1,4 @@
-"""Addresses in object storage: checks them, takes them apart, and opens the store that they lead to."""
+"""Checks and splits addresses in object storage, and opens the store that they lead to."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from airflow_provider_whatsapp._compat import AirflowException
-from airflow_provider_whatsapp.graph.arguments import shown
 from airflow_provider_whatsapp.storage.azure import AzureStore
-from airflow_provider_whatsapp.storage.errors import Place, StoreFailure
+from airflow_provider_whatsapp.storage.errors import Place, StoreFailure, shown_address
 from airflow_provider_whatsapp.storage.gcs import GcsStore
 from airflow_provider_whatsapp.storage.local import LocalStore
 from airflow_provider_whatsapp.storage.s3 import S3Store
@@ -32,9 +31,11 @@ _PROVIDERS = {
     "sftp": _SFTP,
     "ssh": _SFTP,
 }
-# Names of the same stores that Airflow does not take.
+# Other schemes for the same stores, which Airflow does not accept.
 _OTHER_NAMES = {"s3n": "s3", "az": "abfs", "azure": "abfs", "wasb": "abfs", "wasbs": "abfs", "sshfs": "sftp"}
-_KNOWN_STORES = f"addresses that Airflow knows begin with {', '.join(f'{name}://' for name in _PROVIDERS)} or file://"
+_KNOWN_STORES = (
+    f"Airflow supports addresses that begin with {', '.join(f'{name}://' for name in _PROVIDERS)} or file://"
+)
 _AZURE_SCHEMES = ("abfs", "abfss", "adl")
 _STORES_BY_LIBRARY: dict[str, type[Store]] = {
     "adlfs": AzureStore,
@@ -42,24 +43,24 @@ _STORES_BY_LIBRARY: dict[str, type[Store]] = {
     "s3fs": S3Store,
     "sshfs": SftpStore,
 }
-# Stores of other libraries in which an upload becomes visible only when it is complete.
+# Protocols of stores in which an upload becomes visible only when it is complete.
 _PROTOCOLS_WITH_WHOLE_UPLOADS = {"memory", "s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci"}
 
 
 def check_address(argument: str, path: object) -> str:
-    """The address, without blanks around it.
+    """Return the checked address, stripped of white space.
 
-    :param argument: name of the argument that it was given in, for errors
+    :param argument: name of the argument that the address was given in, for errors
     :param path: any ``ObjectStoragePath`` URL, or an absolute path on this machine
-    :raises ValueError: if it is no address of an object, or has a password in it
+    :raises ValueError: if it is not the address of an object, or contains a password
     """
     if not isinstance(path, str) or not path.strip():
-        raise ValueError(f"{argument}: {shown(path)} is not a path; for example 's3://bucket/wabas.ndjson'")
+        raise ValueError(f"{argument}: {shown_address(path)} is not a path; for example 's3://bucket/wabas.ndjson'")
     path = path.strip()
     scheme, host = urlsplit(path).scheme, urlsplit(path).netloc
     if ("://" not in path and not path.startswith("/")) or (scheme in ("file", "local") and host):
         raise ValueError(
-            f"{argument}: {shown(path)} is neither a URL nor an absolute path; for example "
+            f"{argument}: {shown_address(path)} is neither a URL nor an absolute path; for example "
             "'s3://bucket/wabas.ndjson' and 'file:///data/wabas.ndjson'"
         )
     if ":" in host.rpartition("@")[0] or re.search(r":(?![0-9]*$)", host):
@@ -77,8 +78,8 @@ class Address:
 
     :param uri: the store's own address
     :param conn_id: id of the connection in the address, or None
-    :param url: the address as ``ObjectStoragePath`` takes it
-    :param account: storage account in the address, which only some addresses of Azure have
+    :param url: the address in the form that ``ObjectStoragePath`` accepts
+    :param account: storage account in the address; only some Azure addresses have one
     """
 
     uri: str
@@ -88,9 +89,9 @@ class Address:
 
 
 def split_address(path: str) -> Address:
-    """The parts of an address.
+    """Return the parts of an address.
 
-    :param path: address as :func:`check_address` gives it
+    :param path: address as returned by :func:`check_address`
     """
     scheme, separator, rest = path.partition("://")
     if not separator:
@@ -100,7 +101,7 @@ def split_address(path: str) -> Address:
     bucket, account, key = host, None, rest[len(authority) :]
     if scheme in _AZURE_SCHEMES and conn_id and "." in host:
         # In abfss://container@account.dfs.core.windows.net/key, Airflow would take the container for a connection. The
-        # host distinguishes the two forms, because the name of a container has no dot.
+        # host distinguishes the two forms, because a container's name has no dot.
         # https://learn.microsoft.com/azure/storage/blobs/data-lake-storage-introduction-abfs-uri
         conn_id, _, bucket = conn_id.rpartition("@")
         account, host = host.partition(".")[0], f"{bucket}@{host}"
@@ -115,7 +116,7 @@ def split_address(path: str) -> Address:
 
 
 class OpenedStore(NamedTuple):
-    """Where an object is.
+    """The location of an object.
 
     :param store: its store
     :param key: its path within the store
@@ -145,7 +146,7 @@ def open_store(argument: str, path: str, conn_id: str | None, default_conn_id: s
     uri, key = store.locate(address.uri, key)
     account = getattr(store.fs, "account_name", None)
     if address.account and account and account.lower() != address.account.lower():
-        # The connection decides where the object goes, so it would appear in another account than the address names.
+        # The connection decides where the object goes, so it would appear in a different account.
         raise ValueError(
             f"{argument}: {uri!r} is in the account {address.account!r}, but the connection {conn_id!r} "
             f"leads to {account!r}; name the connection of that account in {_connection_argument(argument)}"
@@ -154,17 +155,17 @@ def open_store(argument: str, path: str, conn_id: str | None, default_conn_id: s
 
 
 def _open(argument: str, address: Address, conn_id: str | None) -> tuple[Store, str]:
-    # Imported here, because it loads fsspec, which parsing a DAG file must not wait for.
+    # lazy: fsspec
     from airflow.sdk import ObjectStoragePath
     from airflow.sdk.io import attach
     from fsspec.implementations.local import LocalFileSystem
 
     scheme = urlsplit(address.url).scheme or "file"
-    # A file system that somebody attached or opened under this name needs no connection.
+    # A file system that was already attached or opened under this name needs no connection.
     is_attached = "fs" in vars(attach(scheme, conn_id=conn_id))
     if scheme in ("file", "local") and conn_id is None and not is_attached:
-        # The same file system as below. But Airflow would look for it among the stores of all providers, which loads
-        # their libraries and can take half a second.
+        # The same file system as below, but Airflow would load the libraries of all providers' stores to find it, which
+        # can take half a second.
         return LocalStore(LocalFileSystem()), LocalFileSystem._strip_protocol(address.url)
     if not is_attached:
         _check_provider(argument, scheme)
@@ -180,16 +181,16 @@ def _open(argument: str, address: Address, conn_id: str | None) -> tuple[Store, 
         failure = StoreFailure.of(error)
         if failure.kind or not isinstance(error, (ValueError, TypeError, KeyError, AirflowException)):
             raise place.explain(error, "reached") from None
-        # The text of the error comes from a library and may show a part of the connection.
+        # Leave out the message of the error: it comes from a library and may show part of the connection.
         missing = f"does not exist; name one in {_connection_argument(argument)}"
-        what = "lacks something or has a wrong value" if conn_id else missing
+        what = "is incomplete or has a wrong value" if conn_id else missing
         raise ValueError(
             f"{argument}: {address.uri} cannot be reached: {place.connection} {what} ({failure})"
         ) from None
 
 
 def choose_store(fs: Any) -> Store:
-    """The store of a file system. Nothing else asks which store it is.
+    """Return the store of a file system; nothing else depends on the kind of store.
 
     :param fs: fsspec file system
     """
@@ -211,7 +212,7 @@ def _connection_argument(argument: str) -> str:
 def _check_provider(argument: str, scheme: str) -> None:
     from airflow.sdk.io import has_fs
 
-    # Airflow may know the name, but its paths do not take it.
+    # Airflow may know the scheme, but its paths do not accept it.
     if scheme in _OTHER_NAMES or not has_fs(scheme):
         raise ValueError(_missing_provider(argument, scheme, ""))
 
@@ -225,9 +226,9 @@ def _missing_provider(argument: str, scheme: str, reason: str) -> str:
 
 
 def _check_connection(argument: str, address: Address, conn_id: str) -> None:
-    """Make sure that the connection exists.
+    """Check that the connection exists.
 
-    For S3, Airflow takes the machine's own credentials when it does not, which may lead to somebody else's bucket.
+    If it does not, Airflow uses the machine's own credentials for S3, which may lead to another owner's bucket.
 
     :raises ValueError: if it does not exist
     """

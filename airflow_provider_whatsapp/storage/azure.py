@@ -1,4 +1,4 @@
-"""Writes objects to Azure Blob Storage, through adlfs and the client of Azure that it holds."""
+"""Writes objects to Azure Blob Storage, through adlfs and its Azure client."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from airflow_provider_whatsapp.storage.errors import StoreFailure
 from airflow_provider_whatsapp.storage.store import Store, finish_or_cancel
 
-# Two blocks are in memory at once: the one that is read and the copy that is sent.
+# Two blocks are in memory at once: the one being read and the copy being sent.
 _BLOCK_BYTES = 16 * 1024 * 1024
-# A blob has at most 50,000 blocks. https://learn.microsoft.com/azure/storage/blobs/scalability-targets
+# Maximum number of blocks in a blob. https://learn.microsoft.com/azure/storage/blobs/scalability-targets
 _MOST_BLOCKS = 50_000
-# Metadata that identifies the call that published an object, for when the answer to that call was lost. Azure takes
-# names of C# only.
+# Metadata that identifies the call that published an object, for when the response to that call was lost. Azure accepts
+# only C# identifiers as names.
 _PUBLISHER = "whatsapp_publisher"
 
 
@@ -23,7 +23,7 @@ class AzureStore(Store):
     """A container of Azure Blob Storage, reached through adlfs."""
 
     def is_folder(self, key: str) -> bool:
-        """Return whether there are blobs below the key. This is also the one request that finds a missing container."""
+        """Return whether there are blobs below the key. Only this request detects a missing container."""
         container, path, _ = self.fs.split_path(key)
         service = self.fs.service_client
 
@@ -36,17 +36,17 @@ class AzureStore(Store):
         try:
             return bool(finish_or_cancel(self.fs, find()))
         except Exception as error:
-            # A token may be limited to writing. The key of the account may do everything, so that it must be wrong.
+            # A token may be limited to writing. An account key may do everything, so it must be wrong.
             is_limited = not hasattr(service.credential, "account_key")
             if is_limited and StoreFailure.of(error).kind == "forbidden":
                 return False
             raise
 
     def upload(self, file: Path, key: str, *, content_type: str, owner: str = "", replace: bool = True) -> None:
-        """Make a finished file the object. Azure shows its blocks only when their list is committed.
+        """Upload a finished file as the object; Azure shows its blocks only when their list is committed.
 
-        adlfs would read a file of up to 64 MB as a whole. It would also number the blocks of all uploads in the same
-        way, so that two uploads of one object could become one object with blocks of both.
+        adlfs would read a file of up to 64 MB into memory. It would also number the blocks of all uploads in the same
+        way, so that two uploads of one object could become an object with blocks of both.
         """
         from azure.core import MatchConditions
         from azure.core.exceptions import ResourceExistsError, ResourceModifiedError
@@ -69,14 +69,14 @@ class AzureStore(Store):
                     await blob.commit_block_list(
                         [BlobBlock(id_) for id_ in ids],
                         content_settings=ContentSettings(content_type=content_type),
-                        # adlfs takes an object without it for a folder in some calls.
+                        # Without this, some calls of adlfs take the object for a folder.
                         metadata={"is_directory": "false", _PUBLISHER: publisher},
                         **condition,
                     )
                 except (ResourceExistsError, ResourceModifiedError):
                     if replace:
                         raise
-                    # The first answer may have been lost, and the client has sent the request again.
+                    # The first response may have been lost, so that the client has sent the request again.
                     if await _publisher_of(blob) != publisher:
                         raise FileExistsError(errno.EEXIST, "the object exists") from None
 

@@ -1,6 +1,6 @@
-"""Says which object a store failed for and what to do, and whether a retry can help.
+"""Turns the exceptions of store libraries into errors that name the object and say what to do.
 
-The exceptions of store libraries name neither the argument nor the connection. Their texts can hold secrets: the
+The exceptions of store libraries name neither the argument nor the connection. Their messages can contain secrets: the
 address of an unfinished upload to Google Cloud Storage, for example, is enough to write there. So only the HTTP status,
 the store's error code and the name of the exception are taken from them.
 """
@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from airflow_provider_whatsapp._compat import AirflowFailException
+from airflow_provider_whatsapp.graph.arguments import could_be_secret, shown
 
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
-# The stores answer some of these with the status 400 or 403.
+# The stores return some of these with status 400 or 403.
 _BAD_CREDENTIALS = frozenset(
     {
         "AuthenticationFailed",
@@ -37,9 +38,17 @@ _BAD_CREDENTIALS = frozenset(
 )
 _MISSING = frozenset({"ContainerNotFound", "InvalidBucketName", "MissingBucketError", "NoSuchBucket"})
 _FORBIDDEN_NAMES = frozenset({"PermissionError", "SFTPPermissionDenied", "SFTPWriteProtect"})
-# Credentials that a role hands out for some hours. The next try of the task gets new ones.
+# Errors of temporary credentials of a role, which last some hours. The task's next try gets new ones.
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
 _LONGEST_CHAIN = 8
+
+
+def shown_address(address: object) -> str:
+    """Return an address, or what was given for one, as an error shows it: whole, unless it could hold a secret.
+
+    :param address: what a user gave
+    """
+    return shown(address) if could_be_secret(repr(address)) else repr(address)
 
 
 class StoreError(OSError):
@@ -47,11 +56,11 @@ class StoreError(OSError):
 
 
 class StoreRefusedError(AirflowFailException, ValueError):
-    """The store does not accept what was asked of it, and a retry cannot help. Airflow fails the task at once."""
+    """The store refused the operation, and a retry cannot help. Airflow fails the task without retries."""
 
 
 class ObjectExistsError(StoreError):
-    """An object that may not be replaced has appeared at the address."""
+    """An object that must not be replaced has appeared at the address."""
 
 
 class MissingBucketError(Exception):
@@ -59,7 +68,7 @@ class MissingBucketError(Exception):
 
 
 class UnsuitableStoreError(Exception):
-    """An object cannot be written there. The text says why, and holds no secret."""
+    """An object cannot be written there. The message says why, and contains no secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +88,25 @@ class Place:
     def errors(self, doing: str) -> Iterator[None]:
         """Turn the exceptions of store libraries into those of this module.
 
-        :param doing: what is done with the object, e.g. ``"written"``
+        :param doing: what is being done with the object, e.g. ``"written"``
         :raises StoreRefusedError: if a retry cannot help
-        :raises StoreError: if it may
+        :raises StoreError: if a retry may help
         """
         try:
             yield
         except (StoreError, StoreRefusedError):
             raise
         except Exception as error:
-            # Without the error as the cause: the log would show its text, which can hold a secret.
+            # Do not chain the error: the log would show its message, which can contain a secret.
             raise self.explain(error, doing) from None
 
     def explain(self, error: BaseException, doing: str) -> StoreError | StoreRefusedError:
-        """The error that says what happened to this object and what to do.
+        """Return an error that says what happened to this object and what to do.
 
         :param error: exception of a store library
         :param doing: what was done with the object
         """
-        # The files of this machine have no connection.
+        # Local files have no connection.
         over = "" if self.uri.startswith("file://") and not self.conn_id else f" over {self.connection}"
         message = f"{self.argument}: {self.uri} cannot be {doing}{over}"
         if isinstance(error, UnsuitableStoreError):
@@ -107,21 +116,21 @@ class Place:
             "missing": "there is no such bucket or container; create it, or correct the address",
             "credentials": "the store does not accept the credentials; correct them in the connection",
             "forbidden": "the credentials lack this permission; grant it, or use another connection",
-        }.get(failure.kind, "this may be temporary; Airflow tries again if the task has `retries`")
+        }.get(failure.kind, "this may be temporary; Airflow retries if the task has `retries`")
         message = f"{message} ({failure}); {advice}"
         return StoreRefusedError(message) if failure.kind else StoreError(message)
 
     @property
     def connection(self) -> str:
-        """The connection, as a message names it."""
+        """The connection, as named in messages."""
         return f"the connection {self.conn_id!r}" if self.conn_id else "the store's default connection"
 
 
 @dataclass(frozen=True, slots=True)
 class StoreFailure:
-    """What can be said of an exception without its text.
+    """What is known about an exception without its message.
 
-    :param kind: ``"missing"``, ``"credentials"`` or ``"forbidden"`` if a retry cannot help, else an empty text
+    :param kind: ``"missing"``, ``"credentials"`` or ``"forbidden"`` if a retry cannot help, otherwise empty
     :param status: HTTP status, or None
     :param code: the store's error code, or the name of the exception
     """
@@ -135,7 +144,7 @@ class StoreFailure:
 
     @classmethod
     def of(cls, error: BaseException) -> StoreFailure:
-        """What can be said of the exception and of those that led to it.
+        """Return what is known about the exception and its causes.
 
         :param error: exception of a store library
         """
@@ -189,7 +198,7 @@ def _code_of(error: BaseException) -> str:
     response = getattr(error, "response", None)
     code = response.get("Error", {}).get("Code") if isinstance(response, dict) else getattr(error, "error_code", None)
     code = getattr(code, "value", code)
-    # The code comes from the server. Whatever is not a plain word is not shown.
+    # The code comes from the server. Anything but a plain word is not shown.
     return code if isinstance(code, str) and re.fullmatch(r"[A-Z][A-Za-z]{1,60}", code) else ""
 
 
@@ -199,7 +208,7 @@ def _describe_name(error: BaseException) -> str:
 
 
 def _is_final_refresh_error(error: BaseException) -> bool:
-    # google-auth: the token could not be renewed, which it marks when it may pass.
+    # google-auth could not renew the token; it marks the error as retryable if it may be temporary.
     return any(
         type(cause).__name__ == "RefreshError" and not getattr(cause, "retryable", False) for cause in _chain(error)
     )

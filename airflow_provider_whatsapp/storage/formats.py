@@ -1,4 +1,4 @@
-"""Writes rows as NDJSON, JSON, CSV or Parquet, compressed if wanted."""
+"""Writes rows as NDJSON, JSON, CSV or Parquet, optionally compressed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from airflow_provider_whatsapp.graph.arguments import shown
 from airflow_provider_whatsapp.storage.columns import encode_text
+from airflow_provider_whatsapp.storage.errors import shown_address
 from airflow_provider_whatsapp.storage.json_text import encode_rows
 from airflow_provider_whatsapp.storage.parquet import require_pyarrow, write_parquet
 
 Row = dict[str, Any]
-#: Media type of what is compressed.
+#: Media type of compressed objects.
 GZIP = "application/gzip"
-#: Formats by the names and suffixes that users give.
+#: Formats by the names and suffixes that users can give.
 _FORMATS = {"ndjson": "ndjson", "jsonl": "ndjson", "json": "json", "csv": "csv", "parquet": "parquet"}
 _CONTENT_TYPES = {
     "ndjson": "application/x-ndjson",
@@ -28,20 +28,20 @@ _CONTENT_TYPES = {
 
 
 def parse_format(path: str, format: str | None, *, argument: str = "output_path") -> str:
-    """The format of an object: ``"ndjson"``, ``"json"``, ``"csv"`` or ``"parquet"``.
+    """Return the format of an object: ``"ndjson"``, ``"json"``, ``"csv"`` or ``"parquet"``.
 
-    :param path: address of the object; its suffix decides where ``format`` is None
+    :param path: address of the object; its suffix decides if ``format`` is None
     :param format: name of the format as the user gave it
     :param argument: name of the argument that the path was given in, for the error
-    :raises ValueError: if the name or the suffix is not that of a format, or pyarrow is missing for Parquet
+    :raises ValueError: if the name or the suffix is not one of a format, or pyarrow is missing for Parquet
     """
     name = path.rpartition("/")[2].lower()
     is_output = argument == "output_path"
     if format is not None:
         if format not in _FORMATS:
             raise ValueError(
-                f"{'output_format' if is_output else argument}: {shown(format)} is not one of "
-                f"{', '.join(map(repr, _FORMATS))}; a compressed object is one whose address ends in .gz"
+                f"{'output_format' if is_output else argument}: {shown_address(format)} is not one of "
+                f"{', '.join(map(repr, _FORMATS))}; for compression, end the address in .gz"
             )
         found = _FORMATS[format]
     else:
@@ -49,26 +49,26 @@ def parse_format(path: str, format: str | None, *, argument: str = "output_path"
         suffix = stem.rpartition(".")[2] if "." in stem else ""
         if suffix not in _FORMATS:
             raise ValueError(
-                f"{argument}: the suffix of {shown(path)} names no format; use .ndjson, .jsonl, .json or .csv "
+                f"{argument}: the suffix of {shown_address(path)} names no format; use .ndjson, .jsonl, .json or .csv "
                 "(each also with .gz), or .parquet" + (", or give output_format" if is_output else "")
             )
         found = _FORMATS[suffix]
     if found == "parquet":
         if name.endswith(".gz"):
             raise ValueError(
-                f"{argument}: {shown(path)} ends in .gz, but Parquet is compressed inside, and its readers do not open "
-                "it within gzip; leave out .gz"
+                f"{argument}: {shown_address(path)} ends in .gz, but Parquet is compressed internally, and its "
+                "readers do not open it inside gzip; leave out .gz"
             )
         require_pyarrow("output_format" if is_output and format is not None else argument)
     return found
 
 
 def content_type_of(format: str, *, compressed: bool) -> str:
-    """The media type of an object.
+    """Return the media type of an object.
 
-    A compressed object is a gzip file. It has no content encoding: readers such as Spark, DuckDB and pandas decompress
-    by the suffix ``.gz``, but HTTP clients and Google Cloud Storage already decompress on the way what has one, so that
-    the readers would fail and the manifest's size and SHA-256 would not be those of what arrives.
+    A compressed object is a gzip file without a content encoding. Readers such as Spark, DuckDB and pandas decompress
+    by the suffix ``.gz``, but HTTP clients and Google Cloud Storage decompress objects with a content encoding in
+    transit, so that the readers would fail and the manifest's size and SHA-256 would not match.
     https://cloud.google.com/storage/docs/transcoding
 
     :param format: ``"ndjson"``, ``"json"`` or ``"csv"``
@@ -82,17 +82,17 @@ def write_rows(rows: Iterable[Row], path: Path, columns: Sequence[str], *, forma
 
     :param rows: rows to write; consumed once, lazily
     :param path: file to write
-    :param columns: columns of a CSV or of Parquet; other keys of a row are left out of them
+    :param columns: columns of CSV and Parquet objects; other keys of a row are left out
     :param format: ``"ndjson"``, ``"json"``, ``"csv"`` or ``"parquet"``
-    :param compressed: whether to compress the file with gzip; Parquet is compressed inside
-    :raises UnfitValueError: if a value does not fit its column of Parquet
+    :param compressed: whether to compress the file with gzip; Parquet is compressed internally
+    :raises UnfitValueError: if a value does not fit its Parquet column
     """
     if format == "parquet":
         write_parquet(rows, path, columns)
         return
     with path.open("wb") as file:
         if compressed:
-            # The gzip header has neither file name nor time, so that the same rows give the same bytes and sha256.
+            # The gzip header has neither file name nor time, so that the same rows give the same bytes and SHA-256.
             with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as body:
                 _WRITERS[format](rows, cast("BinaryIO", body), columns)
         else:
@@ -115,8 +115,8 @@ def _write_json(rows: Iterable[Row], file: BinaryIO, columns: Sequence[str]) -> 
 
 
 def _write_csv(rows: Iterable[Row], file: BinaryIO, columns: Sequence[str]) -> None:
-    # Only the columns that were asked for: with a column for each key that a row brings, a server that invents a key
-    # for each row would make the file grow with the square of the rows.
+    # Write only the requested columns: with a column for each key of any row, a server that invents a key for each row
+    # would make the file grow with the square of the number of rows.
     with io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
         writer = csv.writer(text)
         writer.writerow(columns)

@@ -12,19 +12,19 @@ from typing import Any
 from airflow_provider_whatsapp.storage.errors import MissingBucketError
 from airflow_provider_whatsapp.storage.store import Store, finish_or_cancel
 
-# gcsfs holds several copies of a chunk while it sends it. A chunk must be a multiple of 256 KiB.
+# gcsfs keeps several copies of a chunk in memory while it sends it. The size must be a multiple of 256 KiB.
 # https://cloud.google.com/storage/docs/performing-resumable-uploads#chunked-upload
 _CHUNK_BYTES = 8 * 1024 * 1024
-# gcsfs waits for an answer indefinitely by default. A chunk needs 70 KB/s to be sent in this time, and gcsfs sends a
+# By default, gcsfs waits for a response indefinitely. A chunk needs 70 KB/s to be sent in this time; gcsfs tries a
 # request six times.
 _SECONDS_FOR_A_REQUEST = 120
-# Metadata that identifies the call that published an object, for when the answer to that call was lost.
+# Metadata that identifies the call that published an object, for when the response to that call was lost.
 _PUBLISHER = "whatsapp-publisher"
 _UPLOAD_ID = re.compile(r"(upload_id=)[^&\s'\"]+")
 
 
 class GcsStore(Store):
-    """A bucket of Google Cloud Storage, which shows an object only when it is complete.
+    """A bucket of Google Cloud Storage, in which an object is visible only when it is complete.
 
     :param fs: file system of gcsfs
     """
@@ -34,7 +34,7 @@ class GcsStore(Store):
         logging.getLogger("gcsfs").addFilter(_MASK_UPLOADS)
 
     def check_writable(self, key: str) -> None:
-        """Begin an upload and cancel it, which needs the right to write and leaves nothing.
+        """Start an upload and cancel it, which requires write permission and leaves nothing behind.
 
         :raises MissingBucketError: if there is no such bucket
         """
@@ -50,7 +50,7 @@ class GcsStore(Store):
             self.fs.call("DELETE", upload)
 
     def upload(self, file: Path, key: str, *, content_type: str, owner: str = "", replace: bool = True) -> None:
-        """Send the finished file in chunks of 8 MiB. GCS shows it after the last one."""
+        """Upload the finished file in chunks of 8 MiB; the object is visible after the last one."""
         publisher = secrets.token_hex(8)
         put = self.fs._put_file(
             str(file),
@@ -58,14 +58,14 @@ class GcsStore(Store):
             content_type=content_type,
             chunksize=_CHUNK_BYTES,
             metadata={_PUBLISHER: publisher},
-            # The hash in the answer is compared with that of the file, so that the object need not be read.
+            # gcsfs compares the hash in the response with that of the file, so the object need not be read again.
             consistency="md5",
             mode="overwrite" if replace else "create",
         )
         try:
             finish_or_cancel(self.fs, put)
         except FileExistsError:
-            # The first answer may have been lost, and gcsfs has sent the request again.
+            # The first response may have been lost, so that gcsfs has sent the request again.
             if self._publisher_of(key) != publisher:
                 raise
 
@@ -79,10 +79,10 @@ class GcsStore(Store):
 
 
 def _without_grpc(fs: Any) -> Any:
-    """The same store, reached over the JSON API only and with a bound for the time of each request.
+    """Return the same store, limited to the JSON API and with a timeout for each request.
 
-    By default, gcsfs asks for the type of the bucket over gRPC before each upload. That takes three minutes where gRPC
-    does not get through, and the uploads to zonal buckets that it then makes can be seen before they are complete.
+    By default, gcsfs requests the type of the bucket over gRPC before each upload. That takes three minutes where gRPC
+    is blocked, and its uploads to zonal buckets are visible before they are complete.
     """
     from gcsfs.core import GCSFileSystem
 
@@ -92,13 +92,13 @@ def _without_grpc(fs: Any) -> Any:
 
 
 class MaskUploads(logging.Filter):
-    """Masks the addresses of unfinished uploads, with which anybody could write to the bucket.
+    """Masks the addresses of unfinished uploads, with which anyone could write to the bucket.
 
-    gcsfs logs them for each chunk at the level DEBUG, and in the texts of some exceptions at the level ERROR.
+    gcsfs logs them for each chunk at level DEBUG, and in the messages of some exceptions at level ERROR.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Mask the record, and log it."""
+        """Mask the record; every record is logged."""
         message = record.getMessage()
         traceback = logging.Formatter().formatException(record.exc_info) if record.exc_info else ""
         if _UPLOAD_ID.search(message + traceback):

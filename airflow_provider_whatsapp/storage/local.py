@@ -17,29 +17,29 @@ _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, err
 
 
 class LocalStore(Store):
-    """The worker's own file system. A copy of the file replaces the object in one step."""
+    """The worker's own file system, in which a copy of the file replaces the object in one step."""
 
     def locate(self, uri: str, path: str) -> tuple[str, str]:
-        """The address of the absolute path, and that path."""
+        """Return the address of the absolute path, and that path."""
         key = os.path.abspath(path)
         return f"file://{key}", key
 
     def check_writable(self, key: str) -> None:
-        """Make sure that this process may write to the nearest folder that exists.
+        """Check that this process may write to the nearest existing folder.
 
-        :raises UnsuitableStoreError: if it may not
+        :raises UnsuitableStoreError: if it is not allowed to
         """
         existing = next(parent for parent in Path(os.path.realpath(key)).parents if parent.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise UnsuitableStoreError(f"this worker cannot write below {str(existing)!r}")
 
     def upload(self, file: Path, key: str, *, content_type: str, owner: str = "", replace: bool = True) -> None:
-        """Copy the finished file beside the object, and rename the copy."""
-        # A symbolic link stays a link: the file that it points to is replaced.
+        """Copy the finished file next to the object, and rename the copy."""
+        # Keep a symbolic link, and replace the file that it points to.
         target = Path(os.path.realpath(key))
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(target, owner)
-        # The copy must be in the target's own folder, because os.replace works in one step only within a file system.
+        # The copy must be in the target's own folder, because os.replace is atomic only within a file system.
         copy = target.with_name(temporary_name(target.name, owner))
         try:
             with file.open("rb") as source, copy.open("xb") as sink:
@@ -56,7 +56,7 @@ class LocalStore(Store):
 
 
 def _link(copy: Path, target: Path) -> bool:
-    """Hard-link the copy to the target, which must not exist; False if the file system has no hard links."""
+    """Hard-link the copy to the target, which must not exist. Returns False if hard links are not supported."""
     try:
         os.link(copy, target)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Names of what is kept beside an object: checkpoints, records, and copies that are not the object yet."""
+"""Makes the names of what is stored beside an object: checkpoints, records and temporary copies."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _LONGEST_NAME_TO_EXTEND = 200
 
 
 def hidden_path(key: str, suffix: str) -> str:
-    """The path of what is kept beside an object: ``bucket/wabas.ndjson`` gives ``bucket/_wabas.ndjson.suffix``.
+    """Return a path beside an object: ``bucket/wabas.ndjson`` gives ``bucket/_wabas.ndjson.suffix``.
 
-    The name begins with ``_``, because Spark, Athena and Trino skip such names, and does not end like the object's.
+    The name begins with ``_``, because Spark, Athena and Trino skip such names, and has a different suffix.
 
     :param key: path of the object within its store
-    :param suffix: what the path is for
+    :param suffix: suffix that says what the path is for
     """
     folder, _, name = key.rpartition("/")
     if len(name.encode()) > _LONGEST_NAME_TO_EXTEND:
@@ -27,7 +27,7 @@ def hidden_path(key: str, suffix: str) -> str:
 
 
 def temporary_name(name: str, owner: str) -> str:
-    """A new name for a copy that is not complete yet.
+    """Return a new name for an incomplete copy.
 
     :param name: name of the object, without its folder
     :param owner: identifies the task instance that writes; letters and digits
@@ -36,13 +36,13 @@ def temporary_name(name: str, owner: str) -> str:
 
 
 def find_abandoned(names: Iterable[str], name: str, owner: str, changed_at: Callable[[str], float]) -> Iterator[str]:
-    """The names of the copies that killed workers left behind.
+    """Yield the names of the copies that killed workers left behind.
 
     A copy of another task instance that changed within the last hour may belong to a worker that is still writing it.
 
     :param names: names in the object's folder
     :param name: name of the object
-    :param owner: identifies the task instance that asks, whose own earlier copies are abandoned at once
+    :param owner: identifies the task instance that asks, whose own earlier copies count as abandoned immediately
     :param changed_at: returns when a copy was last changed, in unix seconds
     """
     prefix = _temporary_prefix(name)
@@ -54,5 +54,5 @@ def find_abandoned(names: Iterable[str], name: str, owner: str, changed_at: Call
 
 
 def _temporary_prefix(name: str) -> str:
-    # A hash of the name, because a name that is already 255 bytes long could not take a prefix.
+    # Use a hash of the name, because a prefix would make a long name exceed 255 bytes.
     return f".airflow-whatsapp-{hashlib.sha256(name.encode()).hexdigest()[:16]}-"

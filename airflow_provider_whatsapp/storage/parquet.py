@@ -1,6 +1,6 @@
-"""Writes and reads Parquet, with a small part of the rows in memory.
+"""Writes and reads Parquet, with only a small part of the rows in memory.
 
-pyarrow is loaded when an object is Parquet, and not before: it takes some 50 MB, and most tasks do without.
+pyarrow is loaded only if an object is Parquet: it takes about 50 MB, and most tasks do not need it.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any
 from airflow_provider_whatsapp.storage.columns import UnfitValueError, encoder_of, type_of
 
 Row = dict[str, Any]
-# Parquet's readers want large row groups, and the writer holds one group in memory. This is the size of the values
-# before they are encoded and compressed.
+# Size of a row group before it is encoded and compressed. Readers prefer large groups, but the writer keeps one in
+# memory.
 _GROUP_BYTES = 16 * 1024 * 1024
-# Python's own objects take several times the room of Arrow's, so they are turned into Arrow's a few at a time.
+# Python objects take several times the memory of Arrow's, so they are converted in small batches.
 _BATCH_ROWS = 1024
 _BATCH_CHARACTERS = 512 * 1024
 _BYTES_AT_ONCE = 1024 * 1024
-# The ids of ten million accounts in one row group have half of this. A page of more could exhaust the worker's memory.
+# The ids of ten million accounts in one row group take half of this. More could exhaust the worker's memory.
 _LARGEST_COLUMN = 512 * 1024 * 1024
 
 
 def require_pyarrow(argument: str) -> None:
-    """Make sure that Parquet can be written and read here.
+    """Check that Parquet can be written and read here.
 
     :param argument: name of the argument that asks for Parquet, for the error
     :raises ValueError: if pyarrow is missing or cannot be loaded
@@ -39,12 +39,12 @@ def require_pyarrow(argument: str) -> None:
 
 
 def write_parquet(rows: Iterable[Row], path: Path, columns: Sequence[str]) -> None:
-    """Write the rows to a new file. The same rows and version of pyarrow give the same bytes.
+    """Write the rows to a new file. The same rows and pyarrow version give the same bytes.
 
     :param rows: rows to write; consumed once, lazily
     :param path: file to write
     :param columns: names of the columns; other keys of a row are left out
-    :raises UnfitValueError: if a value does not fit its column; names the row and the column
+    :raises UnfitValueError: if a value does not fit its column; the message names the row and the column
     """
     import pyarrow as pa
     from pyarrow import parquet as pq
@@ -57,8 +57,8 @@ def write_parquet(rows: Iterable[Row], path: Path, columns: Sequence[str]) -> No
         "json": pa.string(),
     }
     schema = pa.schema([(column, types[type_of(column)]) for column in columns])
-    # With zstd, accounts take half the room that they take with snappy, in the same time, and today's engines read
-    # both. Arrow's own copy of the schema is left out, because Parquet's says the same.
+    # With zstd, accounts take half the space that they take with snappy, in the same time, and today's engines read
+    # both. Arrow's own copy of the schema is left out, because it duplicates Parquet's.
     with path.open("wb") as file, pq.ParquetWriter(file, schema, compression="zstd", store_schema=False) as writer:
         group: list[Any] = []
         size = 0
@@ -80,9 +80,9 @@ def _write_group(writer: Any, table: Any) -> None:
 
 
 def _cells_in_batches(rows: Iterable[Row], columns: Sequence[str]) -> Iterator[list[list[Any]]]:
-    """The cells of some rows at a time, column by column."""
+    """Yield the cells of the rows in batches, column by column."""
     cells: list[list[Any]] = [[] for _ in columns]
-    # The methods are looked up once, not for each of the cells.
+    # Look up the methods once, not for each cell.
     makers = [(column, encoder_of(column), cells[index].append) for index, column in enumerate(columns)]
     count = characters = 0
     for number, row in enumerate(rows, start=1):
@@ -115,11 +115,10 @@ def _explain(error: UnfitValueError, number: int, row: Row, column: str) -> Unfi
 
 
 def read_parquet(file: Any, columns: Sequence[str] | None) -> Iterator[Row]:
-    """The rows of a Parquet file, with the values of a few of them in memory.
+    """Yield the rows of a Parquet file, with the values of only a few in memory.
 
-    :param file: a binary file that can seek
-    :param columns: names of the columns to read, or None for all; those that the file does not have are missing in the
-        rows
+    :param file: a seekable binary file
+    :param columns: names of the columns to read, or None for all; columns missing in the file are missing in the rows
     :raises ValueError: if the file is not Parquet, is damaged, or has none of the columns
     :raises OSError: if the file cannot be read
     """
@@ -128,7 +127,7 @@ def read_parquet(file: Any, columns: Sequence[str] | None) -> Iterator[Row]:
 
     watched = _WatchedFile(file)
     try:
-        # Buffers and no prefetch: otherwise all of a row group's bytes would be read at once, whatever their size.
+        # Use buffers and no prefetch: otherwise all bytes of a row group would be read at once, whatever their size.
         with pq.ParquetFile(watched, buffer_size=_BYTES_AT_ONCE, pre_buffer=False) as parquet:
             names = parquet.schema_arrow.names
             there = names if columns is None else [column for column in columns if column in names]
@@ -142,10 +141,10 @@ def read_parquet(file: Any, columns: Sequence[str] | None) -> Iterator[Row]:
                 for batch in batches:
                     yield from batch.to_pylist()
     except (OSError, pa.ArrowException) as error:
-        # pyarrow raises a plain OSError for damaged bytes, which is not the store's fault.
+        # pyarrow raises a plain OSError for corrupted bytes, which is not the store's fault.
         if watched.has_failed:
             raise
-        raise ValueError(f"it is not Parquet, or damaged: {type(error).__name__}") from None
+        raise ValueError(f"it is not Parquet, or it is corrupted: {type(error).__name__}") from None
 
 
 def _check_size(group: Any, columns: Sequence[str]) -> None:
@@ -156,7 +155,7 @@ def _check_size(group: Any, columns: Sequence[str]) -> None:
 
 
 class _WatchedFile:
-    """A file that notes whether reading it has failed."""
+    """A file that remembers whether reading it has failed."""
 
     def __init__(self, file: Any) -> None:
         self.has_failed = False

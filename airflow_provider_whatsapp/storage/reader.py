@@ -16,7 +16,7 @@ from airflow_provider_whatsapp.storage.formats import Row, parse_format
 from airflow_provider_whatsapp.storage.parquet import read_parquet
 
 _CHARACTERS_AT_ONCE = 64 * 1024
-# A row is the answer of the API for one node, and a whole answer has at most 16 MiB.
+# Well above the size of any row that was written: a whole response has at most 16 MiB.
 _LONGEST_ROW = 64 * 1024 * 1024
 
 
@@ -25,7 +25,7 @@ class _RewrittenError(Exception):
 
 
 class ObjectReader:
-    """A checked address in object storage, with the format of the rows that lie there.
+    """A checked address in object storage, with the format of the rows to read.
 
     :param argument: name of the argument that the address was given in, for the errors
     :param path: any ``ObjectStoragePath`` URL, or an absolute path on this machine. The object is decompressed when it
@@ -61,7 +61,7 @@ class ObjectReader:
     def exists(self) -> bool:
         """Return whether the object exists now.
 
-        :raises StoreRefusedError: if the credentials may not read
+        :raises StoreRefusedError: if the credentials lack permission to read
         :raises StoreError: if the store failed
         """
         with self.place.errors("looked for"):
@@ -70,13 +70,14 @@ class ObjectReader:
     def rows(
         self, columns: Sequence[str] | None = ("id", "waba_id"), *, count: object = None, size: object = None
     ) -> Iterator[Row]:
-        """The rows of the object, with a small part of it in memory.
+        """Yield the rows of the object; only a small part of it is in memory at a time.
 
-        :param columns: columns to read of Parquet, where each costs time, or None for all; other formats are read whole
-        :param count: number of rows that the object must have, or None if that is not known
-        :param size: size in bytes that the object must have, or None if that is not known
-        :raises ValueError: if there is no such object, or it does not hold rows in this format, or not so many
-        :raises StoreRefusedError: if the credentials may not read
+        :param columns: columns to read from Parquet, or None for all; other formats are read whole
+        :param count: number of rows that the object must have, or None if unknown
+        :param size: size in bytes that the object must have, or None if unknown
+        :raises ValueError: if there is no such object, or it does not hold rows in this format, or has another number
+            of rows or bytes
+        :raises StoreRefusedError: if the credentials lack permission to read
         :raises StoreError: if the store failed
         """
         number = 0
@@ -96,20 +97,20 @@ class ObjectReader:
         except (FileNotFoundError, IsADirectoryError):
             raise ValueError(f"{self._argument}: there is no object {self.uri}") from None
         except (ValueError, RecursionError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error) as error:
-            # Without the text of the error, which can quote what somebody else has put into the object.
+            # Leave out the message of the error, which can quote content of the object.
             reason = str(error) if type(error) is ValueError else type(error).__name__
             raise ValueError(
                 f"{self._argument}: {self.uri} cannot be read as {self.format} after row {number} ({reason})"
             ) from None
         except Exception as error:
-            # Without the error as the cause: the log would show its text, which can hold a secret.
+            # Do not chain the error: the log would show its message, which can contain a secret.
             raise self.place.explain(error, "read") from None
 
     def _compare(self, found: int | None, expected: object, what: str) -> None:
         if found is not None and found != expected:
             raise _RewrittenError(
-                f"{self.uri} has {found} {what}, and its manifest says {expected}; the object has been rewritten "
-                "since, so clear the task that gave the manifest"
+                f"{self.uri} has {found} {what}, but its manifest says {expected}; the object has been rewritten "
+                "since, so clear the task that returned the manifest"
             )
 
     def _read(self, file: Any, columns: Sequence[str] | None) -> Iterator[Any]:
@@ -140,7 +141,7 @@ def _read_ndjson(file: TextIO) -> Iterator[Any]:
 
 
 def _read_json(file: TextIO) -> Iterator[Any]:
-    """The elements of an array, without the whole array in memory."""
+    """Yield the elements of an array without loading the whole array."""
     decoder = json.JSONDecoder()
     text = _skip(file, file.read(_CHARACTERS_AT_ONCE), "[")
     text = _skip(file, text, "")
@@ -151,7 +152,7 @@ def _read_json(file: TextIO) -> Iterator[Any]:
         try:
             value, end = decoder.raw_decode(text)
         except ValueError:
-            # The element may continue after what was read. Twice as much is read each time, so that an element is not
+            # The element may continue after what was read. Read twice as much each time, so that an element is not
             # decoded again and again for a few more characters.
             more = file.read(wanted)
             wanted *= 2
@@ -168,7 +169,7 @@ def _read_json(file: TextIO) -> Iterator[Any]:
 
 
 def _skip(file: TextIO, text: str, expected: str) -> str:
-    """What follows the expected character and the white space around it; more is read when nothing is left."""
+    """Return the text after the expected character and the white space around it, and read more if nothing is left."""
     text = text.lstrip()
     while not text and (more := file.read(_CHARACTERS_AT_ONCE)):
         text = more.lstrip()
@@ -178,7 +179,7 @@ def _skip(file: TextIO, text: str, expected: str) -> str:
 
 
 def _read_csv(file: TextIO) -> Iterator[Any]:
-    # csv limits the size of a field, but neither that of a line, which is read whole, nor the number of fields.
+    # csv limits the size of a field, but not that of a line, which is read whole, nor the number of fields.
     csv.field_size_limit(min(_LONGEST_ROW, sys.maxsize))
     length = 0
 
@@ -192,11 +193,11 @@ def _read_csv(file: TextIO) -> Iterator[Any]:
 
     reader = csv.DictReader(lines())
     if reader.fieldnames is None:
-        raise ValueError("it has no line with the names of the columns")
+        raise ValueError("it has no header line")
     for row in reader:
         length = 0
         if None in row or None in row.values():
-            raise ValueError("a row has not as many cells as there are columns")
+            raise ValueError("a row does not have as many cells as there are columns")
         yield row
 
 

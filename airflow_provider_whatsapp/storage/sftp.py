@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 from airflow_provider_whatsapp.storage.errors import UnsuitableStoreError
 from airflow_provider_whatsapp.storage.store import MovingStore, finish_or_cancel
 
-# A connection that is idle while a long listing is read would be cut off by firewalls, and a server that is gone would
-# otherwise block the task forever.
+# Firewalls would close a connection that is idle during a long listing, and a server that is gone would block the task
+# forever.
 _SECONDS_BETWEEN_SIGNS_OF_LIFE = 30
 _READ_BYTES = 1024 * 1024
 
@@ -19,7 +19,7 @@ _READ_BYTES = 1024 * 1024
 class SftpStore(MovingStore):
     """An SFTP server, reached through sshfs.
 
-    Its connection is kept open while it is idle, and given up within two minutes when the server is gone.
+    Its connection is kept open while it is idle, and closed within two minutes if the server is gone.
 
     :param fs: file system of sshfs
     """
@@ -30,9 +30,9 @@ class SftpStore(MovingStore):
 
     @property
     def fs(self) -> Any:
-        """The file system, over a connection that is open: the server may have been restarted during the listing."""
+        """The file system; reconnects if the server was restarted during the listing."""
         if self._fs.client.is_closed():
-            # sshfs connects once, and fsspec gives the same instance to all who ask for this server.
+            # sshfs connects only once, and fsspec caches the instance for this server.
             self._fs = type(self._fs)(*self._fs.storage_args, **self._fs.storage_options, skip_instance_cache=True)
             _keep_alive(self._fs)
         return self._fs
@@ -45,10 +45,10 @@ class SftpStore(MovingStore):
         return io.BufferedReader(_RawFile(super().open(key)), _READ_BYTES)
 
     def check_writable(self, key: str) -> None:
-        """Make sure that the server can put a file in the place of another in one step.
+        """Check that the server can replace a file in one step.
 
-        It can if it has OpenSSH's extension posix-rename. Without it, sshfs copies the file, which a reader could see
-        half-done.
+        This requires OpenSSH's posix-rename extension. Without it, sshfs copies the file, and a reader could see half
+        of it.
 
         :raises UnsuitableStoreError: if the server does not have it
         """
@@ -56,7 +56,7 @@ class SftpStore(MovingStore):
         from fsspec.asyn import sync
 
         fs = self.fs
-        # A server is only known to have the extension when it is used, so a file is renamed that is not there.
+        # The only way to detect the extension is to use it, so rename a file that does not exist.
         missing = f"{key.rpartition('/')[0]}/.airflow-whatsapp-{secrets.token_hex(8)}"
 
         async def ask() -> None:
@@ -67,8 +67,8 @@ class SftpStore(MovingStore):
                     pass
                 except SFTPOpUnsupported:
                     raise UnsuitableStoreError(
-                        "half an object could be seen, because the server has no posix-rename, with which a file can "
-                        "be replaced in one step; use another store"
+                        "half an object could be seen, because the server does not support posix-rename, which "
+                        "replaces a file in one step; use another store"
                     ) from None
 
         sync(fs.loop, ask)
@@ -85,7 +85,7 @@ class SftpStore(MovingStore):
                     await channel.posix_rename(source, target)
                     return
                 try:
-                    # The rename of the protocol itself fails if the new name is taken.
+                    # The protocol's own rename fails if the new name is taken.
                     await channel.rename(source, target)
                 except (SFTPFailure, SFTPFileAlreadyExists):
                     if await channel.exists(target):

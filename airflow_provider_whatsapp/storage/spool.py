@@ -1,7 +1,7 @@
-"""Holds rows on the worker's disk until it is their turn.
+"""Stores rows on the worker's disk until it is their turn.
 
-Accounts that are read side by side end in any order, but their rows are given in the order of the accounts. While
-one account waits for its rate limit, thousands of others may have been read.
+Accounts that are read concurrently end in any order, but their rows are yielded in the order of the accounts. While one
+account waits for its rate limit, thousands of others may be read.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from airflow_provider_whatsapp.storage.json_text import encode_json
 
 
 class Spool:
-    """Rows by account, and what is known of each account that was read to its end.
+    """Rows by account, and a summary of each account that was read completely.
 
-    They are in a database without a name, which SQLite keeps in memory while it is small and in a temporary file when
-    it has grown. The file is gone with the process, even if that is killed.
+    They are stored in an unnamed SQLite database, which is kept in memory while it is small and then in a temporary
+    file. The file disappears with the process, even if that is killed.
     """
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        # There is nothing to recover, so that no journal is needed.
+        # There is nothing to recover, so no journal is needed.
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("CREATE TABLE chunks (number INTEGER PRIMARY KEY, waba_id TEXT, chunk TEXT)")
         self._database.execute("CREATE INDEX by_account ON chunks (waba_id)")
@@ -38,7 +38,7 @@ class Spool:
         self._database.close()
 
     def add(self, waba_id: str, rows: Sequence[Row]) -> None:
-        """Add rows after those that the account has.
+        """Append rows to those of an account.
 
         :param waba_id: id of the account
         :param rows: rows as JSON
@@ -46,15 +46,15 @@ class Spool:
         self._database.execute("INSERT INTO chunks (waba_id, chunk) VALUES (?, ?)", (waba_id, encode_json(rows)))
 
     def end(self, waba_id: str, summary: dict[str, Any]) -> None:
-        """Note that no more rows of the account come.
+        """Mark an account as complete.
 
         :param waba_id: id of the account
-        :param summary: what is to be remembered of it, as JSON
+        :param summary: summary to store, as JSON
         """
         self._database.execute("INSERT INTO ends VALUES (?, ?)", (waba_id, json.dumps(summary)))
 
     def summary(self, waba_id: str) -> dict[str, Any] | None:
-        """What was remembered of an account, or None if it has not ended.
+        """Return the summary of an account, or None if it is not complete.
 
         :param waba_id: id of the account
         """
@@ -63,7 +63,7 @@ class Spool:
         return summary
 
     def rows(self, waba_id: str) -> Iterator[Row]:
-        """The rows of an account, in the order in which they were added.
+        """Yield the rows of an account, in the order in which they were added.
 
         :param waba_id: id of the account
         """

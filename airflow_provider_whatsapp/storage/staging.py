@@ -1,8 +1,8 @@
-"""Folders on the worker in which objects are made before they are published.
+"""Manages the folders on the worker in which objects are prepared before they are published.
 
-A worker that is killed cannot remove its folder. Each folder therefore has a file that its process holds a lock on, and
-whoever makes the next folder removes those that nobody holds. The operating system releases the lock of a process that
-died, even in another container that shares the temporary folder.
+A worker that is killed cannot remove its folder. Each folder therefore has a file that its process locks, and the next
+process that creates a folder removes the unlocked ones. The operating system releases the lock of a process that died,
+even in another container that shares the temporary directory.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ _LOCK = "lock"
 
 
 class StagingFolder:
-    """A new folder, which is removed at the end of the ``with`` block or by :meth:`remove`."""
+    """A new folder; removed at the end of the ``with`` block or by :meth:`remove`."""
 
     def __init__(self) -> None:
         remove_abandoned_folders()
         self._lock = -1
         while True:
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
-            # Another worker may take the folder for abandoned, and remove it, until it is locked.
+            # Until the folder is locked, another worker may take it for abandoned and remove it.
             with suppress(FileNotFoundError):
                 self._lock = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
                 try:
                     fcntl.flock(self._lock, fcntl.LOCK_EX)
                 except OSError:
-                    # The temporary folder is on a file system without locks, where nobody can tell what is abandoned.
+                    # The temporary directory is on a file system without locks, so abandoned folders cannot be
+                    # recognised.
                     os.unlink(self.path / _LOCK)
                     os.mkdir(self.path / "in_use")
                     return
@@ -51,7 +52,7 @@ class StagingFolder:
         self.remove()
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it."""
+        """Remove the folder with all its contents."""
         _remove(self.path)
         if self._lock >= 0:
             os.close(self._lock)
@@ -59,10 +60,10 @@ class StagingFolder:
 
 
 def remove_abandoned_folders() -> None:
-    """Remove the folders of workers that died. What cannot be removed stays: it may belong to another user."""
+    """Remove the folders of workers that died, except those that cannot be removed, e.g. of another user."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with suppress(OSError):
-            # Its worker died before it made the lock, or while it removed the folder.
+            # Its worker died before it created the lock, or while it removed the folder.
             folder.rmdir()
             continue
         with suppress(OSError):
@@ -75,7 +76,7 @@ def remove_abandoned_folders() -> None:
 
 
 def _remove(folder: Path) -> None:
-    # The lock goes last: without it, nobody would remove the rest after a worker that died in between.
+    # Remove the lock last: without it, the rest would never be removed if the worker died in between.
     with suppress(OSError):
         for path in folder.iterdir():
             if path.name != _LOCK:

@@ -1,4 +1,4 @@
-"""What all object stores have in common, and how objects get into those that need no module of their own."""
+"""The base classes of all object stores, also used for stores that need no module of their own."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ class Store:
         return self._fs
 
     def locate(self, uri: str, path: str) -> tuple[str, str]:
-        """The store's own address of an object, and its key: the path within the store.
+        """Return the store's own address of an object, and its key: the path within the store.
 
         :param uri: address as the user gave it, without the connection
-        :param path: path as Airflow gives it
+        :param path: path from Airflow
         """
         return uri, path
 
     def check_writable(self, key: str) -> None:
-        """Find out before the listing what would fail after it, where that leaves nothing in the store.
+        """Check before the listing what would fail after it, if that leaves nothing in the store.
 
         :param key: path of the object
         :raises UnsuitableStoreError: if an object cannot be written there, or not in one step
         """
 
     def is_folder(self, key: str) -> bool:
-        """Return whether there are objects below the key; False if the credentials may not list."""
+        """Return whether there are objects below the key; False if the credentials lack permission to list."""
         self.fs.invalidate_cache()
         try:
             return bool(self.fs.isdir(key))
@@ -54,26 +54,26 @@ class Store:
             raise
 
     def upload(self, file: Path, key: str, *, content_type: str, owner: str = "", replace: bool = True) -> None:
-        """Make a finished file the object; on any failure, what was there before stays.
+        """Upload a finished file as the object; on any failure, what was there before stays.
 
         :param file: the file on this machine
         :param key: path of the object
-        :param content_type: media type of the object, where the store keeps one
-        :param owner: identifies the task instance that uploads, so that its next try removes at once what a killed try
-            has left; letters and digits
-        :param replace: whether an existing object may be replaced. Stores that cannot check this replace it.
-        :raises FileExistsError: if an object is there and may not be replaced
+        :param content_type: media type of the object, for stores that keep one
+        :param owner: identifies the task instance that uploads, so that its next try immediately removes what a killed
+            try left behind; letters and digits
+        :param replace: whether an existing object may be replaced. Stores that cannot check this replace it
+        :raises FileExistsError: if an object exists and must not be replaced
         """
         self.fs.put_file(str(file), key)
         self._check_size(file, key)
 
     def exists(self, key: str) -> bool:
-        """Return whether there is an object now."""
+        """Return whether the object exists now."""
         self.fs.invalidate_cache()
         return bool(self.fs.exists(key))
 
     def size(self, key: str) -> int | None:
-        """The size of an object in bytes, or None if the store does not say.
+        """Return the size of an object in bytes, or None if the store does not say.
 
         :raises FileNotFoundError: if there is no such object
         """
@@ -82,7 +82,7 @@ class Store:
         return size
 
     def open(self, key: str) -> Any:
-        """An object as a binary file.
+        """Return an object as a binary file.
 
         :raises FileNotFoundError: if there is no such object
         """
@@ -90,7 +90,7 @@ class Store:
         return self.fs.open(key, "rb")
 
     def names(self, folder: str) -> list[str]:
-        """The names of the objects in a folder; none if there is no such folder."""
+        """Return the names of the objects in a folder; none if there is no such folder."""
         self.fs.invalidate_cache()
         try:
             return [str(path).rpartition("/")[2] for path in self.fs.ls(folder, detail=False)]
@@ -100,12 +100,12 @@ class Store:
     def remove(self, key: str) -> None:
         """Remove an object.
 
-        :raises FileNotFoundError: if there is no such object, in some stores
+        :raises FileNotFoundError: if there is no such object; only in some stores
         """
         self.fs.rm_file(key)
 
     def remove_folder(self, folder: str) -> None:
-        """Remove a folder with all objects in it, if there is one."""
+        """Remove a folder, if it exists, with all its objects."""
         self.fs.invalidate_cache()
         with suppress(FileNotFoundError):
             self.fs.rm(folder, recursive=True)
@@ -117,10 +117,10 @@ class Store:
 
 
 class MovingStore(Store):
-    """A store that may show half of an upload. The file is uploaded under a temporary name and moved into place."""
+    """A store that may show half an upload; files are uploaded under a temporary name and moved into place."""
 
     def check_writable(self, key: str) -> None:
-        """Make sure that the store can move an object.
+        """Check that the store can move an object.
 
         :raises UnsuitableStoreError: if it cannot
         """
@@ -149,19 +149,19 @@ class MovingStore(Store):
             raise
 
     def move(self, source: str, target: str, *, replace: bool) -> None:
-        """Give an object another key in one step.
+        """Move an object to another key in one step.
 
         :param source: key of the object
         :param target: its new key
         :param replace: whether an existing object may be replaced
-        :raises FileExistsError: if one is there and may not be replaced
+        :raises FileExistsError: if one exists and must not be replaced
         """
         self.fs.mv(source, target)
         if self.exists(source):
-            raise StoreError(f"{target} could not be replaced: the store did not move {source} into its place")
+            raise StoreError(f"{target} could not be replaced: the store did not move {source} into place")
 
     def _remove_abandoned(self, folder: str, name: str, owner: str) -> None:
-        # A store that cannot be listed or names no times keeps what was abandoned.
+        # Abandoned copies stay in a store that cannot list objects or does not report times.
         with suppress(Exception):
             for found in find_abandoned(
                 self.names(folder), name, owner, lambda found: self.fs.modified(f"{folder}/{found}").timestamp()
@@ -170,13 +170,13 @@ class MovingStore(Store):
 
 
 def finish_or_cancel(fs: Any, coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a coroutine on the event loop of a store's library.
+    """Run a coroutine on the event loop of a store's library, and return its result.
 
     fsspec's own ``sync`` lets the coroutine continue when the task is interrupted, for example by its
     ``execution_timeout``. The object would then appear after the task has failed.
 
     :param fs: asynchronous file system of fsspec
-    :param coroutine: what to run
+    :param coroutine: coroutine to run
     """
     future = asyncio.run_coroutine_threadsafe(coroutine, fs.loop)
     try:

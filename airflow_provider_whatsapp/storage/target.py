@@ -1,7 +1,7 @@
-"""The address in object storage that a listing is written to.
+"""Writes a listing to an address in object storage.
 
-The object is first written to a file on the worker and published when it is complete. Writing straight to the store
-would leave half an object when the listing fails, and not every store can take back what it has received.
+The object is first written to a file on the worker and published when it is complete. Writing directly to the store
+could leave half an object when the listing fails, and not every store can discard what it has received.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _HASH_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object that was written, as it is in the store.
+    """A written object, as it is in the store.
 
-    :param uri: the store's own address of the object, without a connection in it
+    :param uri: the store's own address of the object, without a connection
     :param conn_id: Airflow connection of the store, or None for the store's own default
-    :param format: format of the rows in it, e.g. ``"ndjson"``
-    :param count: number of rows in it
-    :param bytes: size of the object
-    :param sha256: SHA-256 of the object's bytes, in hex
+    :param format: format of its rows, e.g. ``"ndjson"``
+    :param count: number of its rows
+    :param bytes: size of the object in bytes
+    :param sha256: hex SHA-256 of the object's bytes
     """
 
     uri: str
@@ -42,16 +42,16 @@ class StoredObject:
 
 
 class Target:
-    """A checked address in object storage, with the format of the rows that go there.
+    """A checked address in object storage, with the format of the rows to write.
 
-    :param path: any ``ObjectStoragePath`` URL, or an absolute path on this machine. The object is compressed when it
-        ends in ``.gz``.
-    :param conn_id: Airflow connection of the store; the one in the URL by default, else the store's own default
-    :param format: ``ndjson``, ``jsonl``, ``json``, ``csv`` or ``parquet``; the suffix of ``path`` decides by default
+    :param path: any ``ObjectStoragePath`` URL, or an absolute path on this machine. The object is compressed if it ends
+        in ``.gz``
+    :param conn_id: Airflow connection of the store; by default the one in the URL, or otherwise the store's own default
+    :param format: ``ndjson``, ``jsonl``, ``json``, ``csv`` or ``parquet``; by default, the suffix of ``path`` decides
     :param argument: name of the argument that the address was given in, for errors
-    :raises ValueError: if the path is no address of an object, has a password in it, names no known format or names
-        another account than the connection does, if pyarrow is missing for Parquet, if no installed provider knows the
-        store, if there is no such connection, or if the store cannot publish an object in one step
+    :raises ValueError: if the path is not the address of an object, contains a password, names no known format or names
+        a different account than the connection, if pyarrow is missing for Parquet, if no installed provider supports
+        the store, if there is no such connection, or if the store cannot publish an object in one step
     :raises StoreRefusedError: if the store does not accept the credentials, or has no such bucket
     :raises StoreError: if the store cannot be reached
     """
@@ -63,7 +63,7 @@ class Target:
         self.format = parse_format(path, format, argument=argument)
         #: The store, the path of the object within it, and its address for messages.
         self.store, self.key, self.place = open_store(argument, path, conn_id)
-        #: The store's own address of the object, without a connection in it.
+        #: The store's own address of the object, without a connection.
         self.uri = self.place.uri
         #: Airflow connection of the store, or None for the store's own default.
         self.conn_id = self.place.conn_id
@@ -81,17 +81,17 @@ class Target:
     def exists(self) -> bool:
         """Return whether an object with this address exists now.
 
-        :raises StoreRefusedError: if the credentials may not read
+        :raises StoreRefusedError: if the credentials lack permission to read
         :raises StoreError: if the store failed
         """
         with self.place.errors("looked for"):
             return self.store.exists(self.key)
 
     def holds(self, size: object, sha256: object) -> bool:
-        """Return whether the object that is there now has this size and this SHA-256.
+        """Return whether the current object has this size and SHA-256.
 
         :param size: size in bytes
-        :param sha256: SHA-256 of the object's bytes, in hex
+        :param sha256: hex SHA-256 of the object's bytes
         :raises OSError: if the store failed
         """
         try:
@@ -104,11 +104,11 @@ class Target:
 
     @contextmanager
     def stage(self, rows: Iterable[Row], columns: Sequence[str]) -> Iterator[Staged]:
-        """The finished object in a file on the worker, which is removed at the end of the ``with`` block.
+        """Prepare the object in a file on the worker; the file is removed at the end of the ``with`` block.
 
         :param rows: rows to write; consumed once, lazily
-        :param columns: columns of a CSV or of Parquet; other keys of a row are left out of them
-        :raises UnfitValueError: if a value does not fit its column of Parquet
+        :param columns: columns of CSV and Parquet objects; other keys of a row are left out
+        :raises UnfitValueError: if a value does not fit its Parquet column
         """
         with StagingFolder() as folder:
             path = folder / "object"
@@ -127,7 +127,7 @@ class Target:
 
 
 class Staged:
-    """A finished object in a file on the worker. It is not in the store yet.
+    """A finished object in a file on the worker, not yet in the store.
 
     :param target: the address of the object
     :param path: the file
@@ -141,11 +141,11 @@ class Staged:
         self._path = path
 
     def publish(self, *, owner: str = "", replace: bool = True) -> None:
-        """Make the file the object at its address; on any failure, what was there before stays.
+        """Publish the file as the object at its address; on any failure, what was there before stays.
 
         :param owner: identifies the task instance that publishes; letters and digits
-        :param replace: whether an existing object may be replaced. Stores that cannot check this replace it.
-        :raises ObjectExistsError: if an object is there and may not be replaced
+        :param replace: whether an existing object may be replaced. Stores that cannot check this replace it
+        :raises ObjectExistsError: if an object exists and must not be replaced
         :raises StoreRefusedError: if the store refused and a retry cannot help
         :raises StoreError: if the disk or the store failed
         """

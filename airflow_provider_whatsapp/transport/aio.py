@@ -1,4 +1,4 @@
-"""The client for event loops, over ``httpx``."""
+"""The client for event loops, built on ``httpx``."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from airflow_provider_whatsapp.transport.shared import (
 )
 
 _Result = TypeVar("_Result")
-# A larger answer is parsed in a thread, so that the other tasks of the event loop get their turn meanwhile. The limit
-# is low, because gzip can pack a thousand times as much into it.
+# A larger response is parsed in a thread, so that other tasks of the event loop can run. The limit is low, because the
+# decompressed body can be a thousand times larger.
 _LONGEST_BODY_ON_THE_LOOP = 4 * 1024
 
 
@@ -43,9 +43,9 @@ class AsyncGraphClient(BaseClient):
     """Reads the Graph API over pooled connections, for many listings on one event loop.
 
     :param config: where the API is and which credentials to use
-    :param patience: how often and how long to try again
-    :param on_call: is told of each request that was sent
-    :param max_concurrency: how many requests may be under way at once
+    :param patience: how often to retry and how long to wait
+    :param on_call: called after each request with its usage and whether it was throttled
+    :param max_concurrency: maximum number of requests in flight
     :raises ValueError: if the proxy or the CAs of the connection or the environment cannot be used
     """
 
@@ -65,20 +65,20 @@ class AsyncGraphClient(BaseClient):
         except Exception as error:
             reason = type(error).__name__
         if reason is not None:
-            # Without the exception's text and not as its consequence: both may hold a part of the proxy's password.
-            raise ValueError(f"the proxy or the CAs of the connection or the environment are unusable ({reason})")
+            # Leave out the exception's text, and do not chain it: both may contain part of the proxy's password.
+            raise ValueError(f"cannot use the proxy or CA bundle from the connection or environment ({reason})")
         self._http = httpx.AsyncClient(
             transport=transport,
             headers=config.headers,
             timeout=config.timeout,
-            # The environment's proxy and CAs are in the transport; otherwise httpx would read ~/.netrc as well.
+            # The transport already has the environment's proxy and CAs; with this, httpx would also read ~/.netrc.
             trust_env=False,
             follow_redirects=False,
         )
         self._http.cookies.jar.set_policy(NO_COOKIES)
 
     async def __aenter__(self) -> AsyncGraphClient:
-        """Return the client, which is closed at the end of the block."""
+        """Return the client; it is closed at the end of the block."""
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -90,14 +90,14 @@ class AsyncGraphClient(BaseClient):
         await self._http.aclose()
 
     def pages(self, query: EdgeQuery) -> AsyncGenerator[Page, None]:
-        """The pages of an edge, each fetched when it is asked for.
+        """Return an iterator over the pages of an edge; each is fetched when it is needed.
 
         :raises GraphError: if the listing cannot be completed
         """
         return self._carry_out(self._new_flow().pages(query))
 
     async def node(self, query: NodeQuery) -> dict[str, Any]:
-        """One node.
+        """Return one node.
 
         :raises GraphError: if it cannot be read
         """
@@ -123,10 +123,10 @@ class AsyncGraphClient(BaseClient):
                     yield step
 
     async def _send(self, request: Request) -> Response | GraphError:
-        # The timeout of an attempt begins only when the request gets its turn, however long it waits for that.
+        # The timeout of an attempt starts only when it is the request's turn, however long it waited for that.
         async with self._turns:
-            # A task of its own, so that the traceback of an interrupt or a cancellation does not have the frames of the
-            # HTTP library, whose local variables hold the Authorization header.
+            # Runs in a separate task, so that the traceback of an interrupt or a cancellation does not contain the
+            # frames of the HTTP library, whose local variables hold the Authorization header.
             attempt = asyncio.create_task(self._attempt(request))
             try:
                 await asyncio.wait({attempt}, timeout=self._config.timeout)
@@ -140,7 +140,7 @@ class AsyncGraphClient(BaseClient):
         try:
             return await self._exchange(request)
         except GraphError as error:
-            # Without the traceback, whose frames hold the secrets that were sent.
+            # Drop the traceback: its frames hold the secrets that were sent.
             return error.with_traceback(None)
         except Exception as error:
             return self._build_error(error)
@@ -164,7 +164,7 @@ class AsyncGraphClient(BaseClient):
 
 
 def _advance(flow: Flow[Any, None], outcome: Outcome) -> Any:
-    """The next step of a flow, or None at its end. A StopIteration cannot leave the thread that it is raised in."""
+    """Return the next step of a flow, or None at its end, because a StopIteration cannot leave a thread."""
     try:
         return flow.send(outcome)
     except StopIteration:
@@ -176,17 +176,17 @@ def _build_transport(config: GraphConfig) -> Transport:
     address = find_proxy(config)
     if address is None:
         return Transport(verify=trusted)
-    # Only for a proxy that is reached over TLS: httpcore refuses to take CAs for any other.
+    # Only for a proxy that is reached over TLS: httpcore refuses CAs for any other.
     is_secure = address.lower().startswith("https:")
     return Transport(verify=trusted, proxy=httpx.Proxy(address, ssl_context=trusted if is_secure else None))
 
 
 def load_trusted_cas(path: str | None) -> ssl.SSLContext:
-    """The TLS settings that trust these CAs.
+    """Return an SSL context that trusts these CAs.
 
-    They are read again only after the file, or the list of files in the folder, has changed.
+    The CAs are read again only after the file, or the list of files in the folder, has changed.
 
-    :param path: path of a PEM file or folder; None for the CAs that come with the HTTP library
+    :param path: path of a PEM file or folder; None for the CAs of the HTTP library
     """
     return _load_trusted_cas(path, os.path.getmtime(path) if path else 0.0)
 

@@ -1,9 +1,9 @@
-"""httpx's transport with two gaps of ``httpcore`` closed.
+"""Works around two defects of ``httpcore`` in httpx's transport.
 
-``httpcore`` reuses a connection on which a server has sent more than it was asked for. The surplus would be taken for
-the answer to the next request, which may belong to another listing: that listing would be incomplete without an error.
+``httpcore`` reuses a connection on which a server has sent bytes after the response. They would be taken for the
+response to the next request, which may belong to another listing: that listing would be incomplete without an error.
 
-``httpcore`` also forgets to close a socket when it is cancelled during a TLS handshake or while it talks to a proxy.
+``httpcore`` also fails to close a socket if it is cancelled during a TLS handshake or while it talks to a proxy.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class Transport(httpx.AsyncHTTPTransport):
-    """Closes connections that must not be reused: those with bytes after the answer, and those that failed to open."""
+    """Closes connections that must not be reused: with bytes after the response, or not fully opened."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request, and watch the end of its answer."""
+        """Send a request, and check the connection after its response."""
         sockets: list[Any] = []
 
         async def trace(event: str, info: dict[str, Any]) -> None:
@@ -44,9 +44,9 @@ class Transport(httpx.AsyncHTTPTransport):
 
 
 class _WatchedStream(httpx.AsyncByteStream):
-    """The body of an answer.
+    """The body of a response.
 
-    :param body: the stream that httpx made
+    :param body: the stream that httpx created
     :param network: httpcore's stream of the connection
     """
 
@@ -57,7 +57,7 @@ class _WatchedStream(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for chunk in self._body:
             yield chunk
-        # This must be now: httpx closes the body next, and with that the connection is free for another request.
+        # Check now: httpx closes the body next, which frees the connection for another request.
         if _has_more(self._body, self._network):
             # httpcore discards a connection whose socket is closed.
             await self._network.aclose()
@@ -67,10 +67,10 @@ class _WatchedStream(httpx.AsyncByteStream):
 
 
 def _has_more(body: Any, network: Any) -> bool:
-    """Whether more than the answer has arrived, or it cannot be seen.
+    """Return whether more than the response has arrived, or whether that is unknown.
 
-    The libraries have no public way to see this. Bytes that are still in the socket need not be looked for: httpcore
-    discards an idle connection that is readable.
+    The libraries have no public way to check this. Bytes that are still in the socket do not matter: httpcore discards
+    an idle connection that is readable.
     """
     try:
         if body._httpcore_stream._stream._connection._h11_state.trailing_data != (b"", False):
@@ -87,19 +87,19 @@ def _has_more(body: Any, network: Any) -> bool:
         return True
 
 
-# Cached, so that it is logged once.
+# Cached, so that it is logged only once.
 @lru_cache(maxsize=1)
 def _warn_of_new_connections(attribute: str) -> None:
     log.warning(
-        "Each request opens a new connection: this version of httpx, httpcore, h11 or anyio has no %s, by which to see "
-        "whether a connection can be used again",
+        "Each request opens a new connection: this version of httpx, httpcore, h11 or anyio has no %s, which shows "
+        "whether a connection can be reused",
         attribute,
     )
 
 
 def _can_read(tls: Any) -> bool:
     try:
-        # A byte that is read here is lost, which does no harm: the connection is then not used again.
+        # A byte that is read here is lost, which is harmless: the connection is not reused then.
         tls.read(1)
     except ssl.SSLWantReadError:
         return False

@@ -1,7 +1,6 @@
 """The clock that the clients wait by. Tests can make it skip every wait.
 
-This module uses the standard library only and imports nothing of this package, so that the sandbox can keep the same
-time as the clients.
+This module imports only the standard library, so that the sandbox can use the same clock as the clients.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ class SkippedWaits:
 
     @property
     def total(self) -> float:
-        """Seconds that the clients would have waited in all."""
+        """The total number of seconds that the clients would have waited."""
         return sum(self.seconds)
 
 
-# The no_waits() blocks that are active now, the innermost one last. Skipped waits are recorded in that one.
+# The active no_waits() blocks, the innermost one last. Skipped waits are recorded in the innermost one.
 _open_blocks: list[SkippedWaits] = []
 
 
 @contextmanager
 def no_waits() -> Iterator[SkippedWaits]:
-    """Let the clients of this process wait no real time within the block.
+    """Make the clients of this process skip their waits within the block.
 
-    A skipped wait moves the clock on, for the clients and for a ``GraphSandbox`` in the same process, so that a rate
-    limit that lifts in an hour has lifted when the client goes on.
+    A skipped wait advances the clock, for the clients and for a ``GraphSandbox`` in the same process, so that a rate
+    limit that lifts in an hour has lifted when the client continues.
     """
     skipped = SkippedWaits()
     _open_blocks.append(skipped)
@@ -45,20 +44,20 @@ def no_waits() -> Iterator[SkippedWaits]:
 
 
 def now() -> float:
-    """The time in unix seconds, moved on by the waits that were skipped."""
+    """Return the time in unix seconds, advanced by the skipped waits."""
     return time.time() + sum(block.total for block in _open_blocks)
 
 
 def monotonic() -> float:
-    """Seconds since a fixed moment, moved on by the waits that were skipped.
+    """Return the seconds since a fixed moment, advanced by the skipped waits.
 
-    Unlike :func:`now`, it does not go back when the clock of the machine is set.
+    Unlike :func:`now`, it does not go back when the machine's clock is set.
     """
     return time.monotonic() + sum(block.total for block in _open_blocks)
 
 
 def wait(seconds: float) -> None:
-    """Wait, or record the wait and return at once within a :func:`no_waits` block.
+    """Wait; within a :func:`no_waits` block, record the wait and return immediately.
 
     :param seconds: length of the wait
     """
@@ -69,9 +68,9 @@ def wait(seconds: float) -> None:
 
 
 def moment_in(seconds: float) -> float:
-    """The moment until which a task must be deferred to wait so long, in unix seconds.
+    """Return the time until which a task must be deferred to wait this long, in unix seconds.
 
-    Within a :func:`no_waits` block, the wait is recorded, and the moment is one that has already come.
+    Within a :func:`no_waits` block, the wait is recorded, and the time returned has already passed.
 
     :param seconds: length of the wait
     """
@@ -82,13 +81,13 @@ def moment_in(seconds: float) -> float:
 
 
 async def async_wait(seconds: float) -> None:
-    """Wait without holding the event loop, or record the wait within a :func:`no_waits` block.
+    """Wait without blocking the event loop; within a :func:`no_waits` block, only record the wait.
 
     :param seconds: length of the wait
     """
     if _open_blocks:
         _open_blocks[-1].seconds.append(seconds)
-        # Other tasks of the loop must get their turn, as they would during a real wait.
+        # Let other tasks of the loop run, as they would during a real wait.
         await asyncio.sleep(0)
     else:
         await asyncio.sleep(seconds)

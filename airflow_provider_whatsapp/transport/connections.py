@@ -1,4 +1,4 @@
-"""The connections of the client for tasks: an :class:`Attempt` ends them, and each answers one request at a time."""
+"""The connections of the client for tasks, which an :class:`Attempt` can end."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from airflow_provider_whatsapp.transport.deadline import Attempt
 class _Answer(http.client.HTTPResponse):
     def _read_status(self) -> tuple[str, int, str]:
         version, status, reason = super()._read_status()  # type: ignore[misc]  # not in the type stubs
-        # http.client skips answers with status 100 only, and takes 102 and 103 for final. A final answer follows those
-        # too. 101 is left alone: it is an answer to an upgrade, which was not asked for.
+        # http.client skips only responses with status 100 and takes 102 and 103 for final, although a final response
+        # follows them too. 101 is left alone: it answers an upgrade, which was not requested.
         return version, 100 if 102 <= status <= 199 else status, reason
 
 
 class _Watched:
-    """The part of a connection that all of them share. urllib3's class follows it among the base classes."""
+    """The part that all connections share; a mix-in that precedes urllib3's class among the bases."""
 
-    # A user may set `http.client.HTTPConnection.debuglevel` for the whole process. It would print every header that is
-    # sent, with the token among them.
+    # If a user sets `http.client.HTTPConnection.debuglevel` for the whole process, it would print every header that is
+    # sent, including the token.
     debuglevel = 0
     response_class: Any = _Answer
     sock: Any
@@ -34,8 +34,8 @@ class _Watched:
 
     @property
     def is_connected(self) -> bool:
-        # urllib3 discards a kept-alive connection on which something has arrived, but looks only at the socket and not
-        # at what TLS has decrypted already.
+        # urllib3 discards a kept-alive connection on which something has arrived, but checks only the socket and not
+        # what TLS has already decrypted.
         return super().is_connected and not _has_pending_bytes(self.sock)  # type: ignore[misc]  # of urllib3
 
     def _new_conn(self) -> socket.socket:
@@ -48,7 +48,7 @@ class _Watched:
 
     def _tunnel(self) -> None:
         super()._tunnel()  # type: ignore[misc]  # of http.client
-        # http.client takes an answer of the proxy that was cut short for a complete one, and TLS would begin on a
+        # http.client takes a truncated response of the proxy for a complete one, and would then start TLS on a
         # connection that the end of the attempt has shut down.
         Attempt.current().watch(self.sock)
 
@@ -85,19 +85,19 @@ class DeadlineAdapter(requests.adapters.HTTPAdapter):
     _pool: Any = None
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        """The pool of connections to the host."""
-        # requests would work out anew for each request which pool is that of its host, proxy and CAs.
+        """Return the pool of connections to the host."""
+        # requests would look up the pool for the host, proxy and CAs again for each request.
         if self._pool is None:
             self._pool = super().get_connection_with_tls_context(*args, **kwargs)
         return self._pool
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make the pools of direct connections."""
+        """Create the pools of direct connections."""
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """Make the pools of connections through a proxy."""
+        """Create the pools of connections through a proxy."""
         manager = super().proxy_manager_for(proxy, **kwargs)
         manager.pool_classes_by_scheme = _POOLS
         return manager

@@ -1,16 +1,16 @@
 """Ends every HTTP attempt of the client for tasks on time.
 
-The timeout of ``requests`` is that of one operation on a socket: a server that sends one byte a second keeps a
-request open for ever, a name with eight addresses has eight timeouts, and the resolution of a name has none. Looking
-at the clock between two reads of the body is not enough: the status line, the headers, the sizes of chunks and the
-trailers are read inside of ``http.client``, and in a test with twelve ways to send slowly, six got past such a loop.
-Nothing in Python can interrupt ``getaddrinfo``.
+The timeout of ``requests`` applies to one operation on a socket: a server that sends one byte a second keeps a request
+open forever, a name with eight addresses has eight timeouts, and name resolution has none. Checking the clock between
+two reads of the body is not enough: the status line, headers, chunk sizes and trailers are read inside ``http.client``,
+and in a test with twelve ways to send slowly, six got past such a check. Nothing in Python can interrupt
+``getaddrinfo``.
 
-So an attempt runs in another thread than its caller. When its time is over, the caller stops waiting for it and shuts
-its socket down, which ends whatever the thread is reading.
+An attempt therefore runs in a different thread from its caller. When its time is over, the caller stops waiting and
+shuts down its socket, which ends whatever the thread is reading.
 
-The thread has a second use. A traceback with local variables, which some log formats print, shows only the frames of
-the thread that was interrupted: those of the HTTP library, which hold the Authorization header, are not among them.
+The thread has a second purpose. A traceback with local variables, which some log formats print, shows only the frames
+of the interrupted thread, and so not those of the HTTP library, which hold the Authorization header.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _Result = TypeVar("_Result")
 class Attempt:
     """One HTTP attempt.
 
-    :param timeout: seconds from the beginning of the attempt to the last byte of the answer
+    :param timeout: seconds from the start of the attempt to the last byte of the response
     """
 
     _of_thread = threading.local()
@@ -41,24 +41,24 @@ class Attempt:
         self._lock = threading.Lock()
         self._handle: socket.socket | None = None
         self._has_ended = False
-        #: Whether the caller has stopped waiting, because the time was over or the caller was interrupted.
+        #: Whether the caller has stopped waiting, because of a timeout or an interrupt.
         self.is_given_up = False
 
     @classmethod
     def current(cls) -> Attempt:
-        """The attempt that runs in this thread."""
+        """Return the attempt that runs in this thread."""
         attempt: Attempt = cls._of_thread.attempt
         return attempt
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until the attempt's time is over, at least 0."""
+        """The seconds until the attempt times out, at least 0."""
         return max(0.0, self._deadline - time.monotonic())
 
     def give_up(self) -> bool:
-        """Stop waiting for the attempt. Returns false if it has ended already.
+        """Stop waiting for the attempt. Returns False if it has already ended.
 
-        Otherwise its thread ends soon, because nothing more can be received; after getaddrinfo, :meth:`watch` ends it.
+        If not, its thread ends soon, because it can receive nothing more; after getaddrinfo, :meth:`watch` ends it.
         """
         with self._lock:
             if self._has_ended:
@@ -70,7 +70,7 @@ class Attempt:
             return True
 
     def connect(self, host: str, port: int, options: Iterable[tuple[Any, ...]]) -> socket.socket:
-        """A connection to the first address of a name that accepts one.
+        """Return a connection to the first address of a name that accepts one.
 
         :param host: name or IP address
         :param port: TCP port
@@ -84,8 +84,8 @@ class Attempt:
             try:
                 for option in options:
                     sock.setsockopt(*option)
-                # Each address gets a share of the time that is left, so that one that does not answer, such as IPv6 in
-                # a network that drops it, does not use up the time of those after it.
+                # Each address gets a share of the remaining time, so that one that does not answer, such as IPv6 in a
+                # network that drops it, does not use up the time of the next ones.
                 sock.settimeout(max(self._deadline - time.monotonic(), 0.001) / (len(addresses) - number))
                 self.watch(sock)
                 sock.connect(address)
@@ -98,23 +98,24 @@ class Attempt:
         raise failure
 
     def watch(self, sock: Any) -> None:
-        """Shut this socket down if the caller gives the attempt up.
+        """Remember this socket, to shut it down if the caller gives up the attempt.
 
         :param sock: a socket, or one of the wrappers that TLS puts around it
-        :raises TimeoutError: if the attempt's time is over already
+        :raises TimeoutError: if the attempt has already timed out
         """
         with self._lock:
             self._forget_socket()
             if self.is_given_up:
                 raise TimeoutError
-            # A duplicate, because the original may be unusable by then: TLS takes its descriptor over, and the library
-            # closes it early when the connection is not kept alive. Shutting down the duplicate shuts down both.
+            # Keep a duplicate, because the original may be unusable by then: TLS takes over its descriptor, and the
+            # library closes it early if the connection is not kept alive. Shutting down the duplicate shuts down both.
+            # (The address family does not matter for that.)
             self._handle = socket.fromfd(sock.fileno(), socket.AF_INET, socket.SOCK_STREAM)
 
     def carry_out(self, work: Callable[[], _Result]) -> _Result:
-        """What the work returns. Within it, this is the current attempt of the thread.
+        """Run the work with this as the current attempt of the thread, and return its result.
 
-        :param work: sends the request and receives the answer
+        :param work: function that sends the request and receives the response
         """
         self._of_thread.attempt = self
         try:
@@ -131,7 +132,7 @@ class Attempt:
 
 
 class AttemptThread:
-    """A thread that carries out attempts, one after the other."""
+    """A thread that runs attempts, one after the other."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
@@ -142,18 +143,18 @@ class AttemptThread:
         self.end()
 
     def start(self, attempt: Attempt, work: Callable[[], _Result], on_answer: Callable[[_Result], object]) -> None:
-        """Begin an attempt.
+        """Start an attempt.
 
         :param attempt: the attempt
-        :param work: carries the attempt out; must not raise
+        :param work: function that runs the attempt; must not raise
         :param on_answer: called in the thread with the result
         """
-        # The thread gets the caller's context variables, because instrumentation of the HTTP library may read them.
+        # Give the thread the caller's context variables, because instrumentation of the HTTP library may read them.
         run_in_context = contextvars.copy_context().run
         self._jobs.put(lambda: on_answer(run_in_context(attempt.carry_out, work)))
 
     def end(self) -> None:
-        """End the thread as soon as it has nothing more to do."""
+        """End the thread as soon as it is idle."""
         self._jobs.put(None)
 
 

@@ -1,4 +1,4 @@
-"""Turns an exception of an HTTP library into an error that tells the user what happened."""
+"""Turns exceptions of the HTTP libraries into errors that say what happened."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ _ADVICE = "check the network, the proxy and the connection's host"
 def build_transport_error(
     error: BaseException, config: GraphConfig, *, timeouts: ErrorTypes, refusals: ErrorTypes, failures: ErrorTypes
 ) -> GraphTransportError:
-    """The error for a request that got no usable answer.
+    """Return the error for a request that got no usable response.
 
-    It never has the library's own text, because that text contains addresses with their parameters.
+    It never contains the library's own message, because that contains URLs with their parameters.
 
-    :param error: what the HTTP library raised
-    :param config: where the request was sent to
+    :param error: exception of the HTTP library
+    :param config: where the request was sent
     :param timeouts: the library's exceptions for a timeout
-    :param refusals: exceptions that are no timeout although the library derives them from one
-    :param failures: the library's exceptions for a network failure, which may pass. Any other exception is not
-        retried
+    :param refusals: exceptions that the library derives from a timeout although they are not one
+    :param failures: the library's exceptions for a network failure, which may be temporary; others are not retried
     """
     host = config.base_url.partition("://")[2]
     causes = list(_chain_of(error))
@@ -35,10 +34,10 @@ def build_transport_error(
             retryable=False,
         )
     if any(isinstance(cause, timeouts) and not isinstance(cause, refusals) for cause in causes):
-        return GraphTransportError(f"no complete answer from {host} within {config.timeout:g} s; {_ADVICE}")
+        return GraphTransportError(f"no complete response from {host} within {config.timeout:g} s; {_ADVICE}")
     reasons = (_system_reason(cause) for cause in reversed(causes) if isinstance(cause, OSError))
     return GraphTransportError(
-        f"no complete answer from {host}: {next(filter(None, reasons), type(causes[-1]).__name__)}; {_ADVICE}",
+        f"no complete response from {host}: {next(filter(None, reasons), type(causes[-1]).__name__)}; {_ADVICE}",
         retryable=isinstance(error, (OSError, *failures)),
     )
 
@@ -46,13 +45,13 @@ def build_transport_error(
 def _system_reason(error: OSError) -> str | None:
     if isinstance(error, ssl.SSLError):
         return "the TLS handshake failed; is it an https address?"
-    # The operating system's text for the number, because the exception's own text may contain what was sent. The
-    # numbers of failed name resolutions are negative and have no such text.
+    # Use the operating system's message for the number, because the exception's own may contain what was sent. The
+    # numbers of failed name resolutions are negative and have no such message.
     return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
 
 
 def _chain_of(error: BaseException) -> Iterator[BaseException]:
-    """The exception and those that caused it.
+    """Yield the exception and its causes.
 
     urllib3 keeps causes in ``args`` and ``reason``; anyio raises a group when no address of a name accepts.
     """

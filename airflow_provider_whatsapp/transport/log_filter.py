@@ -9,7 +9,7 @@ from airflow_provider_whatsapp.graph.credentials import Credentials
 from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.transport.proxies import find_proxy_passwords
 
-# A filter sees the records of its own logger only, not those of the loggers below it.
+# A filter sees only the records of its own logger, not those of child loggers.
 _LIBRARY_LOGGERS = (
     "requests",
     "urllib3",
@@ -26,41 +26,41 @@ _LIBRARY_LOGGERS = (
 
 
 def mask_in_library_logs(config: GraphConfig) -> None:
-    """Mask the secrets of a connection in the logs of the HTTP libraries from now on, in the whole process.
+    """Mask the secrets of a connection in the logs of the HTTP libraries, in the whole process from now on.
 
-    :param config: the connection; the passwords of its proxy and of the environment's are masked too
+    :param config: the connection; passwords of its proxy and of the environment's proxies are also masked
     """
     _FILTER.add_credentials(config.credentials)
     _FILTER.add_passwords(find_proxy_passwords(config))
 
 
 class _SecretsFilter(logging.Filter):
-    """Takes secrets out of log records.
+    """Masks secrets in log records.
 
-    The libraries log addresses, in which the proof has to travel, what servers answer, which can repeat the token, and
-    how they log in to a proxy.
+    The libraries log URLs, which contain the proof, responses, which may echo the token, and how they log in to a
+    proxy.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # Replaced instead of changed, because other threads may be reading them while they log.
+        # Replaced instead of changed in place, because other threads may be reading it while they log.
         self._credentials: frozenset[Credentials] = frozenset()
         self._passwords: frozenset[str] = frozenset()
 
     def add_credentials(self, credentials: Credentials) -> None:
-        """Mask these secrets too."""
+        """Mask these credentials too."""
         self._credentials |= {credentials}
         for name in _LIBRARY_LOGGERS:
             logging.getLogger(name).addFilter(self)
 
     def add_passwords(self, passwords: frozenset[str]) -> None:
-        """Mask these texts too."""
+        """Mask these passwords too."""
         self._passwords |= passwords
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Mask the secrets in a record, and let every record pass."""
+        """Mask the secrets in a record; every record passes."""
         if record.exc_info:
-            # A traceback is formatted now, because it can show what the server sent.
+            # The traceback must be formatted now to be masked; it can show what the server sent.
             record.exc_text = self._redact(logging.Formatter().formatException(record.exc_info))
             record.exc_info = None
         message = record.getMessage()

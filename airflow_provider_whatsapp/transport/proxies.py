@@ -1,4 +1,4 @@
-"""Which proxy a connection uses, whether it can be used, and the passwords in its address."""
+"""Finds the proxy of a connection, checks it, and finds the passwords in its address."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from airflow_provider_whatsapp.graph.config import GraphConfig
 
 
 def find_proxy(config: GraphConfig) -> str | None:
-    """The address of the proxy to use: that of the connection, or else that of the environment.
+    """Return the address of the proxy to use: from the connection, or otherwise from the environment.
 
-    Both clients ask here, so that they treat variables such as ``HTTPS_PROXY`` and ``NO_PROXY`` alike.
+    Both clients use this, so that they treat variables such as ``HTTPS_PROXY`` and ``NO_PROXY`` alike.
     """
     if config.is_unencrypted:
         return None
@@ -27,8 +27,8 @@ def find_proxy(config: GraphConfig) -> str | None:
 def check_proxy(config: GraphConfig) -> None:
     """Check that the proxy is an HTTP proxy.
 
-    :param config: where the API is and which proxy leads there
-    :raises ValueError: if it is another one, such as a SOCKS proxy; names the environment variable that it comes from
+    :param config: where the API is and which proxy to use
+    :raises ValueError: if it is not, e.g. a SOCKS proxy; the message names the environment variable that it comes from
     """
     # The address is not kept in a variable, because a traceback with local variables would show its password.
     if (find_proxy(config) or "http://").partition("://")[0].lower() in ("http", "https"):
@@ -36,24 +36,24 @@ def check_proxy(config: GraphConfig) -> None:
     names = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
     place = "proxy" if config.proxy else next(filter(os.environ.get, names), "the proxy of this machine's settings")
     raise ValueError(
-        f"{place}: not the address of an HTTP proxy, and no other, such as SOCKS, is supported; give the connection's "
-        "extra a `proxy` that is one, for example 'http://proxy.example:3128'"
+        f"{place}: not the address of an HTTP proxy; others, such as SOCKS, are not supported; set `proxy` in the "
+        "connection's extra, for example to 'http://proxy.example:3128'"
     )
 
 
 def find_proxy_passwords(config: GraphConfig) -> frozenset[str]:
-    """The passwords of the connection's and the environment's proxies, in every spelling that a log can have."""
+    """Return the passwords of the connection's and the environment's proxies, in every spelling that logs can show."""
     addresses = [config.proxy or "", *urllib.request.getproxies().values()]
     return frozenset(spelling for address in addresses for spelling in _spell_password(address) if spelling)
 
 
 def _spell_password(address: str) -> Iterator[str]:
-    """The password of an address as it is, percent-encoded, as ``repr`` shows it, and within a Basic authorization."""
+    """Yield the password of an address: as it is, percent-encoded, as in ``repr``, and as in Basic authorization."""
     before, found, _ = address.rpartition("@")
     if not found:
         return
     user, _, password = before.rpartition("://")[2].partition(":")
-    # Without a password, the user name is most likely a key.
+    # Without a password, the user name is probably a key.
     secret = password or user
     plain = unquote(secret)
     yield from (secret, plain, quote(plain, safe=""), quote(plain))

@@ -1,4 +1,4 @@
-"""Sends single requests over ``requests``: one at a time, or several side by side.
+"""Sends single requests with ``requests``: one at a time, or several concurrently.
 
 No request is sent in the caller's thread, see :mod:`~airflow_provider_whatsapp.transport.deadline`.
 """
@@ -33,7 +33,7 @@ from airflow_provider_whatsapp.transport.shared import (
 
 
 class Session(requests.Session):
-    """One connection to the API. It follows no redirect, keeps no cookie, and an :class:`Attempt` can end it.
+    """One connection to the API; follows no redirects and keeps no cookies. An :class:`Attempt` can end it.
 
     :param config: where the API is and how to reach it
     """
@@ -51,13 +51,13 @@ class Session(requests.Session):
             self.mount(scheme, DeadlineAdapter())
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """No target, wherever a redirect leads."""
-        # With a target, requests would read the body of a redirect to its end before handing the answer out.
+        """Return None, so that no redirect is followed."""
+        # With a target, requests would read the whole body of a redirect before it returns the response.
         return None
 
 
 class Sender:
-    """Sends requests, each over a kept-alive connection that no other request uses meanwhile.
+    """Sends requests, each over a kept-alive connection that no other request uses at the same time.
 
     :param config: where the API is and which credentials to use
     """
@@ -67,18 +67,18 @@ class Sender:
         self._idle: list[Session] = []
 
     def close(self) -> None:
-        """Close the connections that are kept alive."""
+        """Close the kept-alive connections."""
         while self._idle:
             self._idle.pop().close()
 
     def start(
         self, request: Request, thread: AttemptThread, on_answer: Callable[[Response | GraphError], object]
     ) -> OpenRequest:
-        """Begin to send a request without waiting for its answer.
+        """Start sending a request, and return without waiting for its response.
 
-        :param request: what to send
-        :param thread: the thread in which it is sent
-        :param on_answer: called in that thread with the answer, or with why there is none
+        :param request: the request to send
+        :param thread: the thread to send it in
+        :param on_answer: called in that thread with the response, or with the error if there is none
         """
         session = self._idle.pop() if self._idle else Session(self._config)
         attempt = Attempt(self._config.timeout)
@@ -86,7 +86,7 @@ class Sender:
         return OpenRequest(session, attempt, thread)
 
     def finish(self, request: OpenRequest) -> bool:
-        """End a request that was begun. Returns false if its answer had not come yet and is given up.
+        """End a request that was started. Returns False if its response had not arrived and is abandoned.
 
         :param request: what :meth:`start` returned
         """
@@ -98,14 +98,14 @@ class Sender:
         return True
 
     def timeout_error(self) -> GraphError:
-        """The error for a request that was not answered in time."""
+        """Return the error for a request that was not answered in time."""
         return self._build_error(TimeoutError())
 
     def _attempt(self, session: Session, request: Request) -> Response | GraphError:
         try:
             return self._exchange(session, request)
         except GraphError as error:
-            # Without the traceback, whose frames hold the secrets that were sent.
+            # Drop the traceback: its frames hold the secrets that were sent.
             return error.with_traceback(None)
         except BaseException as error:
             return self._build_error(error)
@@ -126,8 +126,8 @@ class Sender:
 
     def _prepare(self, request: Request) -> requests.PreparedRequest:
         params, headers = self._config.credentials.sign(request, now=clock.now())
-        # The address and the path were checked when they were given, so that nothing but the parameters is left to
-        # encode. `Session.get` checks and encodes everything anew, which takes a fifth of the time of a request.
+        # The URL and the path were checked when they were given, so only the parameters are left to encode.
+        # `Session.get` would check and encode everything again, which takes a fifth of the time of a request.
         prepared = requests.PreparedRequest()
         prepared.method = "GET"
         prepared.url = f"{self._config.url(request)}?{urlencode(params)}"
@@ -146,7 +146,7 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class OpenRequest:
-    """A request that was begun.
+    """A request that was started.
 
     :param session: the session that it uses
     :param attempt: the attempt that carries it out
@@ -159,58 +159,58 @@ class OpenRequest:
 
 
 class RequestPool:
-    """The requests of one listing, one at a time or several side by side, and the threads that send them.
+    """The requests of one listing, and the threads that send them.
 
-    :param sender: sends them
+    :param sender: sends the requests
     """
 
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
         self._idle: list[AttemptThread] = []
-        # By a number that no other request has. The next attempt has the key of the one before, whose thread may still
-        # tell how it ended.
+        # Keyed by a number that is used only once. The caller's key is used again for the next attempt, while the
+        # thread of the last one may still report its outcome.
         self._open: dict[int, tuple[int, OpenRequest]] = {}
         self._begun = 0
         self._answers: queue.SimpleQueue[tuple[int, Response | GraphError]] = queue.SimpleQueue()
 
     def __enter__(self) -> RequestPool:
-        """Return the pool. Its requests without an answer are given up at the end of the block."""
+        """Return the pool; requests without a response are abandoned at the end of the block."""
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """Give up the requests that have no answer yet, and end the threads."""
+        """Abandon the requests that have no response yet, and end the threads."""
         for _, request in self._open.values():
             self._finish(request)
         for thread in self._idle:
             thread.end()
 
     def answer(self, request: Request) -> Response | GraphError:
-        """The answer to a request, or why there is none.
+        """Return the response to a request, or the error if there is none.
 
-        :param request: what to send while no other request is on its way
+        :param request: the request to send; no other may be in flight
         """
         self.send(0, request)
         while (received := self.receive(None)) is None:
-            # What came was the answer to a request that was given up.
+            # This was the response to an abandoned request.
             pass
         return received[1]
 
     def send(self, key: int, request: Request) -> None:
-        """Begin to send a request.
+        """Start sending a request.
 
-        :param key: tells the request from the others that are on their way
-        :param request: what to send
+        :param key: identifies the request among those in flight
+        :param request: the request to send
         """
         number, self._begun = self._begun, self._begun + 1
         thread = self._idle.pop() if self._idle else AttemptThread()
         self._open[number] = key, self._sender.start(request, thread, partial(self._put_answer, number))
 
     def receive(self, seconds: float | None) -> tuple[int, Response | GraphError] | None:
-        """The next answer with the key of its request, or None if there was none in time.
+        """Return the next response with the key of its request, or None if none arrived in time.
 
-        :param seconds: how long to wait at most; None waits until an answer comes or a request has taken too long
+        :param seconds: longest time to wait; None waits until a response arrives or a request times out
         """
-        # All requests have the same timeout, so the one that was begun first is the first whose time is over.
+        # All requests have the same timeout, so the oldest one times out first.
         oldest, (_, oldest_request) = next(iter(self._open.items()))
         left = oldest_request.attempt.seconds_left
         try:
@@ -220,7 +220,7 @@ class RequestPool:
                 return None
             number, outcome = oldest, self._sender.timeout_error()
         if number not in self._open:
-            # The answer to a request that was given up.
+            # The response to an abandoned request.
             return None
         key, request = self._open.pop(number)
         self._finish(request)

@@ -18,17 +18,17 @@ from airflow_provider_whatsapp.transport.proxies import check_proxy
 
 #: The API does not need cookies, and a hostile server could use them to make every request larger.
 NO_COOKIES = DefaultCookiePolicy(allowed_domains=())
-#: How many bytes of a body are received at once.
+#: Number of bytes of a body to receive at once.
 CHUNK_BYTES = 64 * 1024
 
 
 class BaseClient:
-    """The part of a client that does no input or output.
+    """The part of a client that does no I/O.
 
     :param config: where the API is and which credentials to use
-    :param patience: how often and how long to try again
-    :param on_call: is told of each request that was sent
-    :raises ValueError: if the connection or the environment names a proxy that is no HTTP proxy
+    :param patience: how often to retry and how long to wait
+    :param on_call: called after each request with its usage and whether it was throttled
+    :raises ValueError: if the connection or the environment names a proxy that is not an HTTP proxy
     """
 
     def __init__(self, config: GraphConfig, patience: Patience, on_call: OnCall) -> None:
@@ -41,7 +41,7 @@ class BaseClient:
 
     @property
     def other_versions(self) -> list[str]:
-        """Versions of the API that answered although another one was asked for."""
+        """The versions of the API that answered although another one was requested."""
         return sorted(self._answered_versions)
 
     def _new_flow(self, *, patience: Patience | None = None, waba_id: str | None = None) -> GraphFlow:
@@ -58,9 +58,9 @@ class BaseClient:
 
 
 def ignore_call(usage: Usage | None, is_throttled: bool) -> None:
-    """Take no notice of a request that was sent.
+    """Ignore a request that was sent.
 
-    :param usage: what its answer said of the rate limit
+    :param usage: rate-limit usage reported by its response
     :param is_throttled: whether it was refused because of a rate limit
     """
 
@@ -73,7 +73,7 @@ class Body:
         self._size = 0
 
     def add(self, chunk: bytes) -> None:
-        """Add the bytes that arrived.
+        """Add bytes that arrived.
 
         :raises GraphProtocolError: if the body has become too large
         """
@@ -83,19 +83,19 @@ class Body:
             raise too_large_error()
 
     def joined(self) -> bytes:
-        """The whole body."""
+        """Return the whole body."""
         return b"".join(self._chunks)
 
 
 def lower_case_names(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers with their names in lower case, as :class:`Response` has them."""
+    """Return the headers with lower-case names, as in :class:`Response`."""
     return {name.lower(): value for name, value in headers.items()}
 
 
 def find_trusted_cas(config: GraphConfig) -> str | None:
-    """The path of the CAs to trust, or None for those that come with the HTTP library.
+    """Return the path of the CAs to trust, or None for those of the HTTP library.
 
-    The connection's ``ca_bundle`` goes before the environment variables.
+    The connection's ``ca_bundle`` overrides the environment variables.
     """
     names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
     return config.ca_bundle or next((os.environ[name] for name in names if os.environ.get(name)), None)

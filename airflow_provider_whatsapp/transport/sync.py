@@ -1,4 +1,4 @@
-"""The client for tasks, over ``requests``."""
+"""The client for tasks, built on ``requests``."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _Result = TypeVar("_Result")
 
 
 class GraphClient(BaseClient):
-    """Reads the Graph API over kept-alive connections: one, or as many as requests are sent side by side.
+    """Reads the Graph API over kept-alive connections, one per concurrent request.
 
     :param config: where the API is and which credentials to use
-    :param patience: how often and how long to try again
-    :param on_call: is told of each request that was sent
+    :param patience: how often to retry and how long to wait
+    :param on_call: called after each request with its usage and whether it was throttled
     :raises ValueError: if the environment names a proxy that cannot be used
     """
 
@@ -45,11 +45,11 @@ class GraphClient(BaseClient):
     ) -> None:
         super().__init__(config, patience, on_call)
         self._sender = Sender(config)
-        #: Seconds that the client has waited in all. The budget of its patience is that of each listing.
+        #: Total seconds that the client has waited. Its patience has a budget for each listing, not for this total.
         self.waited = 0.0
 
     def __enter__(self) -> GraphClient:
-        """Return the client, which is closed at the end of the block."""
+        """Return the client; it is closed at the end of the block."""
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -63,27 +63,28 @@ class GraphClient(BaseClient):
     def pages(
         self, query: EdgeQuery, *, position: Position | None = None, ids: set[str] | None = None
     ) -> Generator[Page, None, None]:
-        """The pages of an edge, each fetched when it is asked for.
+        """Return an iterator over the pages of an edge; each is fetched when it is needed.
 
-        :param query: what to list
-        :param position: where to go on after an earlier process. The first page is then that of the position, without
-            its rows: the caller has them, and adds the ids of all rows so far to ``ids`` before it asks for more
-        :param ids: ids of the rows so far; the listing adds to it
+        :param query: the edge to list
+        :param position: where to resume the listing of an earlier process. The first page is then the one at the
+            position, without rows: the caller has them, and must add the ids of all rows so far to ``ids`` before it
+            takes the next page
+        :param ids: ids of the rows so far; the listing adds the ids that it reads
         :raises GraphError: if the listing cannot be completed
-        :raises ListingMovedError: if it cannot go on from the position
+        :raises ListingMovedError: if it cannot resume from the position
         """
         return self._carry_out(self._new_flow().pages(query, position=position, ids=ids))
 
     def account_pages(
         self, accounts: Iterable[tuple[str, EdgeQuery | None]], *, max_concurrency: int, skips_accounts: bool
     ) -> Generator[AccountPage | AccountEnd, None, None]:
-        """The pages of one edge of many accounts, in the order in which they arrive, and the end of each account.
+        """Yield the pages of one edge of many accounts as they arrive, and the end of each account.
 
-        :param accounts: id and query of each account, taken one by one; None instead of the query if nothing is to be
-            read of the account
-        :param max_concurrency: number of requests that may be on their way at the same time
-        :param skips_accounts: whether an account that the API refuses is left out, instead of ending the listing
-        :raises GraphError: if an account cannot be read; names the account
+        :param accounts: id and query of each account, consumed lazily; None instead of the query if nothing is to be
+            read for the account
+        :param max_concurrency: maximum number of requests in flight
+        :param skips_accounts: whether to leave out an account that the API refuses, instead of raising the error
+        :raises GraphError: if an account cannot be read; the error names the account
         """
         flow = AccountsFlow(
             new_flow=lambda patience, waba_id: self._new_flow(patience=patience, waba_id=waba_id),
@@ -110,7 +111,7 @@ class GraphClient(BaseClient):
                     yield step
 
     def node(self, query: NodeQuery) -> dict[str, Any]:
-        """One node.
+        """Return one node.
 
         :raises GraphError: if it cannot be read
         """

@@ -62,7 +62,7 @@ def test_reading(store: Store, name: str) -> None:
     store.write(f"reading/{name}", (store.read(f"reading/{name}") or b"")[:-100])
     with pytest.raises(ValueError, match=f"^source: {re.escape(stored.uri)} cannot be read as "):
         list(read_rows(stored.uri, conn_id=store.conn_id))
-    with pytest.raises(ValueError, match=f"^source: {re.escape(stored.uri)} has .* bytes, and its manifest says"):
+    with pytest.raises(ValueError, match=f"^source: {re.escape(stored.uri)} has .* bytes, but its manifest says"):
         list(read_rows(asdict(stored)))
     with pytest.raises(ValueError, match="^source: there is no object "):
         list(read_rows(store.url("reading/none.ndjson"), conn_id=store.conn_id))

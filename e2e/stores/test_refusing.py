@@ -172,7 +172,9 @@ def test_a_server_without_posix_rename(store: Store, run: Any, monkeypatch: pyte
         other = SftpStore(folder, "-P posix-rename")
         stack.callback(other.stop)
         conn_id = connect(monkeypatch, other.direct_connection)
-        assert_fails_at_once(run, other.url("a.ndjson"), conn_id, "half an object could be seen", "has no posix-rename")
+        assert_fails_at_once(
+            run, other.url("a.ndjson"), conn_id, "half an object could be seen", "does not support posix-rename"
+        )
         assert other.names("") == []
 
 

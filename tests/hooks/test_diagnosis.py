@@ -266,7 +266,9 @@ def test_a_silent_host_is_asked_once(guarded: GraphSandbox, tested: Tested, monk
     guarded.latency = 1.0
     ok, message = tested()
     assert not ok
-    assert re.search(r"PROBLEM: Token: no complete answer from 127.0.0.1:\d+ within 0.2 s; check the network", message)
+    assert re.search(
+        r"PROBLEM: Token: no complete response from 127.0.0.1:\d+ within 0.2 s; check the network", message
+    )
     assert guarded.connections == 1
 
 

@@ -54,10 +54,10 @@ def test_its_traceback_is_shown_once(failing: Failing) -> None:
 
 
 def test_a_retryable_error_is_left_to_airflow(failing: Failing) -> None:
-    error = GraphTransportError("no complete answer from graph.facebook.com")
+    error = GraphTransportError("no complete response from graph.facebook.com")
     failed, line = failing(error)
     assert failed is error
-    assert line == "no complete answer from graph.facebook.com - retry, if the task has `retries`"
+    assert line == "no complete response from graph.facebook.com - retry, if the task has `retries`"
 
 
 def test_the_wait_that_the_api_named(failing: Failing) -> None:
@@ -98,7 +98,7 @@ def test_the_line_of_every_code_fits_and_says_what_to_do(failing: Failing, code:
         (Fault.expired_token(), "The token has expired: create a new one and put it in the connection's password."),
         (Fault.throttle(minutes=5), "Too many calls: wait before calling again, as calls during a throttle"),
         (Fault.nonexisting_field(), "The API refused the request: check the id, the fields, the filters and the sort."),
-        (Fault.closed(), "no complete answer from 127.0.0.1"),
+        (Fault.closed(), "no complete response from 127.0.0.1"),
     ],
 )
 def test_the_log_of_an_operator_has_one_error_line(

@@ -165,7 +165,7 @@ class TestFailures:
         ("failure", "error", "advice"),
         [
             (PermissionError(13, "not shown"), AirflowFailException, "the credentials lack this permission; grant it"),
-            (OSError(5, "not shown"), StoreError, "Airflow tries again if the task has `retries`"),
+            (OSError(5, "not shown"), StoreError, "Airflow retries if the task has `retries`"),
         ],
     )
     def test_the_log_says_in_one_line_what_to_do_about_a_store(

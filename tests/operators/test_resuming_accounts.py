@@ -99,7 +99,7 @@ class TestRateLimits:
         assert rows_in(target) == numbers_of(numbered)
         assert waited.deferrals == 0
         assert 55 <= skipped.total <= 62
-        (line,) = [line for line in log.messages if "trying again" in line]
+        (line,) = [line for line in log.messages if "sending it again" in line]
         assert line.startswith(f"Account {ids[3]}: Too many calls")
 
     def test_a_long_throttle_of_one_account_is_waited_for_without_a_slot(

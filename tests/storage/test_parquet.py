@@ -430,7 +430,7 @@ print(megabytes() - before)
 class TestRefusals:
     @pytest.mark.parametrize("arguments", [{}, {"format": "parquet"}])
     def test_gzip_around_parquet(self, tmp_path: Path, arguments: dict[str, str]) -> None:
-        with pytest.raises(ValueError, match="^output_path: .*compressed inside.*leave out .gz"):
+        with pytest.raises(ValueError, match="^output_path: .*compressed internally.*leave out .gz"):
             Target(str(tmp_path / "a.parquet.gz"), **arguments)
         with pytest.raises(ValueError, match="^waba_ids: .*leave out .gz"):
             ObjectReader("waba_ids", str(tmp_path / "a.parquet.gz"), **arguments)

@@ -91,7 +91,7 @@ def test_what_may_pass(error: Exception, reason: str) -> None:
         raise error
     assert str(caught.value) == (
         f"output_path: s3://lake/a.ndjson cannot be looked for over the connection 'aws_lake' ({reason}); "
-        "this may be temporary; Airflow tries again if the task has `retries`"
+        "this may be temporary; Airflow retries if the task has `retries`"
     )
     assert "5ecret" not in "".join(traceback.format_exception(caught.value))
 

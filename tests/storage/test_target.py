@@ -427,7 +427,7 @@ class TestOtherStores:
         with pytest.raises(
             StoreError,
             match=r"^output_path: memory://bucket/a/b.ndjson cannot be written over the store's default connection "
-            r"\(OSError\); this may be temporary; Airflow tries again if the task has `retries`$",
+            r"\(OSError\); this may be temporary; Airflow retries if the task has `retries`$",
         ):
             write_object(target, ROWS, COLUMNS)
         assert store.cat_file("/bucket/a/b.ndjson") == before
@@ -509,7 +509,10 @@ class TestOtherStores:
         ("s3n://bucket/a.ndjson", "no storage for s3n://; write the address as s3://$"),
         ("az://container/a.ndjson", "no storage for az://; write the address as abfs://$"),
         ("wasb://container/a.ndjson", "no storage for wasb://; write the address as abfs://$"),
-        ("hdfs://host/a.ndjson", "no storage is installed for hdfs://; addresses that Airflow knows begin with s3://"),
+        (
+            "hdfs://host/a.ndjson",
+            "no storage is installed for hdfs://; Airflow supports addresses that begin with s3://",
+        ),
         ("nosuch://bucket/a.ndjson", "no storage is installed for nosuch://"),
     ],
 )

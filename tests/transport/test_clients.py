@@ -309,7 +309,7 @@ def test_nobody_there(driver_class: Callable[[GraphConfig], Driver]) -> None:
     with GraphSandbox(accounts=1) as sandbox:
         config = config_of(sandbox)
     with pytest.raises(
-        GraphTransportError, match=r"no complete answer from 127\.0\.0\.1:\d+: .*refused.*after 6"
+        GraphTransportError, match=r"no complete response from 127\.0\.0\.1:\d+: .*refused.*after 6"
     ) as caught:
         driver_class(config).pages(clients_of(sandbox))
     assert caught.value.retryable

@@ -210,7 +210,7 @@ def test_the_proxy_of_the_connection_beats_that_of_the_environment(
 
 def test_a_proxy_that_is_not_there(read: Read, secure_port: int, ca_bundle: str) -> None:
     proxy = "http://user:5ecret@127.0.0.1:9"
-    with pytest.raises(GraphTransportError, match="no complete answer") as caught:
+    with pytest.raises(GraphTransportError, match="no complete response") as caught:
         read(config(secure_port, ca_bundle=ca_bundle, proxy=proxy))
     assert "5ecret" not in str(caught.value)
     assert proxy not in repr(config(secure_port, proxy=proxy))
