@@ -546,7 +546,7 @@ class TestTimeouts:
 
     def test_others_go_on_while_one_times_out(self) -> None:
         server = Server(lambda waba_id, attempt: None if (waba_id, attempt) == ("1", 1) else rows(waba_id))
-        with running(server, timeout=2.0) as found, no_waits(), GraphClient(found) as client, no_thread_is_left():
+        with running(server, timeout=5.0) as found, no_waits(), GraphClient(found) as client, no_thread_is_left():
             read = Read(client, numbered(50), max_concurrency=2)
         assert read.rows == whole(numbered(50))
         first, second, *_ = (number for number, one in enumerate(server.asked) if one == "1")
