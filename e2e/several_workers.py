@@ -36,7 +36,7 @@ LATENCY, KILLED_AFTER = 0.5, 15
 SECONDS_BETWEEN_PARTS = 2
 # A task whose worker does not report for this long is lost. Airflow's default is five minutes.
 HEARTBEAT_TIMEOUT = 20
-GOES_ON = "Continuing after"
+GOES_ON = "Resuming after"
 MISSED_HEARTBEAT = "Detected a task instance without a heartbeat"
 RUN, POOL = "checked", "whatsapp"
 DAG_FILE = """

@@ -373,7 +373,7 @@ class TestIfExists:
         run(ids_of(connected), output_path=str(path), if_exists=if_exists)
         before = path.read_bytes()
         connected.reset()
-        with pytest.raises(error, match="exists already"):
+        with pytest.raises(error, match="already exists"):
             run(ids_of(connected), output_path=str(path), if_exists=if_exists)
         assert path.read_bytes() == before
         assert connected.requests == []
@@ -418,7 +418,7 @@ class TestBadInput:
             ({"waba_ids": "None"}, "waba_ids: .*names no accounts"),
             ({"waba_ids": [*map(str, range(10, 3000)), "x"]}, r"waba_ids\[2990\]: 'x' is not the id of an account"),
             ({"waba_ids": ["1", {"name": "x"}]}, r"waba_ids\[1\]: the row has no `id`"),
-            ({"waba_ids": ["1", {"waba_id": "1", "id": "2"}]}, r"waba_ids\[1\]: this is a row of what hangs"),
+            ({"waba_ids": ["1", {"waba_id": "1", "id": "2"}]}, r"waba_ids\[1\]: this is a row of an account's edge"),
             ({"waba_ids": "1,two"}, "waba_ids: 'two' is not the id"),
             ({"waba_ids": "[1, 2"}, "waba_ids: .* is neither a list nor a manifest"),
             ({"waba_ids": 1.5}, "waba_ids: 1.5 is not the id"),
@@ -659,7 +659,7 @@ class TestLog:
         run((id for id in ids_of(connected)[:1]), "pricing_analytics", edge_params=DAY, max_items=1)
         first, last = self.lines(log)
         assert first == (
-            "Listing the pricing_analytics of many accounts, fields as the API gives them, start 1793491200, "
+            "Listing the pricing_analytics of many accounts, fields chosen by the API, start 1793491200, "
             "end 1793577600, granularity DAILY"
         )
         assert last.startswith("Listed 1 rows of ")

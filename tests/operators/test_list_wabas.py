@@ -146,7 +146,7 @@ class TestIfExists:
         assert run(output_path=str(path), if_exists=if_exists)["count"] == 250
         before = path.read_bytes()
         connected.reset()
-        with pytest.raises(error, match="exists already"):
+        with pytest.raises(error, match="already exists"):
             run(output_path=str(path), if_exists=if_exists)
         assert path.read_bytes() == before
         assert connected.requests == []
@@ -156,7 +156,7 @@ class TestIfExists:
     ) -> None:
         path = tmp_path / "a.ndjson"
         monkeypatch.setattr(progress, "_describe_usage", lambda page: str(path.write_text("theirs")))
-        with pytest.raises(AirflowFailException, match="exists already"):
+        with pytest.raises(AirflowFailException, match="already exists"):
             run(output_path=str(path), if_exists="fail")
         assert path.read_text() == "theirs"
 
@@ -187,7 +187,7 @@ class TestStoreThatFails:
         ("failure", "error", "advice"),
         [
             (PermissionError(13, "not shown"), AirflowFailException, "the credentials lack this permission; grant it"),
-            (OSError(5, "not shown"), StoreError, "Airflow tries again if the task has `retries`"),
+            (OSError(5, "not shown"), StoreError, "Airflow retries if the task has `retries`"),
         ],
     )
     def test_the_log_says_in_one_line_what_to_do(

@@ -217,7 +217,7 @@ class TestGoingOn:
     def test_if_exists(self, connected: GraphSandbox, tmp_path: Path) -> None:
         accounts(tmp_path / "a.parquet", fields="id")
         before = (tmp_path / "a.parquet").read_bytes()
-        with pytest.raises(AirflowFailException, match="exists already"):
+        with pytest.raises(AirflowFailException, match="already exists"):
             accounts(tmp_path / "a.parquet", if_exists="fail")
         with pytest.raises(AirflowSkipException):
             accounts(tmp_path / "a.parquet", if_exists="skip")

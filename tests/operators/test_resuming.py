@@ -119,7 +119,7 @@ class TestWaiting:
         lines = [record.getMessage() for record in log.records if record.name == "task"]
         (waiting,) = [line for line in lines if line.startswith("Waiting without a worker slot until 20")]
         assert " UTC: Too many calls: wait" in waiting
-        assert "Continuing after 2 pages with 200 accounts that an earlier try has read" in lines
+        assert "Resuming after 2 pages with 200 accounts that an earlier try has read" in lines
         assert lines[-2].startswith("Listed 250 accounts on 3 pages")
 
     def test_a_throttle_before_the_first_page(self, connected: GraphSandbox, target: Path) -> None:
@@ -193,7 +193,7 @@ class TestWaiting:
     def test_a_second_restart_is_an_error(self, connected: GraphSandbox) -> None:
         connected.fail_next(THROTTLE.after(2), THROTTLE.after(2))
         deferred = task(deferrable=True)
-        with pytest.raises(GraphRateLimitError, match="give output_path") as caught:
+        with pytest.raises(GraphRateLimitError, match="set output_path") as caught:
             deferred.run()
         assert deferred.deferrals == 1
         assert caught.value.retry_after is not None
@@ -345,7 +345,7 @@ class TestWhenToBeginAnew:
         instance.run()
         assert rows_of(target) == all_of(connected)
         assert pages_of(connected)[2:] == [2, 1, 2, 3]
-        assert "page 2 does not hold the same accounts as before; the listing begins again" in log.text
+        assert "page 2 does not hold the same accounts as before; the listing starts again" in log.text
 
     def test_the_last_page_holds_them_in_another_order(self, connected: GraphSandbox, target: Path) -> None:
         instance = throttled(target, connected)
@@ -537,10 +537,10 @@ class TestAfterPublishing:
         published.run()
         data = target.read_bytes()
         target.write_bytes(data.replace(b"CLIENT", b"TNEILC", 1))
-        with pytest.raises(AirflowFailException, match="exists already"):
+        with pytest.raises(AirflowFailException, match="already exists"):
             published.run()
         target.write_bytes(data[:-1])
-        with pytest.raises(AirflowFailException, match="exists already"):
+        with pytest.raises(AirflowFailException, match="already exists"):
             published.run()
         target.unlink()
         published.run()
@@ -589,7 +589,7 @@ class TestAfterPublishing:
     ) -> None:
         instance = throttled(target, connected, if_exists=if_exists)
         target.write_bytes(b"somebody else's")
-        with pytest.raises(outcome, match="exists already"):
+        with pytest.raises(outcome, match="already exists"):
             instance.run()
         assert target.read_bytes() == b"somebody else's"
         assert names_in(target) == {"wabas.ndjson"}
@@ -633,9 +633,9 @@ class TestStoresThatRefuse:
         instance = task(target, retries=1, deferrable=method == "rm")
         instance.run()
         assert rows_of(target) == all_of(connected)
-        warnings = [record.getMessage() for record in log.records if "Nothing can be kept" in record.getMessage()]
+        warnings = [record.getMessage() for record in log.records if "Nothing can be stored" in record.getMessage()]
         assert set(warnings) == {
-            "Nothing can be kept beside the object (PermissionError), so that a retry begins with the first page; the "
+            "Nothing can be stored beside the object (PermissionError), so a retry starts with the first page; the "
             "credentials of the store must be allowed to list, read, write and delete there"
         }
         # There are two processes, and each warns only once.

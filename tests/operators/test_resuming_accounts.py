@@ -172,7 +172,7 @@ class TestRetries:
         instance = interrupted(connected, target, on_account_error="skip")
         instance.run()
         # The account that was left out was not kept.
-        assert "Continuing after 4 accounts that an earlier try has read" in log.text
+        assert "Resuming after 4 accounts that an earlier try has read" in log.text
         assert "Listed 160 rows of 19 accounts on 20 pages, 1 accounts left out" in log.text
 
     def test_accounts_that_were_left_out_are_tried_again(self, connected: GraphSandbox, target: Path) -> None:
@@ -293,7 +293,7 @@ class TestRateLimits:
         assert rows_of(target) == numbers_of(connected)
         assert waited.deferrals == 0
         assert 55 <= skipped.total <= 62
-        (line,) = [record.getMessage() for record in log.records if "trying again" in record.getMessage()]
+        (line,) = [record.getMessage() for record in log.records if "retrying in" in record.getMessage()]
         assert line.startswith(f"Account {ids[3]}: Too many calls")
 
     def test_an_account_may_wait_long_while_others_are_read(
@@ -326,7 +326,7 @@ class TestRateLimits:
         lines = [record.getMessage() for record in log.records]
         (line,) = [line for line in lines if line.startswith("Waiting without a worker slot until 20")]
         assert f" UTC: Account {ids[3]}: Too many calls: wait" in line
-        assert "Continuing after 19 accounts that an earlier try has read" in lines
+        assert "Resuming after 19 accounts that an earlier try has read" in lines
 
     @pytest.mark.parametrize("fault", [Fault.throttle(code=4), Fault.throttle(code=17), Fault.throttle(code=613)])
     def test_a_limit_of_the_app_holds_back_all(
@@ -438,7 +438,7 @@ class TestRateLimits:
         assert len(connected.requests) == 7 + 21
         connected.fail_next(OF_APP.after(6), OF_APP.after(6))
         deferred = task(ids_of(connected), deferrable=True)
-        with pytest.raises(GraphRateLimitError, match="give output_path"):
+        with pytest.raises(GraphRateLimitError, match="set output_path"):
             deferred.run()
         assert deferred.deferrals == 1
 
@@ -583,7 +583,7 @@ class TestWhenToBeginAnew:
         assert instance.failures == []
         assert rows_of(target) == numbers_of(connected)
         assert asked_for(connected) == [*ids_of(connected)[:6], *ids_of(connected)[5:]]
-        assert log.text.count("; the listing begins again") == 1
+        assert log.text.count("; the listing starts again") == 1
 
     @pytest.mark.parametrize("name", ["position", "progress", "fruitless_waits", "progress_at_last_wait"])
     def test_another_version_of_the_package_kept_the_rows(
@@ -676,7 +676,7 @@ class TestWhenToBeginAnew:
         connected.fail_next(OF_APP.after(6))
         task(ids_of(connected), target, retries=1, deferrable=method == "rm").run()
         assert rows_of(target) == numbers_of(connected)
-        assert "Nothing can be kept beside the object (PermissionError)" in log.text
+        assert "Nothing can be stored beside the object (PermissionError)" in log.text
         assert "Access Denied" not in log.text
 
 
@@ -774,7 +774,7 @@ class TestAfterPublishing:
         published.ti.try_number = 2
         assert published.run() == manifest
         assert connected.requests == []
-        assert "An earlier try of this task has published" in log.text
+        assert "An earlier try of this task has already published" in log.text
 
     def test_a_cleared_task_lists_anew(self, connected: GraphSandbox, target: Path) -> None:
         published = task(ids_of(connected), target, retries=1)
