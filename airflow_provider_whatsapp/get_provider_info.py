@@ -1,6 +1,6 @@
-"""The declaration of this provider, which Airflow reads through the ``apache_airflow_provider`` entry point.
+"""Declares this provider; Airflow reads it through the ``apache_airflow_provider`` entry point.
 
-It imports nothing of the package, because Airflow loads it in every process.
+It imports nothing from the package, because Airflow loads it in every process.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ __all__ = ["get_provider_info"]
 
 
 def get_provider_info() -> dict[str, Any]:
-    """The declaration, in the form that Airflow's ``provider_info.schema.json`` describes."""
+    """Return the declaration, in the form that Airflow's ``provider_info.schema.json`` describes."""
     return {
         "package-name": "airflow-provider-whatsapp",
         "name": "WhatsApp Business",

@@ -1,4 +1,4 @@
-"""A retry policy for tasks that read the Graph API. It needs Airflow 3.3.
+"""A retry policy for tasks that read the Graph API; requires Airflow 3.3.
 
 https://airflow.apache.org/docs/apache-airflow/stable/core-concepts/tasks.html
 """
@@ -34,9 +34,9 @@ _LONGEST_BACKOFF = timedelta(minutes=30)
 
 @dataclass(frozen=True)
 class GraphRetryPolicy(RetryPolicy):
-    """Retries a task when the Graph API is likely to answer again, and fails it where a retry cannot help.
+    """Retries a task when the Graph API is likely to respond again, and fails it if a retry cannot help.
 
-    It works on every task that uses the hook, if the task has ``retries`` of at least 1. Errors that are not a
+    It works for every task that uses the hook and has ``retries`` of at least 1. Errors that are not a
     :class:`~airflow_provider_whatsapp.graph.GraphError`, and are not raised ``from`` one, are left to the task's own
     ``retries`` and ``retry_delay``.
 
@@ -50,9 +50,9 @@ class GraphRetryPolicy(RetryPolicy):
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
-        """Whether Airflow retries the task, and when. Airflow calls this on the worker after the task has failed.
+        """Return whether Airflow retries the task, and when; called on the worker after the task has failed.
 
-        :param exception: error in which the task ended
+        :param exception: error that failed the task
         :param try_number: number of the try that failed, from 1
         :param max_tries: not used; Airflow itself stops after the last of the task's ``retries``
         :param context: not used
@@ -63,7 +63,7 @@ class GraphRetryPolicy(RetryPolicy):
         name = type(error).__name__
         if not error.retryable:
             return RetryDecision.fail(f"{name}: a retry cannot help")
-        # The random part lets tasks that failed together come back one after the other.
+        # The random part lets tasks that failed together retry one after the other.
         if error.retry_after is not None:
             delay = error.retry_after + random.random() * _SPREAD
             why = f"the API asked to wait {error.retry_after}"
@@ -72,27 +72,27 @@ class GraphRetryPolicy(RetryPolicy):
             why = "the API did not say how long to wait"
         else:
             delay = _back_off(try_number)
-            why = "the fault may pass"
+            why = "the fault may be temporary"
         return RetryDecision.retry(delay, f"{name}: {why}, so the next try starts in {_in_seconds(delay)}")
 
     def serialize(self) -> dict[str, Any]:
-        """The policy as JSON."""
+        """Return the policy as JSON."""
         return {"__type": "GraphRetryPolicy"}
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> GraphRetryPolicy:
-        """The policy that :meth:`serialize` described.
+        """Return the policy that :meth:`serialize` described.
 
-        :param data: what :meth:`serialize` returned
+        :param data: result of :meth:`serialize`
         """
         return cls()
 
 
 def _find_graph_error(exception: BaseException) -> GraphError | None:
-    """The first GraphError among the exception and its causes."""
+    """Return the first GraphError among the exception and its causes."""
     seen: set[int] = set()
     cause: BaseException | None = exception
-    # Code that raises stored exceptions again can make a loop of causes, which would hold the worker forever.
+    # Code that re-raises stored exceptions can create a loop of causes, which would block the worker forever.
     while cause is not None and id(cause) not in seen:
         if isinstance(cause, GraphError):
             return cause
@@ -102,8 +102,8 @@ def _find_graph_error(exception: BaseException) -> GraphError | None:
 
 
 def _back_off(try_number: int) -> timedelta:
-    """How long to wait after a try: twice as long as after the one before, less a random part of up to one half."""
-    # The exponent is bounded, because each time that a person clears a task adds to its tries.
+    """Return the wait after a try, which doubles with each try, less a random part of up to one half."""
+    # The exponent is bounded, because clearing a task adds to its tries.
     longest = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * (1 << min(try_number - 1, 10)))
     return longest * random.uniform(0.5, 1.0)
 

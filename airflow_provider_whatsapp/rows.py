@@ -16,12 +16,12 @@ _EXAMPLE = "give the manifest of a task, or an address such as 's3://bucket/waba
 
 
 class Manifest(TypedDict, total=False):
-    """What a task with ``output_path`` puts into XCom: where the rows are, and what was listed.
+    """The XCom of a task with ``output_path``: where the rows are, and what was listed.
 
-    Each operator and sensor has the keys that make sense for it.
+    Each operator and sensor sets the keys that apply to it.
     """
 
-    #: The store's own address of the object, without a connection id in it.
+    #: The store's own address of the object, without a connection id.
     uri: str
     #: Airflow connection of the store, or None for the store's own default.
     conn_id: str | None
@@ -31,14 +31,14 @@ class Manifest(TypedDict, total=False):
     count: int
     #: Size of the object in bytes.
     bytes: int
-    #: SHA-256 of the object's bytes, in hex.
+    #: Hex SHA-256 of the object's bytes.
     sha256: str
 
     #: Number of pages that were read.
     pages: int
     #: True only if ``max_items`` cut the list.
     truncated: bool
-    #: The fields that were asked for; empty if the API chose them.
+    #: The fields that were requested; empty if the API chose them.
     fields: list[str]
 
     #: Id of the business whose accounts were listed, or None if there were several.
@@ -50,11 +50,11 @@ class Manifest(TypedDict, total=False):
 
     #: The API's name of the edge that was read.
     edge: str
-    #: Number of accounts that were read to their end.
+    #: Number of accounts that were read completely.
     accounts: int
-    #: Start of the analytics' window in unix seconds, inclusive.
+    #: Start of the analytics window in unix seconds, inclusive.
     start: int
-    #: End of the analytics' window in unix seconds, exclusive.
+    #: End of the analytics window in unix seconds, exclusive.
     end: int
 
     #: The first 100 accounts or businesses that were left out, each with its ``reason``.
@@ -64,11 +64,11 @@ class Manifest(TypedDict, total=False):
 
     #: Address of the earlier object that the rows were compared with.
     compared_with: str
-    #: ``count`` of the rows that are new, and at most 1,000 of their ``ids``; None if there was no earlier object.
+    #: ``count`` of the new rows, and at most 1,000 of their ``ids``; None if there was no earlier object.
     added: dict[str, Any] | None
-    #: The same for rows that are missing now.
+    #: The same for rows that are now missing.
     removed: dict[str, Any] | None
-    #: The same for rows with other values.
+    #: The same for rows with different values.
     changed: dict[str, Any] | None
     #: Number of rows that could not be compared, because their account or business was left out.
     not_compared: int
@@ -77,20 +77,19 @@ class Manifest(TypedDict, total=False):
 
 
 def read_rows(source: Mapping[str, object] | str, *, conn_id: str | None = None) -> Iterator[dict[str, Any]]:
-    """The rows of an object, one by one, with a small part of it in memory.
+    """Return an iterator over the rows of an object; only a small part of it is in memory at a time.
 
-    The store is opened at once, and the object when the first row is taken. CSV gives texts; NDJSON, JSON and Parquet
-    give the values that were written.
+    The store is opened immediately, and the object when the first row is read. Values from CSV are strings; NDJSON,
+    JSON and Parquet give the values that were written.
 
-    :param source: manifest of a task, as it is in XCom; or address of an object: an ``ObjectStoragePath`` URL or an
-        absolute path, which ends in ``.ndjson``, ``.jsonl``, ``.json`` or ``.csv``, each also with ``.gz``, or in
-        ``.parquet``
-    :param conn_id: Airflow connection of the store; the one in the manifest or the address by default, else the store's
-        own default
-    :raises ValueError: if the source is neither of the two, or names no format, no installed store or no connection
-        that exists. While the rows are read: if there is no such object, if it does not hold rows in this format, or if
-        it is not the object of the manifest any more
-    :raises StoreRefusedError: if the credentials may not read, which a retry cannot fix
+    :param source: manifest of a task, from XCom; or address of an object: an ``ObjectStoragePath`` URL or an absolute
+        path, which ends in ``.ndjson``, ``.jsonl``, ``.json`` or ``.csv``, each also with ``.gz``, or in ``.parquet``
+    :param conn_id: Airflow connection of the store; by default the one in the manifest or the address, or otherwise the
+        store's own default
+    :raises ValueError: if the source is neither, or names no format, no installed store or no existing connection.
+        While the rows are read: if there is no such object, if it does not hold rows in this format, or if it is no
+        longer the object of the manifest
+    :raises StoreRefusedError: if the credentials lack permission to read, which a retry cannot fix
     :raises StoreError: if the store failed, which may be temporary
     """
     if isinstance(source, Mapping):
@@ -105,7 +104,7 @@ def read_rows(source: Mapping[str, object] | str, *, conn_id: str | None = None)
 
 
 def _open(path: str, conn_id: Any, format: Any) -> ObjectReader:
-    # Imported here, because it loads fsspec, which parsing a DAG file must not wait for.
+    # lazy: fsspec
     from airflow_provider_whatsapp.storage.reader import ObjectReader
 
     return ObjectReader("source", path, conn_id=conn_id, format=format)

@@ -1,8 +1,9 @@
-"""What Meta's webhooks say about WhatsApp Business Accounts: the signature, the handshake and the changes.
+"""Reads Meta's webhooks about WhatsApp Business Accounts: the signature, the handshake and the changes.
 
-Meta can send a delivery when an account is shared, restricted, deleted or reviewed. These functions read one. They are
-pure: they open no socket, read no clock and keep nothing. This file uses the standard library only and imports nothing
-of Airflow or of this package, so it also runs in a small web service, a Lambda function or a queue's consumer, alone.
+Meta can send a delivery when an account is shared, restricted, deleted or reviewed. These functions read deliveries.
+They are pure: they open no socket, read no clock and store nothing. This file uses only the standard library and
+imports nothing from Airflow or this package, so it also runs on its own in a small web service, a Lambda function or a
+queue consumer.
 
 .. code-block:: python
 
@@ -12,11 +13,11 @@ of Airflow or of this package, so it also runs in a small web service, a Lambda 
         if change.event == "PARTNER_ADDED":
             ...  # start one DAG run with the run id change.key
 
-``docs/webhooks.md`` has a receiver. Webhooks do not replace a listing: nobody promises that a delivery arrives.
+``docs/webhooks.md`` has a receiver. Webhooks do not replace a listing: a delivery is not guaranteed to arrive.
 
-Facts and where they come from:
+Sources:
 
-- signature, handshake, at most 1,000 updates in a delivery, and that ``time`` is the time of sending:
+- signature, handshake, at most 1,000 updates in a delivery, and that ``time`` is when it was sent:
   https://developers.facebook.com/docs/graph-api/webhooks/getting-started
 - at most 3 MB, and deliveries that are not answered with 200 are sent again for up to 7 days:
   https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/overview
@@ -40,7 +41,7 @@ from typing import Any, NoReturn
 __all__ = ["AccountChange", "account_changes", "answer_handshake", "verify_signature"]
 
 _OBJECT = "whatsapp_business_account"
-# The fields that tell of accounts, and where each has what happened.
+# The fields that report on accounts, each with the key of its event.
 _EVENT_OF_FIELD = {"account_update": "event", "account_review_update": "decision"}
 # In the deliveries of these events, the id of the entry is that of the partner's business portfolio. Some of Meta's
 # pages show PARTNER_APP_UNINSTALLED without `waba_info`; such a delivery does not name the account at all.
@@ -56,37 +57,36 @@ _ENTRY_IS_THE_PARTNER = frozenset(
 )
 _MAX_BYTES = 3 * 1024 * 1024
 _MAX_CHANGES = 1000
-# A value takes up to fifty times its bytes in memory. Real deliveries have some ten values for each change.
+# A value takes up to fifty times its bytes in memory. Real deliveries have about ten values per change.
 _MAX_VALUES = 500_000
 # Real changes are nested five levels deep.
 _MAX_DEPTH = 32
-# No number of Meta's has more digits. Python takes quadratic time for the digits of an integer.
+# None of Meta's numbers has more digits. Python takes quadratic time in the digits of an integer.
 _LONGEST_NUMBER = 40
 _LATEST_TIME = 253_402_300_799  # the last second of the year 9999
 _ID = re.compile(r"[0-9]{1,32}")
-# Meta documents a number. Nothing that a browser could take for markup is ever sent back.
+# Meta documents a number. Anything that a browser could take for markup is refused.
 _CHALLENGE = re.compile(r"[A-Za-z0-9_.~-]{1,512}")
 _LONGEST_EVENT_IN_KEY = 64
-# JSON can spell a NUL and half of a surrogate pair, which databases do not take.
+# JSON can contain a NUL or a lone surrogate, which databases refuse.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class AccountChange:
-    """One change of one account, as a delivery tells it.
+    """One change of one account, as reported by a delivery.
 
-    A change tells that something happened, and it may come late, twice, in another order, or never. Read the account
-    before you act.
+    A change may arrive late, twice, out of order, or never. Read the account before you act.
 
     :param waba_id: id of the account, digits only; None if the delivery does not name it
     :param event: what happened, as in ``PARTNER_ADDED`` or ``ACCOUNT_DELETED``; for ``account_review_update`` the
         decision, as in ``APPROVED``. Meta adds events, so expect unknown ones
     :param field: ``account_update`` or ``account_review_update``
     :param owner_business_id: id of the business portfolio that owns the account; None if the delivery does not name it
-    :param sent_at: when Meta sent the delivery, in UTC, which is not when the change happened; None if it does not say
-    :param key: the same text whenever Meta sends the same change again, at most 150 letters, digits, ``-`` and ``_``,
-        fit for the id of a DAG run. It does not depend on ``sent_at``, so an account that is unshared and shared again
-        has the key of the first time
+    :param sent_at: when Meta sent the delivery, in UTC, not when the change happened; None if it does not say
+    :param key: the same string whenever Meta sends the same change again: at most 150 letters, digits, ``-`` and ``_``,
+        suitable as the id of a DAG run. It does not depend on ``sent_at``, so an account that is unshared and shared
+        again has the same key as the first time
     """
 
     waba_id: str | None
@@ -98,14 +98,14 @@ class AccountChange:
 
 
 def verify_signature(body: bytes, header: str | None, app_secret: str) -> bool:
-    """Whether Meta signed the body with the secret of your app. Call it before anything else reads the body.
+    """Return whether Meta signed the body with your app's secret; call it before anything else reads the body.
 
     The comparison takes the same time for every wrong signature.
     See https://developers.facebook.com/docs/graph-api/webhooks/getting-started#validate-payloads
 
-    :param body: the body of the request, byte for byte as it was received
+    :param body: the body of the request, byte for byte as received
     :param header: value of ``X-Hub-Signature-256``, which is ``sha256=`` and 64 hexadecimal digits; None if missing
-    :param app_secret: the secret of the Meta app. Nothing is accepted if it is empty, because then anyone could sign
+    :param app_secret: the secret of the Meta app. If it is empty, nothing is accepted, because anyone could sign then
     """
     if not header or not app_secret or not app_secret.strip():
         return False
@@ -114,13 +114,13 @@ def verify_signature(body: bytes, header: str | None, app_secret: str) -> bool:
 
 
 def answer_handshake(query: Mapping[str, str] | None, verify_token: str) -> str | None:
-    """The text to answer Meta's handshake with, or None if the request must be refused, for example with 403.
+    """Return the response to Meta's handshake, or None if the request must be refused, for example with 403.
 
     Meta sends this ``GET`` request when the address of the webhook is entered or changed in the app's dashboard.
     See https://developers.facebook.com/docs/graph-api/webhooks/getting-started#verification-requests
 
     :param query: the parameters of the request: ``hub.mode``, ``hub.verify_token`` and ``hub.challenge``
-    :param verify_token: the text that you entered in the dashboard. Nothing is accepted if it is empty
+    :param verify_token: the text that you entered in the dashboard. If it is empty, nothing is accepted
     """
     values = [(query or {}).get(f"hub.{name}") for name in ("mode", "verify_token", "challenge")]
     mode, token, challenge = (value if isinstance(value, str) else "" for value in values)
@@ -132,15 +132,15 @@ def answer_handshake(query: Mapping[str, str] | None, verify_token: str) -> str 
 
 
 def account_changes(body: bytes) -> list[AccountChange]:
-    """The changes of accounts in a delivery, each once, in their order; empty if it tells of something else.
+    """Return the account changes in a delivery, in order and without duplicates; empty if there are none.
 
     A delivery has up to 1,000 changes of several accounts and fields. Only ``account_update`` and
-    ``account_review_update`` are read. The account is that of ``waba_info.waba_id`` or else that of the entry, but not
-    for the events in which Meta gives the entry the id of the partner's business portfolio.
+    ``account_review_update`` are read. The account is ``waba_info.waba_id``, or otherwise the id of the entry, except
+    for events in which that is the id of the partner's business portfolio.
 
     :param body: the body of the request, after :func:`verify_signature`
-    :raises ValueError: if it is not a delivery of Meta's, or is larger than one can be. The message says what is wrong,
-        and neither it nor the error holds anything of the body
+    :raises ValueError: if it is not a delivery from Meta, or larger than one can be. The message says what is wrong;
+        neither it nor the error contains any of the body
     """
     delivery = _parse_json(body)
     if not isinstance(delivery, dict):
@@ -161,7 +161,7 @@ def account_changes(body: bytes) -> list[AccountChange]:
 
 
 def _read_change(entry: dict[str, Any], change: dict[str, Any]) -> AccountChange:
-    """The change of an account that an object in ``changes`` tells."""
+    """Return the change of an account that an object in ``changes`` reports."""
     field, value, entry_id = change["field"], _object_at(change, "value"), _id_at(entry, "id")
     event = _UNSTORABLE.sub("\ufffd", _text_at(value, _EVENT_OF_FIELD[field]))
     info = _object_at(value, "waba_info") if value.get("waba_info") is not None else {}
@@ -179,12 +179,12 @@ def _read_change(entry: dict[str, Any], change: dict[str, Any]) -> AccountChange
 
 
 def _make_key(waba_id: str | None, event: str, identity: list[Any]) -> str:
-    """The key of a change.
+    """Return the key of a change.
 
-    It begins with ``waba-``, because Airflow refuses a run id that begins like one of its own, and has only characters
-    of Airflow's ``[scheduler] allowed_run_id_pattern``.
+    It starts with ``waba-``, because Airflow refuses a run id that starts like one of its own, and uses only characters
+    that ``[scheduler] allowed_run_id_pattern`` allows.
 
-    :param identity: what tells this change from every other one, as JSON
+    :param identity: what distinguishes this change from all others, as JSON
     """
     _check_depth(identity)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
@@ -193,10 +193,10 @@ def _make_key(waba_id: str | None, event: str, identity: list[Any]) -> str:
 
 
 def _parse_json(body: bytes) -> Any:
-    """The value of a JSON text, within bounds."""
+    """Return the value of a JSON text, within bounds."""
     if len(body) > _MAX_BYTES:
         _refuse(f"it is larger than {_MAX_BYTES} bytes")
-    # Counted before parsing, because the parser holds the whole process while it works.
+    # Counted before parsing, because the parser blocks the whole process.
     if sum(map(body.count, (b",", b":", b"[", b"{"))) > _MAX_VALUES:
         _refuse("it has too many values")
     try:
@@ -211,15 +211,15 @@ def _parse_json(body: bytes) -> Any:
         problem = "it is not JSON as Meta writes it"
     except RecursionError:
         problem = "it is nested too deeply"
-    # Raised outside of the except block: the error of the JSON library holds the whole body, and would otherwise become
-    # the __context__ of this one.
+    # Raised outside the except block: otherwise the JSON library's error, which holds the whole body, would become the
+    # __context__ of this one.
     _refuse(problem)
 
 
 def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
-        # Parsers differ in which of two values of one key they take. A part of the delivery would be lost unnoticed.
+        # Parsers differ in which value of a repeated key they take. Part of the delivery would be lost silently.
         raise ValueError("a key occurs twice")
     return value
 
@@ -233,7 +233,7 @@ def _parse_float(text: str) -> float:
 
 
 def _reject_number(text: str) -> NoReturn:
-    raise ValueError("not a number of Meta's")
+    raise ValueError("not a number as Meta writes them")
 
 
 def _check_depth(value: Any, depth: int = 0) -> None:
@@ -258,7 +258,7 @@ def _objects_at(node: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 def _text_at(node: dict[str, Any], name: str) -> str:
     value = node.get(name)
-    return value if isinstance(value, str) and value else _refuse(f"`{name}` must be a text")
+    return value if isinstance(value, str) and value else _refuse(f"`{name}` must be a string")
 
 
 def _id_at(node: dict[str, Any], name: str) -> str:
@@ -276,4 +276,4 @@ def _time_at(node: dict[str, Any], name: str) -> datetime:
 
 
 def _refuse(problem: str) -> NoReturn:
-    raise ValueError(f"This is not a delivery of Meta's webhooks: {problem}.")
+    raise ValueError(f"This is not a delivery from Meta's webhooks: {problem}.")

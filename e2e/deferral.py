@@ -73,8 +73,8 @@ def check_deferral(airflow: Airflow, sandbox: GraphSandbox) -> None:
         expect(got == ([NEWCOMER], NEWCOMER["name"]), f"{run_id} has something else in XCom: {got}")
         log = airflow.log(DAG, run_id, "shared")
         for line in (
-            "0 accounts count; the condition is not met yet - looking",
-            "1 accounts count; the condition is met",
+            "0 accounts match; condition not met yet - looking",
+            "1 accounts match; condition met",
         ):
             expect(line in log, f"the log of {run_id} does not say: {line}")
     say("every run has the one account in XCom that it waited for, and the log of its task reports the wait")

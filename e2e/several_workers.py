@@ -39,7 +39,7 @@ THROTTLED_AFTER, MINUTES = 12, 1
 LATENCY, KILLED_AFTER = 0.5, 15
 # A task whose worker does not report for this long is lost. Airflow's default is five minutes.
 HEARTBEAT_TIMEOUT = 60
-GOES_ON = "Continuing after"
+GOES_ON = "Resuming after"
 MISSED_HEARTBEAT = "Detected a task instance without a heartbeat"
 RUN, POOL = "checked", "whatsapp"
 TASKS = {

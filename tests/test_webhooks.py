@@ -332,7 +332,7 @@ class TestRefused:
     """Nothing of the body is in the error, because it may hold what a log must not."""
 
     def refuse(self, body: bytes, why: str = "") -> None:
-        with pytest.raises(ValueError, match=f"^This is not a delivery of Meta's webhooks: .*{why}.*\\.$") as raised:
+        with pytest.raises(ValueError, match=f"^This is not a delivery from Meta's webhooks: .*{why}.*\\.$") as raised:
             account_changes(body)
         assert type(raised.value) is ValueError
         assert raised.value.__context__ is raised.value.__cause__ is None

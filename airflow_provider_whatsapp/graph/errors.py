@@ -2,9 +2,10 @@
 
 ::
 
-    GraphError ├── GraphTransportError      no usable HTTP response (refused, reset, timed out, truncated) ├──
-    GraphProtocolError       a response that is not what the Graph API promises └── GraphApiError            an error
-    that the Graph API reported
+    GraphError
+    ├── GraphTransportError      no usable HTTP response (refused, reset, timed out, truncated)
+    ├── GraphProtocolError       a response that is not what the Graph API promises
+    └── GraphApiError            an error that the Graph API reported
         ├── GraphTokenError      the token or its proof
         ├── GraphPermissionError access
         ├── GraphRateLimitError  too many calls

@@ -22,9 +22,9 @@ class WhatsAppManagerLink(BaseOperatorLink):
     name = "WhatsApp Manager"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """The address to link to, or an empty text while the business is not known.
+        """Return the URL of the link, or an empty string while the business is not known.
 
-        :param operator: the operator or sensor after it ran
+        :param operator: the operator or sensor, after it ran
         :param ti_key: key of the task instance
         """
         business_id: Any = getattr(operator, "listed_business_id", None) or getattr(operator, "business_id", None)

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 class WhatsAppListWabaEdgeOperator(BaseOperator):
     """Lists one edge of many WABAs, such as the phone numbers of all clients: a complete list, or an error.
 
-    The rows have the order of the accounts, and each begins with its ``waba_id``. Several accounts are read at once.
-    Meta limits the calls for each account: one that is throttled waits while the others are read.
+    The rows are in the order of the accounts, and each begins with its ``waba_id``. Several accounts are read
+    concurrently. Meta limits the calls for each account: while one is throttled, the others are read.
 
     XCom ``return_value`` is the list of rows or, with ``output_path``, a
     :class:`~airflow_provider_whatsapp.rows.Manifest` of the object that holds them. An ``Asset`` among the task's
@@ -44,7 +44,7 @@ class WhatsAppListWabaEdgeOperator(BaseOperator):
     https://developers.facebook.com/docs/graph-api/reference/whats-app-business-account
 
     :param waba_ids: ids, rows with an ``id``, the manifest of a list of accounts, a list of these, or the address of an
-        object with such rows, in any format that the package writes. An account that comes twice is read once
+        object with such rows, in any format that the package writes. A repeated account is read once
     :param edge: name of the edge, e.g. ``"phone_numbers"``
     :param edge_params: further query parameters of the edge, e.g. ``{"business": "1906385232743451"}``; values that are
         not ``str`` are sent as JSON, and times as unix seconds
@@ -52,30 +52,30 @@ class WhatsAppListWabaEdgeOperator(BaseOperator):
         allowed to read; they are named in the manifest and in the log. If all accounts are left out, the task fails
     :param max_concurrency: number of accounts to read at once, at most 50
     :param fields: fields of each row, as a sequence of names or a comma string; nested ``{}`` is allowed; by default
-        those that the package knows of the edge, else the API's choice
+        those that the package knows for the edge, or otherwise the API's choice
     :param filtering: list of ``{"field", "operator", "value"}``
-    :param sort: name of an order that the edge knows; the API's own order by default
-    :param page_size: number of rows of one account to ask for in one request
+    :param sort: name of an order that the edge supports; by default the API's own order
+    :param page_size: number of rows of one account to request at a time
     :param max_items: number of rows of all accounts after which to stop; unlimited by default
-    :param output_path: address of the object to write, any ``ObjectStoragePath`` URL; the rows go to XCom by default.
-        The object appears whole or not at all. Each mapped task needs an object of its own:
-        ``"s3://bucket/{{ task.edge }}.ndjson"``
+    :param output_path: address of the object to write, any ``ObjectStoragePath`` URL; by default, the rows go to XCom.
+        The object appears whole or not at all. Each mapped task needs its own object: ``"s3://bucket/{{ task.edge
+        }}.ndjson"``
     :param output_conn_id: Airflow connection of the store; by default the one in the URL
-        (``"s3://conn_id@bucket/key"``), else the store's own default
-    :param output_format: ``"ndjson"``, ``"jsonl"``, ``"json"``, ``"csv"`` or ``"parquet"``; by default the suffix of
-        ``output_path`` decides, which may be followed by ``.gz`` except for Parquet
-    :param if_exists: what to do when the object exists already: ``"overwrite"`` it, ``"fail"`` the task, or ``"skip"``
+        (``"s3://conn_id@bucket/key"``), or otherwise the store's own default
+    :param output_format: ``"ndjson"``, ``"jsonl"``, ``"json"``, ``"csv"`` or ``"parquet"``; by default that of the
+        suffix of ``output_path``, which may be followed by ``.gz`` except for Parquet
+    :param if_exists: what to do if the object already exists: ``"overwrite"`` it, ``"fail"`` the task, or ``"skip"``
         the task. The latter two are decided before the API is called
-    :param if_empty: what to do when there are no rows: ``"succeed"``, ``"skip"`` the task or ``"fail"`` it. After
-        the latter two, an object that existed before is unchanged
+    :param if_empty: what to do if there are no rows: ``"succeed"``, ``"skip"`` the task or ``"fail"`` it. After the
+        latter two, an object that existed before is unchanged
     :param compare_with: address of an earlier object, which may be ``output_path`` itself. The manifest then has
-        ``added``, ``removed`` and ``changed``, each with the ``count`` and at most 1,000 ``ids``; all three are null
-        when there is no such object. ``changed`` compares the fields that both listings asked for
+        ``added``, ``removed`` and ``changed``, each with the ``count`` and at most 1,000 ``ids``; all three are null if
+        there is no such object. ``changed`` compares the fields that both listings requested
     :param deferrable: whether to wait for rate limits of more than a minute without a worker slot. The rows read so far
-        are kept beside the object; a list that goes to XCom is read again from the start, once
-    :param max_wait_in_place: seconds that a try may wait in its worker slot, in all: for faults, rate limits and
+        are stored beside the object; a list that goes to XCom is read again from the start, once
+    :param max_wait_in_place: total seconds that a try may wait in its worker slot, for faults, rate limits and
         ``max_usage``
-    :param max_usage: percentage of the app's rate limit. When it is used, the task waits before the next page, so that
+    :param max_usage: percentage of the app's rate limit. From there on, the task waits before the next page, so that
         other users of the app are not throttled
     :param whatsapp_conn_id: Airflow connection of type ``whatsapp``
     """
@@ -151,7 +151,7 @@ class WhatsAppListWabaEdgeOperator(BaseOperator):
             that exists with ``if_exists="fail"``, or a list in XCom that is too long for the task mapped over it
         :raises AirflowException: if there are no rows with ``if_empty="fail"``; Airflow retries
         :raises AirflowSkipException: if ``if_exists`` or ``if_empty`` says to skip
-        :raises GraphError: if the fault may pass; Airflow then retries as the task's ``retries`` say
+        :raises GraphError: if the fault may be temporary; Airflow then retries according to the task's ``retries``
         """
         job, arguments = self._prepare()
         outcome = run(self, context, job, arguments)
@@ -163,9 +163,9 @@ class WhatsAppListWabaEdgeOperator(BaseOperator):
     ) -> list[dict[str, Any]] | Manifest:
         """Return the rows, or the manifest of the object that holds them, after the task waited for a rate limit.
 
-        :param event: event of the trigger, which holds nothing that is needed
-        :param restarts: number of times that the listing has begun again because its rows were not kept
-        :param is_kept: whether the rows read so far were kept before the wait
+        :param event: event of the trigger; not used
+        :param restarts: number of times that the listing has started again because its rows were lost
+        :param is_kept: whether the rows read so far were stored before the wait
         """
         job, arguments = self._prepare()
         outcome = run(self, context, job, arguments, Resumption(restarts, is_kept))
@@ -173,7 +173,7 @@ class WhatsAppListWabaEdgeOperator(BaseOperator):
         return outcome.result
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        """Return what was read and written, for the OpenLineage provider; None if no object was written.
+        """Return the datasets that were read and written, for OpenLineage; None if no object was written.
 
         :param task_instance: the task instance that has ended
         """

@@ -42,37 +42,37 @@ class WhatsAppListWabasOperator(BaseOperator):
 
     https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/business/client_whatsapp_business_accounts
 
-    :param business_id: id of the business portfolio; that of the connection by default
+    :param business_id: id of the business portfolio; by default that of the connection
     :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
-    :param fields: fields of each account, as a sequence of names or a comma string; nested ``{}`` is allowed; id, name
-        and ten more by default
-    :param ownership_types: ``SELF``, ``CLIENT_OWNED`` and ``ON_BEHALF_OF``, as a sequence or a comma string; all by
-        default
-    :param created_after: datetime, ISO 8601 string or unix seconds; UTC where no zone is given
-    :param created_before: datetime, ISO 8601 string or unix seconds; UTC where no zone is given
+    :param fields: fields of each account, as a sequence of names or a comma string; nested ``{}`` is allowed; by
+        default id, name and ten more
+    :param ownership_types: ``SELF``, ``CLIENT_OWNED`` and ``ON_BEHALF_OF``, as a sequence or a comma string; by default
+        all
+    :param created_after: datetime, ISO 8601 string or unix seconds; UTC if no time zone is given
+    :param created_before: datetime, ISO 8601 string or unix seconds; UTC if no time zone is given
     :param filtering: list of ``{"field", "operator", "value"}``, added to the filters above
-    :param sort: ``"creation_time_ascending"`` or ``"creation_time_descending"``; the API's own order by default
-    :param page_size: number of accounts to ask for in one request
+    :param sort: ``"creation_time_ascending"`` or ``"creation_time_descending"``; by default the API's own order
+    :param page_size: number of accounts to request at a time
     :param max_items: number of accounts after which to stop; unlimited by default
-    :param output_path: address of the object to write, any ``ObjectStoragePath`` URL; the rows go to XCom by default.
-        The object appears whole or not at all. Each mapped task needs an object of its own:
-        ``"s3://bucket/{{ task.business_id }}.ndjson"``
+    :param output_path: address of the object to write, any ``ObjectStoragePath`` URL; by default, the rows go to XCom.
+        The object appears whole or not at all. Each mapped task needs its own object: ``"s3://bucket/{{
+        task.business_id }}.ndjson"``
     :param output_conn_id: Airflow connection of the store; by default the one in the URL
-        (``"s3://conn_id@bucket/key"``), else the store's own default
-    :param output_format: ``"ndjson"``, ``"jsonl"``, ``"json"``, ``"csv"`` or ``"parquet"``; by default the suffix of
-        ``output_path`` decides, which may be followed by ``.gz`` except for Parquet
-    :param if_exists: what to do when the object exists already: ``"overwrite"`` it, ``"fail"`` the task, or ``"skip"``
+        (``"s3://conn_id@bucket/key"``), or otherwise the store's own default
+    :param output_format: ``"ndjson"``, ``"jsonl"``, ``"json"``, ``"csv"`` or ``"parquet"``; by default that of the
+        suffix of ``output_path``, which may be followed by ``.gz`` except for Parquet
+    :param if_exists: what to do if the object already exists: ``"overwrite"`` it, ``"fail"`` the task, or ``"skip"``
         the task. The latter two are decided before the API is called
-    :param if_empty: what to do when there are no accounts: ``"succeed"``, ``"skip"`` the task or ``"fail"`` it. After
-        the latter two, an object that existed before is unchanged
+    :param if_empty: what to do if there are no accounts: ``"succeed"``, ``"skip"`` the task or ``"fail"`` it. After the
+        latter two, an object that existed before is unchanged
     :param compare_with: address of an earlier object, which may be ``output_path`` itself. The manifest then has
-        ``added``, ``removed`` and ``changed``, each with the ``count`` and at most 1,000 ``ids``; all three are null
-        when there is no such object. ``changed`` compares the fields that both listings asked for
+        ``added``, ``removed`` and ``changed``, each with the ``count`` and at most 1,000 ``ids``; all three are null if
+        there is no such object. ``changed`` compares the fields that both listings requested
     :param deferrable: whether to wait for rate limits of more than a minute without a worker slot. The rows read so far
-        are kept beside the object; a list that goes to XCom is read again from the start, once
-    :param max_wait_in_place: seconds that a try may wait in its worker slot, in all: for faults, rate limits and
+        are stored beside the object; a list that goes to XCom is read again from the start, once
+    :param max_wait_in_place: total seconds that a try may wait in its worker slot, for faults, rate limits and
         ``max_usage``
-    :param max_usage: percentage of the app's rate limit. When it is used, the task waits before the next page, so that
+    :param max_usage: percentage of the app's rate limit. From there on, the task waits before the next page, so that
         other users of the app are not throttled
     :param whatsapp_conn_id: Airflow connection of type ``whatsapp``
     """
@@ -148,7 +148,7 @@ class WhatsAppListWabasOperator(BaseOperator):
             that exists with ``if_exists="fail"``, or a list in XCom that is too long for the task mapped over it
         :raises AirflowException: if there are no accounts with ``if_empty="fail"``; Airflow retries
         :raises AirflowSkipException: if ``if_exists`` or ``if_empty`` says to skip
-        :raises GraphError: if the fault may pass; Airflow then retries as the task's ``retries`` say
+        :raises GraphError: if the fault may be temporary; Airflow then retries according to the task's ``retries``
         """
         job, arguments = self._prepare()
         outcome = run(self, context, job, arguments)
@@ -160,9 +160,9 @@ class WhatsAppListWabasOperator(BaseOperator):
     ) -> list[dict[str, Any]] | Manifest:
         """Return the rows, or the manifest of the object that holds them, after the task waited for a rate limit.
 
-        :param event: event of the trigger, which holds nothing that is needed
-        :param restarts: number of times that the listing has begun again because its rows were not kept
-        :param is_kept: whether the rows read so far were kept before the wait
+        :param event: event of the trigger; not used
+        :param restarts: number of times that the listing has started again because its rows were lost
+        :param is_kept: whether the rows read so far were stored before the wait
         """
         job, arguments = self._prepare()
         outcome = run(self, context, job, arguments, Resumption(restarts, is_kept))
@@ -170,7 +170,7 @@ class WhatsAppListWabasOperator(BaseOperator):
         return outcome.result
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        """Return what was read and written, for the OpenLineage provider; None if no object was written.
+        """Return the datasets that were read and written, for OpenLineage; None if no object was written.
 
         :param task_instance: the task instance that has ended
         """

@@ -1,7 +1,7 @@
-"""Continues a listing of an edge of many accounts that an earlier try of the task has begun.
+"""Resumes a listing of an edge of many accounts that an earlier try of the task has started.
 
-Only accounts that were read to their end are kept: an account has few pages, and is read again in a few calls. A line
-that describes the account precedes its rows.
+Only accounts that were read completely are checkpointed: an account has few pages, so reading it again takes few calls.
+A line that describes the account precedes its rows.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def find_accounts(checkpoint: Checkpoint) -> Iterator[tuple[ReadAccount, Iterator[dict[str, Any]]]]:
-    """The accounts that an earlier try has kept, each with its rows, which must be taken before the next account.
+    """Yield the accounts in the checkpoint, each with its rows, which must be consumed before the next account.
 
-    :param checkpoint: has the rows of the earlier try
-    :raises RowsLostError: if some of them cannot be read any more
+    :param checkpoint: provides the rows of the earlier try
+    :raises RowsLostError: if some of them can no longer be read
     """
     if not checkpoint.has_rows:
         return
@@ -34,29 +34,29 @@ def find_accounts(checkpoint: Checkpoint) -> Iterator[tuple[ReadAccount, Iterato
     for line in lines:
         account = _parse_account(line)
         if account.waba_id in seen:
-            raise RowsLostError("an account is twice among the kept rows")
+            raise RowsLostError("an account occurs twice in the checkpoint")
         seen.add(account.waba_id)
         yield account, _take(lines, account.count)
 
 
 def keep_account(checkpoint: Checkpoint, account: ReadAccount, rows: Iterator[dict[str, Any]]) -> None:
-    """Keep an account that was read to its end.
+    """Add a completely read account to the checkpoint.
 
-    :param checkpoint: keeps the rows
+    :param checkpoint: stores the rows
     :param account: the account
     :param rows: its rows
     """
-    # Counted instead of numbered, because the accounts of an earlier try can come later in the order than this one.
+    # Count, do not use the position: accounts that an earlier try read may come later in the order.
     checkpoint.add(chain([asdict(account)], rows), position=None, progress=checkpoint.progress + 1)
 
 
 def _parse_account(line: dict[str, Any]) -> ReadAccount:
     with suppress(msgspec.ValidationError):
         account = msgspec.convert(line, ReadAccount)
-        # Another version of the package may have kept more.
+        # Another version of the package may have stored more fields.
         if asdict(account) == line and account.waba_id and account.count >= 0:
             return account
-    raise RowsLostError("a line of the kept rows does not describe an account")
+    raise RowsLostError("a line of the checkpoint does not describe an account")
 
 
 def _take(lines: Iterator[dict[str, Any]], count: int) -> Iterator[dict[str, Any]]:
@@ -65,4 +65,4 @@ def _take(lines: Iterator[dict[str, Any]], count: int) -> Iterator[dict[str, Any
         taken += 1
         yield row
     if taken != count:
-        raise RowsLostError(f"an account had {count} kept rows, of which {taken} are left")
+        raise RowsLostError(f"expected {count} checkpointed rows for an account, found {taken}")

@@ -1,4 +1,4 @@
-"""Keeps the rows of a listing while it is read, so that the next try of the task need not begin with the first page."""
+"""Stores the rows of a listing while it is read, so that the next try of the task can resume it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_provider_whatsapp.resume.published import TaskIdentity
     from airflow_provider_whatsapp.storage.target import Target
 
-#: How often in a row a listing may wait for a rate limit without coming further in between.
+#: Maximum number of consecutive waits for a rate limit without progress.
 MAX_FRUITLESS_WAITS = 5
 
 _Arguments = ParamSpec("_Arguments")
@@ -25,21 +25,21 @@ _Result = TypeVar("_Result")
 
 
 class Checkpoint:
-    """The rows that the tries of a task instance have read so far, kept beside the target.
+    """The rows that the tries of a task instance have read so far, stored beside the target.
 
-    If the store refuses to keep rows, the listing is read to its end all the same, one warning in the log says so, and
-    the next try begins with the first page.
+    If the store refuses them, the listing continues nevertheless after one warning in the log, and the next try starts
+    with the first page.
 
-    :param target: the object that is written; None keeps nothing
+    :param target: the object to write; None stores nothing
     :param identity: identifies the task instance and what it lists
     :param log: logger of the task
     :param interval: seconds between two checkpoints of the rows
     """
 
     def __init__(self, target: Target | None, identity: TaskIdentity, log: Any, *, interval: float) -> None:
-        #: Where the listing stands after its last kept row, as JSON; None at its beginning.
+        #: Position of the listing after its last stored row, as JSON; None at its start.
         self.position: Any = None
-        #: Whether an earlier try has kept rows.
+        #: Whether an earlier try has stored rows.
         self.has_rows = False
         self._files = None
         if target is not None and identity.owner:
@@ -49,7 +49,7 @@ class Checkpoint:
         self._log = log
         self._works = self._files is not None
         self._has_new_rows = False
-        #: How far the listing had come when its last row was kept: a number of pages, or of accounts.
+        #: Number of pages, or of accounts, up to the last stored row.
         self.progress = 0
         self._fruitless_waits = 0
         self._progress_at_last_wait = 0
@@ -65,7 +65,7 @@ class Checkpoint:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Keep the rows if another try can continue with them, and remove them if none can."""
+        """Store the rows if another try can resume with them, and remove them otherwise."""
         try:
             is_failure = error is not None and not isinstance(error, TaskDeferred)
             is_the_end = isinstance(error, AirflowException) or (is_failure and self._is_last_try)
@@ -80,9 +80,9 @@ class Checkpoint:
     def ask_store(
         self, action: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs
     ) -> _Result | None:
-        """Return what the action returns; or None, with a warning in the log, if the store refuses it.
+        """Run an action in the store, and return its result, or None with a warning if the store refuses it.
 
-        :param action: something to do in the store that the listing does not depend on
+        :param action: function to call; the listing must not depend on it
         :param args: positional arguments of the action
         :param kwargs: keyword arguments of the action
         """
@@ -90,20 +90,20 @@ class Checkpoint:
             return action(*args, **kwargs)
         except Exception as error:
             if self._works:
-                # Without the exception's text: it comes from another library and may contain a secret.
+                # Leave out the exception's message: it comes from another library and may contain a secret.
                 self._log.warning(
-                    "Nothing can be kept beside the object (%s), so that a retry begins with the first page; the "
+                    "Nothing can be stored beside the object (%s), so a retry starts with the first page; the "
                     "credentials of the store must be allowed to list, read, write and delete there",
                     type(error).__name__,
                 )
-            # The store is left alone from now on: it would most likely refuse each part.
+            # Do not try again: the store would probably refuse each part.
             self._works = False
             return None
 
     def find_rows(self, *, counts_waits: bool) -> bool:
-        """Return whether an earlier try has kept rows, and take over its position.
+        """Load the position of an earlier try, and return whether it has stored rows.
 
-        :param counts_waits: whether the waits of that try count, because this one continues after one of them
+        :param counts_waits: whether the waits of that try count, because this try resumes after one of them
         """
         if self._files is None:
             return False
@@ -117,7 +117,7 @@ class Checkpoint:
                 state[name] for name in ("fruitless_waits", "progress_at_last_wait", "times_begun_again")
             )
         except KeyError:
-            # The package was updated in the meantime, and its last version kept something else.
+            # The package was updated in the meantime, and the previous version stored something else.
             self.forget()
             return False
         self.has_rows = True
@@ -126,19 +126,19 @@ class Checkpoint:
         return True
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows that an earlier try has kept.
+        """Return the rows that an earlier try has stored.
 
-        :raises RowsLostError: if some of them cannot be read any more
+        :raises RowsLostError: if some of them can no longer be read
         :raises OSError: if the store cannot be read
         """
         return self._files.rows() if self._files is not None else iter(())
 
     def add(self, rows: Iterable[dict[str, Any]], *, position: Any, progress: int) -> None:
-        """Add rows that were read. They are kept about once a minute.
+        """Add rows that were read; they are stored about once a minute.
 
         :param rows: rows as JSON
-        :param position: where the listing stands after the last of them, as JSON
-        :param progress: a number that grows as the listing comes further
+        :param position: position of the listing after the last of them, as JSON
+        :param progress: a number that grows with the listing
         """
         self.position, self.progress = position, progress
         if self._works and self._files is not None and self._may_be_continued:
@@ -149,10 +149,10 @@ class Checkpoint:
                 self._next_checkpoint = clock.now() + self._interval
 
     def keep_for_wait(self, error: GraphError) -> bool:
-        """Keep all rows read so far, before the task waits; False when the store refused.
+        """Store all rows read so far, before the task waits. Returns False if the store refused.
 
-        :param error: the rate limit that is waited for
-        :raises GraphError: the same, if the listing waited for it again and again and came no further
+        :param error: the rate-limit error that causes the wait
+        :raises GraphError: the same error, if the listing has waited repeatedly without progress
         """
         if self.progress > self._progress_at_last_wait:
             self._fruitless_waits, self._progress_at_last_wait = 0, self.progress
@@ -170,7 +170,7 @@ class Checkpoint:
             self._files.forget()
 
     def clear(self) -> None:
-        """Remove all rows that were kept beside the target."""
+        """Remove all rows that were stored beside the target."""
         self.forget()
         if self._files is not None:
             self.ask_store(self._files.clear)

@@ -1,11 +1,11 @@
-"""Keeps the rows of an unfinished listing next to its target, so that a later process can resume it.
+"""Stores the rows of an unfinished listing beside its target, so that a later process can resume it.
 
-The rows lie in *parts* in a folder beside the target. The names of the folder and of the parts begin with ``_``,
-because Spark, Athena and Trino skip such files, and do not end like the target, so that ``*.ndjson`` does not match
-them. Each part appears whole or not at all, and ends with the state of the listing after its last row.
+The rows are stored in *parts* in a folder beside the target. The names of the folder and the parts begin with ``_``,
+because Spark, Athena and Trino skip such files, and have a different suffix from the target, so that ``*.ndjson`` does
+not match them. Each part appears whole or not at all, and ends with the state of the listing after its last row.
 
-Each part names the one that it follows, because a process that Airflow takes for dead can still write parts next to
-those of its retry.
+Each part names its predecessor, because a process that Airflow considers dead may still write parts among those of its
+retry.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _SECONDS_TO_LIVE = 24 * 3600
 
 
 class RowsLostError(Exception):
-    """Kept rows cannot be read any more, so the listing must begin again."""
+    """Checkpointed rows can no longer be read, so the listing must start again."""
 
 
 class CheckpointFiles:
-    """The kept rows of one listing, and the place where further ones go.
+    """The checkpointed rows of one listing, to which more can be added.
 
     The parts of other listings of the same target are removed when the first part is written or :meth:`clear` is
-    called: nobody else would remove them.
+    called, because nothing else would remove them.
 
     :param store: store of the target
     :param key: path of the target within the store
@@ -63,11 +63,11 @@ class CheckpointFiles:
         self._file: BinaryIO | None = None
         self._kept = 0
         self._last = ""
-        #: State of the listing after the last row that :meth:`find` has found, or None if it has found none.
+        #: State of the listing after the last row that :meth:`find` found, or None if it found none.
         self.state: dict[str, Any] | None = None
 
     def find(self) -> None:
-        """Look for parts that an earlier process has kept for this listing, and adopt their state.
+        """Look for parts that an earlier process stored for this listing, and load their state.
 
         :raises OSError: if the store cannot be listed or read
         """
@@ -82,13 +82,13 @@ class CheckpointFiles:
             if time.time() - state["kept_at"] < _SECONDS_TO_LIVE:
                 self.state, self._kept, self._last = state, len(numbers), state["part"]
         except (RowsLostError, ValueError, KeyError, TypeError):
-            log.warning("The kept rows in %s cannot be read; the listing begins again", self._folder)
+            log.warning("The checkpoint in %s cannot be read; the listing starts again", self._folder)
 
     def rows(self) -> Iterator[Row]:
-        """The kept rows, in order.
+        """Yield the checkpointed rows, in order.
 
-        :raises RowsLostError: if a part is missing, broken or of another process
-        :raises StoreRefusedError: if the credentials may not read
+        :raises RowsLostError: if a part is missing, corrupted or from another process
+        :raises StoreRefusedError: if the credentials lack permission to read
         :raises StoreError: if the store failed
         """
         before = ""
@@ -106,20 +106,20 @@ class CheckpointFiles:
             raise RowsLostError(f"the last part in {self._folder} was replaced")
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Add rows, which are kept only when :meth:`keep` is called."""
+        """Add rows; they are stored when :meth:`keep` is called."""
         if self._staging is None:
             self._staging = StagingFolder()
         if self._file is None:
-            # Compressed only when a part is due, because most listings end before the first one.
+            # Compress only when a part is due, because most listings finish before the first one.
             self._file = self._added.open("wb")
         for lines in encode_rows(rows):
             self._file.write(lines)
 
     def keep(self, state: dict[str, Any]) -> None:
-        """Write the rows that were added into a part of their own.
+        """Write the rows that were added as a new part.
 
         :param state: state of the listing after the last of them, as JSON
-        :raises OSError: if the store failed; the rows that were added are dropped then
+        :raises OSError: if the store failed; the added rows are then dropped
         """
         part = secrets.token_hex(8)
         self.add([{**state, "kept_at": time.time(), "part": part, "follows": self._last}])
@@ -136,7 +136,7 @@ class CheckpointFiles:
         self._last = part
 
     def forget(self) -> None:
-        """Begin with the first row again. The parts stay until the first new one is written."""
+        """Start again with the first row. The parts stay until the first new one is written."""
         self._kept, self._last, self.state = 0, "", None
 
     def clear(self) -> None:
@@ -149,7 +149,7 @@ class CheckpointFiles:
         self._store.remove_folder(self._folder)
 
     def close(self) -> None:
-        """Drop the rows that were added and not kept."""
+        """Drop the rows that were added but not stored."""
         self._finish_file()
         if self._staging is not None:
             self._staging.remove()
@@ -168,13 +168,13 @@ class CheckpointFiles:
             with self._store.open(f"{self._folder}/_{self._owner}-{number:05}") as file, gzip.open(file) as lines:
                 yield from lines
         except (FileNotFoundError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise RowsLostError(f"part {number} in {self._folder} is missing or broken") from error
+            raise RowsLostError(f"part {number} in {self._folder} is missing or corrupted") from error
         except Exception as error:
-            # Without the error as the cause: the log would show its text, which can hold a secret.
-            raise self._place.explain(error, "continued from its kept rows") from None
+            # Do not chain the error: the log would show its message, which can contain a secret.
+            raise self._place.explain(error, "resumed from its checkpoint") from None
 
     def _check_removal(self) -> None:
-        """Make sure that what is written here can be removed.
+        """Check that objects written here can also be removed.
 
         :raises OSError: if it cannot
         """
@@ -196,7 +196,7 @@ def _parse_row(line: bytes) -> Row:
     try:
         row = msgspec.json.decode(line)
     except msgspec.DecodeError as error:
-        raise RowsLostError("a kept row is not JSON") from error
+        raise RowsLostError("a checkpointed row is not JSON") from error
     if not isinstance(row, dict):
-        raise RowsLostError("a kept row is not an object")
+        raise RowsLostError("a checkpointed row is not an object")
     return row

@@ -1,4 +1,4 @@
-"""Continues a listing of pages that an earlier try of the task has begun."""
+"""Resumes a listing of pages that an earlier try of the task has started."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _ROWS_AT_ONCE = 1000
 
 
 def read_pages(client: GraphClient, query: EdgeQuery, checkpoint: Checkpoint, log: Any) -> Iterator[Page]:
-    """Yield the pages of a listing, including those that an earlier try has kept.
+    """Yield the pages of a listing, including those in the checkpoint.
 
-    :param client: reads the API
-    :param query: what is listed
-    :param checkpoint: has the rows of the earlier try, and receives those that are read
+    :param client: client for the API
+    :param query: the listing to read
+    :param checkpoint: provides the rows of an earlier try, and stores those that are read
     :param log: logger of the task
     :raises ListingMovedError: if the listing must begin again
     :raises RowsLostError: if it must, because kept rows cannot be read any more
@@ -37,21 +37,19 @@ def read_pages(client: GraphClient, query: EdgeQuery, checkpoint: Checkpoint, lo
         try:
             position = msgspec.convert(checkpoint.position, Position)
         except msgspec.ValidationError:
-            # The package was updated in the meantime, and its last version kept something else.
+            # The package was updated in the meantime, and the previous version stored something else.
             checkpoint.forget()
     pages = client.pages(query, position=position, ids=ids)
     if position is not None:
         reached = next(pages)
-        log.info(
-            "Continuing after %d pages with %d accounts that an earlier try has read", position.page, position.count
-        )
+        log.info("Resuming after %d pages with %d accounts that an earlier try has read", position.page, position.count)
         yield from _kept_pages(checkpoint, position, ids)
         yield reached
     for page in pages:
         yield page
         if page.rows:
-            # A page without new rows is no position to continue from: a cursor that has stopped working can lead to
-            # an empty page too, which would then be taken for the end of the listing.
+            # A listing cannot resume from a page without new rows: an expired cursor can also lead to an empty page,
+            # which would be taken for the end of the listing.
             position = page.position
         checkpoint.add(
             page.rows,
@@ -68,8 +66,8 @@ def _kept_pages(checkpoint: Checkpoint, position: Position, ids: set[str]) -> It
         known = len(ids)
         ids.update(kept)
         if len(ids) < known + len(kept):
-            raise RowsLostError("an account is twice among the kept rows")
+            raise RowsLostError("an account occurs twice in the checkpoint")
         count += len(some)
         yield Page(some, position, is_kept=True)
     if count != position.count:
-        raise RowsLostError(f"{position.count} rows were kept, of which {count} are left")
+        raise RowsLostError(f"expected {position.count} checkpointed rows, found {count}")

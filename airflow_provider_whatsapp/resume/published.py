@@ -1,7 +1,7 @@
-"""Finds out whether an earlier try of the same task instance has published its object already.
+"""Finds out whether an earlier try of the same task instance has already published its object.
 
-A worker can be killed after it published the object and before Airflow knows of the success. No code of an operator
-runs after that, so a record beside the object holds its manifest and says which task instance published it.
+A worker can be killed after it published the object and before Airflow knows about the success. No code of an operator
+runs after that, so a record beside the object holds its manifest and identifies the task instance that published it.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from airflow_provider_whatsapp.storage.store import Store
     from airflow_provider_whatsapp.storage.target import Target
 
-# A record has some 700 bytes, and up to 130 KB if its manifest names accounts that were left out or have changed. Do
-# not read more of what somebody else may have put there.
+# A record has about 700 bytes, and up to 130 KB if its manifest names accounts that were left out or have changed. A
+# larger file is not a record, and is not read.
 _LONGEST_RECORD = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class TaskIdentity:
-    """Identifies a task instance and what it lists. Clearing a task begins a new series of tries.
+    """Identifies a task instance and what it lists. Clearing a task starts a new series of tries.
 
-    :param run: identifies the task and its DAG run; a digest in hex, as is ``owner``
+    :param run: identifies the task and its DAG run; a hex digest, like ``owner``
     :param map_index: index of a mapped task, -1 for others
-    :param series: grows when the task is cleared
+    :param series: number that grows when the task is cleared
     :param owner: identifies the task instance, its series of tries and what it lists; empty without a task instance
-    :param may_be_continued: whether another process may continue the work of this one, after a retry or a wait
+    :param may_be_continued: whether another process may resume this work, after a retry or a wait
     :param is_last: whether no retry follows
     """
 
@@ -47,11 +47,11 @@ class TaskIdentity:
 
     @classmethod
     def of(cls, context: Context, *, listing: Any, is_deferrable: bool) -> TaskIdentity:
-        """Return the identity of the task instance that runs now.
+        """Return the identity of the running task instance.
 
-        :param context: Airflow's context of the task; without a task instance in it, nothing can be continued
-        :param listing: all that the rows depend on, as JSON
-        :param is_deferrable: whether the task instance may wait without a worker
+        :param context: Airflow's context of the task; without a task instance in it, nothing can be resumed
+        :param listing: everything that the rows depend on, as JSON
+        :param is_deferrable: whether the task may defer
         """
         ti = context.get("ti")
         if ti is None:
@@ -70,7 +70,7 @@ class TaskIdentity:
 
 
 def find_published(target: Target, identity: TaskIdentity) -> Manifest | None:
-    """Return the manifest of what an earlier try of this task instance has published, if that object is there now.
+    """Return the manifest that an earlier try of this task instance has published, if that object still exists.
 
     :param target: address of the object
     :param identity: identifies this task instance and what it lists
@@ -86,7 +86,7 @@ def find_published(target: Target, identity: TaskIdentity) -> Manifest | None:
 
 
 def record_published(target: Target, identity: TaskIdentity, manifest: Manifest) -> None:
-    """Write down what is about to be published.
+    """Record what is about to be published.
 
     :param target: address of the object
     :param identity: identifies this task instance and what it lists
@@ -106,10 +106,9 @@ def record_published(target: Target, identity: TaskIdentity, manifest: Manifest)
 
 
 def is_of_another_mapped_task(target: Target, identity: TaskIdentity) -> bool:
-    """Whether another task of the same mapped operator has published the object in the same DAG run.
+    """Return whether another task of the same mapped operator has published the object in the same DAG run.
 
-    An object from before the task was cleared does not count: the items that are mapped over may have had another
-    order then.
+    An object from before the task was cleared does not count: the items may have been mapped in a different order then.
 
     :param target: address of the object
     :param identity: identifies this task instance and what it lists
@@ -123,7 +122,7 @@ def is_of_another_mapped_task(target: Target, identity: TaskIdentity) -> bool:
 
 
 def read_record(store: Store, key: str) -> dict[str, Any] | None:
-    """The record of the object, or None when there is none that can be read.
+    """Return the record of the object, or None if there is none that can be read.
 
     :param store: store of the object
     :param key: path of the object within the store
@@ -138,7 +137,7 @@ def read_record(store: Store, key: str) -> dict[str, Any] | None:
 
 
 def write_record(store: Store, key: str, record: dict[str, Any], *, owner: str) -> None:
-    """Write the record of the object, in place of the one before.
+    """Write the record of the object, replacing an earlier one.
 
     :param store: store of the object
     :param key: path of the object within the store
@@ -153,7 +152,7 @@ def write_record(store: Store, key: str, record: dict[str, Any], *, owner: str) 
 
 
 def record_path(key: str) -> str:
-    """The path of the record of an object.
+    """Return the path of the record of an object.
 
     :param key: path of the object within the store
     """

@@ -1,4 +1,4 @@
-"""A local Graph API, to try the provider and to test DAGs without an account at Meta.
+"""A local Graph API, to try the provider and test DAGs without a Meta account.
 
 .. code-block:: python
 
@@ -26,11 +26,10 @@ It serves HTTP/1.1 on loopback and simulates, as Meta's documentation describes 
 
 It does not simulate HTTPS, methods other than ``GET``, batch requests, ``?ids=``, ``ETag``, other webhooks, sending
 messages, ``filtering`` and ``sort`` of the edges of an account, or separate quotas for each app. Unknown parameters are
-ignored.
-Where Meta's documentation is silent, a comment beside the code says what the sandbox does; the live API may differ.
-Without a quota, the usage headers rise slowly with the number of calls and limit nothing.
+ignored. Where Meta's documentation is silent, a comment in the code says what the sandbox does; the live API may
+differ. Without a quota, the reported usage rises slowly with the number of calls, but nothing is limited.
 
-The sandbox uses the standard library only. Apart from the clock it imports nothing else of this package, so that a
+The sandbox uses only the standard library. Apart from the clock, it imports nothing else from this package, so that a
 mistake in the clients is not repeated here.
 """
 

@@ -1,4 +1,4 @@
-"""The command that serves a sandbox."""
+"""The command that runs a sandbox."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ _END_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 def seconds(text: str) -> timedelta:
-    """The duration that an option gives in seconds."""
+    """Return the duration of an option that is given in seconds."""
     return timedelta(seconds=float(text))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve a sandbox until Ctrl-C or SIGTERM, and return the exit status.
+    """Run a sandbox until Ctrl-C or SIGTERM, and return the exit status.
 
-    The port is always the same by default, so that an Airflow connection to the sandbox survives its restart.
+    The default port is fixed, so that an Airflow connection to the sandbox still works after a restart.
 
-    :param argv: the arguments; None for those of the process
+    :param argv: command-line arguments; None for those of the process
     """
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_whatsapp.sandbox",
-        description="Serve a local Graph API to try the WhatsApp provider against.",
+        description="Run a local Graph API to try the WhatsApp provider against.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--accounts", type=int, default=25, help="accounts that clients share with each business")
     parser.add_argument("--owned-accounts", type=int, default=3, help="accounts that each business owns")
     parser.add_argument("--businesses", type=int, default=1, help="businesses that the token can see")
-    parser.add_argument("--seed", type=int, default=0, help="another seed makes other accounts and another token")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds that each answer takes")
-    parser.add_argument("--app-secret", help="require an appsecret_proof made with this secret")
-    parser.add_argument("--calls-per-hour", type=int, help="throttle when there are more calls than this")
     parser.add_argument(
-        "--calls-per-hour-and-account", type=int, help="throttle when there are more calls for one account than this"
+        "--seed", type=int, default=0, help="a different seed gives different accounts and a different token"
     )
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds that each response takes")
+    parser.add_argument("--app-secret", help="require an appsecret_proof made with this secret")
+    parser.add_argument("--calls-per-hour", type=int, help="throttle after this many calls")
+    parser.add_argument("--calls-per-hour-and-account", type=int, help="throttle after this many calls for one account")
     parser.add_argument("--hour", type=seconds, default=REAL_HOUR, help="length of that hour in seconds")
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to serve on; 0 takes a free one")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to listen on; 0 for a free one")
     options = parser.parse_args(argv)
     try:
         sandbox = GraphSandbox(**vars(options))
     except ValueError as error:
         parser.error(str(error))
 
-    # The signals are blocked before the first thread starts, so that only sigwait() receives them.
+    # Block the signals before the first thread starts, so that only sigwait() receives them.
     signal.pthread_sigmask(signal.SIG_BLOCK, _END_SIGNALS)
     try:
         sandbox.start()
     except (OSError, OverflowError) as error:
         parser.error(
-            f"argument --port: cannot serve on port {options.port} ({error}); choose another port, or 0 for a free one"
+            f"argument --port: cannot listen on port {options.port} ({error}); choose another port, or 0 for a free one"
         )
     try:
         print(f"Graph API sandbox at {sandbox.url}")

@@ -1,4 +1,4 @@
-"""The sandbox as its users see it: a server in front of the simulated API, with faults and a quota in between."""
+"""The public sandbox: a server for the simulated API, with faults and a quota."""
 
 from __future__ import annotations
 
@@ -34,31 +34,30 @@ class GraphSandbox:
             os.environ["AIRFLOW_CONN_WHATSAPP_DEFAULT"] = sandbox.connection
             sandbox.fail_next(Fault.throttle(minutes=1), Fault.reset().after(3).times(2))
 
-    ``accounts``, ``owned_accounts``, ``businesses``, ``token_info`` and ``latency`` can be changed at any time. The
+    ``accounts``, ``owned_accounts``, ``businesses``, ``token_info`` and ``latency`` can be changed at any time; the
     next request sees the change.
 
-    With ``calls_per_hour``, more calls than that within a rolling hour are refused as Meta refuses them: with code
-    80008, and with the minutes until a call is let through, rounded up, in the usage headers. Refused calls count too.
-    The hour can be shortened for tests; the waits that :func:`no_waits` skips move it on.
+    With ``calls_per_hour``, more calls than that within a rolling hour are refused as by Meta: with code 80008, and
+    with the minutes until a call is allowed, rounded up, in the usage headers. Refused calls also count. The hour can
+    be shortened for tests; the waits that :func:`no_waits` skips advance it.
 
-    With ``calls_per_hour_and_account``, each account has such a quota of its own, as at Meta. Calls whose path names
-    the account count, and their answers report it in ``x-business-use-case-usage`` under the id of the account. Both
+    With ``calls_per_hour_and_account``, each account has its own quota, as at Meta. Calls whose path names the account
+    count, and their responses report the quota in ``x-business-use-case-usage`` under the id of the account. Both
     quotas can be used together.
 
     :param accounts: number of WhatsApp Business Accounts that clients share with each business
     :param owned_accounts: number of accounts that each business owns
     :param businesses: number of businesses that the token can see
-    :param seed: another seed makes other businesses and accounts, and another token
-    :param token: access token to accept; None for a made-up one
-    :param app_secret: when given, every request must have an ``appsecret_proof`` made with it
-    :param latency: seconds that each answer takes
+    :param seed: a different seed gives different businesses and accounts, and a different token
+    :param token: access token to accept; None to generate one
+    :param app_secret: if given, every request must have an ``appsecret_proof`` made with it
+    :param latency: seconds that each response takes
     :param host: address to listen on
     :param port: port to listen on; 0 for a free one
-    :param api_version: version of calls without one, as in ``v26.0``; also the newest version if later than v26.0
-    :param calls_per_hour: number of calls that are let through within an hour; None for no quota
-    :param calls_per_hour_and_account: number of calls for each account that are let through within an hour; None for
-        no quota
-    :param hour: real time that the hour of the quotas takes
+    :param api_version: version for calls that name none, e.g. ``v26.0``; also the newest version if later than v26.0
+    :param calls_per_hour: number of calls allowed within an hour; None for no quota
+    :param calls_per_hour_and_account: number of calls for each account allowed within an hour; None for no quota
+    :param hour: real duration of the quotas' hour
     :raises ValueError: if an argument is invalid
     """
 
@@ -102,7 +101,7 @@ class GraphSandbox:
     # Running
 
     def start(self) -> GraphSandbox:
-        """Start to serve, and return the sandbox.
+        """Start the server, and return the sandbox.
 
         :raises RuntimeError: if it is already started
         :raises OSError: if the port is taken
@@ -114,7 +113,7 @@ class GraphSandbox:
         return self
 
     def stop(self) -> None:
-        """Close every connection, idle or not, and free the port. It is safe to call this more than once."""
+        """Close every connection, idle or not, and free the port; may be called more than once."""
         if self._server is not None:
             self._server.stop()
             self._accepted = self._server.accepted
@@ -130,9 +129,9 @@ class GraphSandbox:
 
     @property
     def url(self) -> str:
-        """The base URL, as in ``http://127.0.0.1:8099``.
+        """The base URL, e.g. ``http://127.0.0.1:8099``.
 
-        :raises RuntimeError: if the sandbox was not started yet
+        :raises RuntimeError: if the sandbox is not started
         """
         if self._url is None:
             raise RuntimeError("the sandbox is not started")
@@ -140,12 +139,12 @@ class GraphSandbox:
 
     @property
     def token(self) -> str:
-        """The access token that is accepted."""
+        """The access token that the sandbox accepts."""
         return self._api.token
 
     @property
     def app_secret(self) -> str | None:
-        """The app secret that proofs must be made with, or None when no proof is required."""
+        """The app secret that proofs must be made with, or None if no proof is required."""
         return self._api.app_secret
 
     @property
@@ -158,7 +157,7 @@ class GraphSandbox:
 
     @property
     def businesses(self) -> list[Node]:
-        """The businesses that the token can see. The first one is that of ``business_id``."""
+        """The businesses that the token can see; ``business_id`` is that of the first one."""
         return self._api.businesses
 
     @property
@@ -180,16 +179,16 @@ class GraphSandbox:
         self._api.lists[self.business_id, OWNED_EDGE] = accounts
 
     def client_accounts_of(self, business_id: str) -> list[Node]:
-        """The accounts that clients share with a business, to read or to change."""
+        """Return the accounts that clients share with a business, to read or to change."""
         return self._api.lists.setdefault((business_id, CLIENT_EDGE), [])
 
     def owned_accounts_of(self, business_id: str) -> list[Node]:
-        """The accounts that a business owns, to read or to change."""
+        """Return the accounts that a business owns, to read or to change."""
         return self._api.lists.setdefault((business_id, OWNED_EDGE), [])
 
     @property
     def token_info(self) -> dict[str, Any]:
-        """What ``debug_token`` answers differently than usual, as in ``{"expires_at": 1790000000}``."""
+        """Values that replace those of ``debug_token``, e.g. ``{"expires_at": 1790000000}``."""
         return self._api.token_info
 
     @token_info.setter
@@ -198,13 +197,13 @@ class GraphSandbox:
 
     @property
     def connections(self) -> int:
-        """Number of TCP connections that were accepted so far."""
+        """The number of TCP connections accepted so far."""
         return self._accepted if self._server is None else self._server.accepted
 
     def fail_next(self, *faults: Fault) -> None:
-        """Queue faults. One fault acts at a time on a node; the next one waits until it is done.
+        """Queue faults. One fault at a time acts on a node; the next one waits until it is done.
 
-        A request that the quota refuses is not one that a fault acts on or lets pass.
+        A request that the quota refuses does not count for any fault.
         """
         with self._lock:
             self._faults.add(*faults)
@@ -218,18 +217,18 @@ class GraphSandbox:
             self._quotas.forget_calls()
 
     def share_account(self, url: str, *, count: int = 1, forged: bool = False) -> WebhookDelivery:
-        """Share new accounts with the first business, and report it to a receiver of webhooks as Meta would.
+        """Share new accounts with the first business, and report them to a webhook receiver as Meta would.
 
-        The accounts are in :attr:`accounts` before the one ``account_update`` with an event ``PARTNER_ADDED`` for each
-        is sent, signed with the app secret. The call returns when the receiver has answered. To send the same delivery
-        again, call :meth:`WebhookDelivery.repeat`.
+        The accounts are added to :attr:`accounts` first. Then one ``account_update`` with a ``PARTNER_ADDED`` event for
+        each account is sent, signed with the app secret. The call returns when the receiver has responded. To send the
+        same delivery again, call :meth:`WebhookDelivery.repeat`.
 
-        :param url: address of the receiver on this machine, as in ``http://127.0.0.1:8000/whatsapp``
+        :param url: address of the receiver on this machine, e.g. ``http://127.0.0.1:8000/whatsapp``
         :param count: number of accounts, up to 1,000
-        :param forged: whether somebody else sends it: the signature is wrong, and the accounts are not shared
+        :param forged: whether to forge the delivery: the signature is wrong, and the accounts are not shared
         :raises ValueError: if the sandbox has no ``app_secret``, the address is not on this machine, or ``count`` is
             not from 1 to 1,000
-        :raises OSError: if there is no answer
+        :raises OSError: if there is no response
         """
         if self.app_secret is None:
             raise ValueError("share_account signs with the app secret: give the sandbox an app_secret")
@@ -246,7 +245,7 @@ class GraphSandbox:
     # Answering
 
     def _respond(self, request: IncomingRequest) -> tuple[Answer, Callable[[ResponseWriter], None]]:
-        """The answer to a request, and the function that writes it."""
+        """Return the response to a request, and the function that writes it."""
         if self._server is not None:
             self._server.wait(self.latency)
         with self._lock:
@@ -268,7 +267,7 @@ class GraphSandbox:
         return exchange.answer, write
 
     def _account_id(self, request: IncomingRequest) -> str | None:
-        """The id of the account whose quota counts this request, or None."""
+        """Return the id of the account whose quota counts this request, or None."""
         if not self._quotas.counts_accounts:
             return None
         try:
@@ -279,7 +278,7 @@ class GraphSandbox:
         return None if account is None else str(account["id"])
 
     def _answer(self, exchange: Exchange, fault: Fault | None, use: CallUse) -> None:
-        """Fill in the answer and the page of an exchange."""
+        """Set the response and the page of an exchange."""
         request, version = exchange.request, self._api.api_version
 
         def act(moment: str) -> None:

@@ -1,6 +1,6 @@
-"""Deliveries of webhooks, as Meta sends them when clients share their accounts.
+"""Sends webhook deliveries as Meta does when clients share their accounts.
 
-The form is that of Meta's example of ``PARTNER_ADDED``, in which the id of the entry is that of the partner's business:
+They follow Meta's example of ``PARTNER_ADDED``, in which the id of the entry is that of the partner's business:
 https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/account_update
 """
 
@@ -20,21 +20,21 @@ from airflow_provider_whatsapp.transport import clock
 from .world.accounts import Node
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-# Meta sends no more updates than this at once.
+# Maximum number of updates that Meta sends at once.
 MOST_CHANGES = 1000
 _TIMEOUT = 120.0
 
 
 @dataclass
 class WebhookDelivery:
-    """A delivery that was sent, and what the receiver answered.
+    """A delivery that was sent, and the responses of the receiver.
 
     :param url: the address that it was sent to
     :param waba_ids: ids of the accounts that it reports
     :param changes: the objects in ``changes`` of its one entry
     :param business_id: id of the business with which the accounts are shared
-    :param secret: what it is signed with
-    :param statuses: HTTP status of each answer, the last one last
+    :param secret: app secret that it is signed with
+    :param statuses: HTTP status of each response, in order
     """
 
     url: str
@@ -46,15 +46,15 @@ class WebhookDelivery:
 
     @property
     def status(self) -> int:
-        """HTTP status of the last answer."""
+        """The HTTP status of the last response."""
         return self.statuses[-1]
 
     def repeat(self) -> int:
-        """Send the delivery again, as Meta does after every answer but 200, and return the status of the answer.
+        """Send the delivery again, as Meta does after every response but 200, and return the status of the response.
 
-        The time of sending in it is another one than before.
+        The repeated delivery has a new time of sending.
 
-        :raises OSError: if there is no answer
+        :raises OSError: if there is no response
         """
         entry = {"id": self.business_id, "time": int(clock.now()) + len(self.statuses), "changes": self.changes}
         body = json.dumps({"object": "whatsapp_business_account", "entry": [entry]}).encode()
@@ -72,9 +72,9 @@ class WebhookDelivery:
 
 
 def deliver(url: str, accounts: Sequence[Node], *, business_id: str, secret: str) -> WebhookDelivery:
-    """Report to a receiver that accounts were shared, all in one delivery.
+    """Report shared accounts to a receiver, all in one delivery.
 
-    :raises OSError: if there is no answer
+    :raises OSError: if there is no response
     """
     changes = [
         {
@@ -93,10 +93,12 @@ def deliver(url: str, accounts: Sequence[Node], *, business_id: str, secret: str
 
 
 def check_address(url: str) -> None:
-    """Make sure that an address is on this machine.
+    """Check that an address is on this machine.
 
     :raises ValueError: if it is not
     """
     address = urlsplit(url)
     if address.scheme != "http" or address.hostname not in _LOOPBACK:
-        raise ValueError("url: the sandbox sends webhooks to this machine only, as in http://127.0.0.1:8000/whatsapp")
+        raise ValueError(
+            "url: the sandbox sends webhooks only to this machine, for example http://127.0.0.1:8000/whatsapp"
+        )

@@ -42,45 +42,45 @@ if TYPE_CHECKING:
     from airflow_provider_whatsapp.storage.target import Target
     from airflow_provider_whatsapp.tasks.airflow_arguments import SensorArguments
 
-# A trigger ends the wait at its deadline. Airflow ends it this much later if the trigger does not run at all.
+# A trigger ends the wait at its deadline. If the trigger does not run at all, Airflow ends it this much later.
 _GRACE_AFTER_DEADLINE = timedelta(minutes=5)
-# One look holds a worker slot, so it waits only for short faults; longer ones are waited for between two looks.
+# One look holds a worker slot, so it waits only for short faults; longer ones are waited out between two looks.
 _PATIENCE_OF_A_LOOK = Patience(longest_named_wait=5.0, budget=30.0, max_usage=math.inf)
 
 
 class WhatsAppWabasSensor(BaseSensorOperator):
-    """Waits for WABAs, and gives those that it waited for to XCom or object storage as the list operator does.
+    """Waits for WABAs, and writes them to XCom or object storage like the list operator.
 
-    The modes poke, reschedule and deferrable give the same result for the same accounts. Faults that pass and rate
-    limits do not end the wait. An error that a retry cannot fix ends it at once. ``timeout``, ``poke_interval``,
+    The modes poke, reschedule and deferrable give the same result for the same accounts. Temporary faults and rate
+    limits do not end the wait. An error that a retry cannot fix ends it immediately. ``timeout``, ``poke_interval``,
     ``mode``, ``soft_fail`` and ``exponential_backoff`` are those of every Airflow sensor.
 
-    The condition is what ``waba_ids``, ``min_count`` and ``where`` say; by default, that there is at least one account.
+    ``waba_ids``, ``min_count`` and ``where`` define the condition; by default, that there is at least one account.
 
-    :param waba_ids: ids of accounts that must all be there, as a sequence or a comma string; only these accounts count
-    :param min_count: number of accounts that must be there
+    :param waba_ids: ids of accounts that must all exist, as a sequence or a comma string; only these accounts match
+    :param min_count: number of accounts that must match
     :param where: value or list of values by field, e.g. ``{"account_review_status": "APPROVED"}``; only accounts with
-        these values count. A dot in the name of a field leads into an object
-    :param deferrable: whether to wait in the triggerer, without a worker slot; Airflow's
-        ``[operators] default_deferrable`` by default
-    :param business_id: id of the business portfolio; that of the connection by default
+        these values match. A dot in the name of a field leads into an object
+    :param deferrable: whether to wait in the triggerer, without a worker slot; by default Airflow's ``[operators]
+        default_deferrable``
+    :param business_id: id of the business portfolio; by default that of the connection
     :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
-    :param fields: fields of each account, as a sequence of names or a comma string; nested ``{}`` is allowed; id, name
-        and ten more by default
-    :param ownership_types: ``SELF``, ``CLIENT_OWNED`` and ``ON_BEHALF_OF``, as a sequence or a comma string; all by
-        default
-    :param created_after: datetime, ISO 8601 string or unix seconds; UTC where no zone is given
-    :param created_before: datetime, ISO 8601 string or unix seconds; UTC where no zone is given
+    :param fields: fields of each account, as a sequence of names or a comma string; nested ``{}`` is allowed; by
+        default id, name and ten more
+    :param ownership_types: ``SELF``, ``CLIENT_OWNED`` and ``ON_BEHALF_OF``, as a sequence or a comma string; by default
+        all
+    :param created_after: datetime, ISO 8601 string or unix seconds; UTC if no time zone is given
+    :param created_before: datetime, ISO 8601 string or unix seconds; UTC if no time zone is given
     :param filtering: list of ``{"field", "operator", "value"}``, added to the filters above
-    :param sort: ``"creation_time_ascending"`` or ``"creation_time_descending"``; the API's own order by default
-    :param page_size: number of accounts to ask for in one request
+    :param sort: ``"creation_time_ascending"`` or ``"creation_time_descending"``; by default the API's own order
+    :param page_size: number of accounts to request at a time
     :param max_items: number of accounts after which to stop; unlimited by default
-    :param output_path: address of the object to write, any ``ObjectStoragePath`` URL; the rows go to XCom by default.
+    :param output_path: address of the object to write, any ``ObjectStoragePath`` URL; by default, the rows go to XCom.
         The object appears whole or not at all
     :param output_conn_id: Airflow connection of the store; by default the one in the URL
-        (``"s3://conn_id@bucket/key"``), else the store's own default
-    :param output_format: ``"ndjson"``, ``"jsonl"``, ``"json"``, ``"csv"`` or ``"parquet"``; by default the suffix of
-        ``output_path`` decides, which may be followed by ``.gz`` except for Parquet
+        (``"s3://conn_id@bucket/key"``), or otherwise the store's own default
+    :param output_format: ``"ndjson"``, ``"jsonl"``, ``"json"``, ``"csv"`` or ``"parquet"``; by default that of the
+        suffix of ``output_path``, which may be followed by ``.gz`` except for Parquet
     :param whatsapp_conn_id: Airflow connection of type ``whatsapp``
     """
 
@@ -142,18 +142,18 @@ class WhatsAppWabasSensor(BaseSensorOperator):
         self.whatsapp_conn_id = whatsapp_conn_id
         #: Id of the business that was listed, even if it came from the connection.
         self.listed_business_id: str | None = None
-        #: Id of the account that is waited for, when it is a single one.
+        #: Id of the account that the sensor waits for, if it is a single one.
         self.awaited_waba_id: str | None = None
         self._lineage: Lineage | None = None
-        #: When the wait began, in unix seconds.
+        #: When the wait started, in unix seconds.
         self._started = 0.0
         #: When the wait ends, in unix seconds.
         self._deadline = 0.0
-        #: Before this moment, in unix seconds, the API must not be called, because it has reported a rate limit.
+        #: The API must not be called before this time, in unix seconds, because it has throttled the app.
         self._not_before = 0.0
 
     def execute(self, context: Context) -> Any:
-        """Return the rows that were waited for, or the manifest of the object that holds them.
+        """Return the matching rows, or the manifest of the object that holds them.
 
         :raises AirflowFailException: if waiting cannot help: bad input, a bad token, a missing permission
         :raises AirflowSensorTimeout: if the condition was not met in time
@@ -162,9 +162,9 @@ class WhatsAppWabasSensor(BaseSensorOperator):
         return self._look_until_met(context, started=now, deadline=now + self.timeout)
 
     def execute_complete(self, context: Context, event: Any) -> Any:
-        """Return the rows that were waited for, or the manifest of their object, after a trigger fired.
+        """Return the matching rows, or the manifest of their object, after a trigger fired.
 
-        The rows are read again, and waited for again if the condition is no longer met.
+        The rows are read again; if the condition is no longer met, the wait continues.
 
         :param event: event of :class:`~airflow_provider_whatsapp.triggers.whatsapp.WhatsAppWabasTrigger`
         """
@@ -182,12 +182,12 @@ class WhatsAppWabasSensor(BaseSensorOperator):
                 f"the trigger fired an event that does not say how long to wait: {error}; clear the task to wait again"
             ) from error
         if status == "timeout":
-            # The triggerer's clock says that the wait is over; this worker's may be behind.
+            # The wait is over by the triggerer's clock; this worker's clock may be slow.
             deadline = min(deadline, time.time())
         return self._look_until_met(context, started=started, deadline=deadline)
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Return whether the condition is met, with the rows or the manifest if it is."""
+        """Return whether the condition is met, and if so, the rows or the manifest."""
         if time.time() < self._not_before:
             return PokeReturnValue(False)
         with failing_fast((ValueError, *STORE_ERRORS)):
@@ -206,7 +206,7 @@ class WhatsAppWabasSensor(BaseSensorOperator):
         return PokeReturnValue(False)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        """Return what was read and written, for the OpenLineage provider; None if no object was written.
+        """Return the datasets that were read and written, for OpenLineage; None if no object was written.
 
         :param task_instance: the task instance that has ended
         """
@@ -214,7 +214,7 @@ class WhatsAppWabasSensor(BaseSensorOperator):
 
     @property
     def reschedule(self) -> bool:
-        """Whether the task is rescheduled between two looks. A deferrable one defers instead, whatever its mode."""
+        """Whether the task is rescheduled between two looks; a deferrable one always defers instead."""
         return self.mode == "reschedule" and not self.deferrable
 
     def _prepare(self) -> tuple[AccountsJob, Condition]:
@@ -224,7 +224,7 @@ class WhatsAppWabasSensor(BaseSensorOperator):
         most = job.query.max_items
         if most is not None and most < condition.matches_needed:
             raise ValueError(
-                f"max_items: {most} accounts can never be the {condition.matches_needed} that are waited for"
+                f"max_items: {most} accounts can never meet the condition, which needs {condition.matches_needed}"
             )
         self.listed_business_id = job.query.node_id
         if len(condition.waba_ids) == 1:
@@ -232,7 +232,7 @@ class WhatsAppWabasSensor(BaseSensorOperator):
         return job, condition
 
     def _look(self, context: Context, job: AccountsJob, tally: Tally, target: Target | None) -> PokeReturnValue:
-        """Read the listing once, and give its matching rows to XCom or an object if they meet the condition."""
+        """Read the listing once, and write its matching rows to XCom or an object if they meet the condition."""
         with open_client(job.connection, _PATIENCE_OF_A_LOOK) as client:
             listed = job.read(client)
             rows = tally.matching(listed)
@@ -253,7 +253,7 @@ class WhatsAppWabasSensor(BaseSensorOperator):
 
     def _log_outcome(self, tally: Tally) -> None:
         outcome = "met" if tally.is_met else "not met yet"
-        self.log.info("%d accounts match; the condition is %s", tally.count, outcome)
+        self.log.info("%d accounts match; condition %s", tally.count, outcome)
 
     def _look_until_met(self, context: Context, *, started: float, deadline: float) -> Any:
         self._started, self._deadline = started, deadline
@@ -262,16 +262,16 @@ class WhatsAppWabasSensor(BaseSensorOperator):
     def _get_next_poke_interval(
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
     ) -> float:
-        # The base class calls this after a look that did not meet the condition, in every mode: it is the one place
-        # to wait for a rate limit, and to defer instead of waiting.
+        # In every mode, the base class calls this after a look that did not meet the condition, so this is the place to
+        # wait for a rate limit, and to defer instead of waiting.
         if self.deferrable:
             self._defer()
         interval = float(super()._get_next_poke_interval(started_at, run_duration, poke_count))
         throttled_for = self._not_before - time.time()
         if not self.reschedule:
             throttled_for = min(throttled_for, self.timeout - run_duration())
-        # A rescheduled task forgets the rate limit. Coming back at its timeout, it would call while throttled; so it
-        # comes back when the limit has lifted, even if that is later.
+        # A rescheduled task forgets the rate limit. If it resumed at its timeout, it would call the API while
+        # throttled; so it resumes when the limit has lifted, even if that is later.
         return max(interval, throttled_for)
 
     def _defer(self) -> NoReturn:
@@ -282,7 +282,7 @@ class WhatsAppWabasSensor(BaseSensorOperator):
             )
         with failing_fast(ValueError):
             job, condition = self._prepare()
-        # The trigger reads only the fields that the condition needs; the worker reads the others when it is met.
+        # The trigger reads only the fields that the condition needs; the worker reads the others once it is met.
         watched = replace(job.query, fields=condition.needed_fields(job.query.fields))
         self.defer(
             trigger=WhatsAppWabasTrigger(
@@ -310,9 +310,9 @@ class WhatsAppWabasSensor(BaseSensorOperator):
 def _error_of(event: dict[str, Any]) -> Exception:
     name, message = event.get("error"), event.get("message")
     if not isinstance(message, str) or not message:
-        message = "the trigger fired the event of an error without a message; the log of the triggerer may have it"
+        message = "the trigger fired an error event without a message; the triggerer's log may have it"
     if name == "ValueError":
         return ValueError(message)
     kind: type[GraphError] = getattr(graph, name) if isinstance(name, str) and name in graph.__all__ else GraphError
-    # Only an error that waiting cannot fix ends a trigger, even if its class can often be retried.
+    # Only an error that waiting cannot fix ends a trigger, even if its class is usually retryable.
     return kind(message, retryable=False)

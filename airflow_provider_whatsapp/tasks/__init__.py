@@ -1,1 +1,1 @@
-"""What operators and sensors share. It defines no operator and no sensor."""
+"""The code that operators and sensors share; defines no operator or sensor."""

@@ -1,6 +1,6 @@
-"""The arguments that Airflow itself defines for every operator and sensor, as types.
+"""Types for the arguments that Airflow itself defines for every operator and sensor.
 
-With ``**kwargs: Unpack[OperatorArguments]``, type checkers and editors know Airflow's arguments as well, and refuse a
+With ``**kwargs: Unpack[OperatorArguments]``, type checkers and editors also know Airflow's arguments, and reject a
 misspelled one. A test compares these classes with the supported versions of Airflow.
 """
 

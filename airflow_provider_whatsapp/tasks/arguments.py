@@ -1,4 +1,4 @@
-"""The arguments of operators and sensors after Airflow has rendered their templates: checked once, and then fixed."""
+"""Checks the arguments of operators and sensors once, after Airflow has rendered their templates."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from airflow_provider_whatsapp.tasks.mapping import check_path_of_mapped_tasks
 if TYPE_CHECKING:
     from airflow_provider_whatsapp.storage.target import Target
 
-#: The query arguments of a list of accounts.
+#: The query arguments of a listing of accounts.
 QUERY_ARGUMENTS = tuple(Query.__annotations__)
-#: The query arguments that every edge takes.
+#: The query arguments that every edge accepts.
 EDGE_QUERY_ARGUMENTS = tuple(name for name in QUERY_ARGUMENTS if name not in WABA_ONLY_ARGUMENTS)
 #: The arguments that say where the rows go.
 OUTPUT_ARGUMENTS = ("output_path", "output_conn_id", "output_format")
-#: The templated arguments that say what to do with an object, and how long to wait.
+#: The other templated arguments of the operators: what to do with an object, and how long to wait.
 LIST_ARGUMENTS = ("if_exists", "if_empty", "compare_with", "max_wait_in_place", "max_usage")
 
 #: Default of ``max_wait_in_place``, in seconds.
 MAX_WAIT_IN_PLACE = 300
 #: Default of ``max_usage``, in percent of the app's rate limit.
 MAX_USAGE = 95
-# A deferrable task does not hold its worker slot for a rate limit that lasts longer than this many seconds.
+# A deferrable task gives up its worker slot for a rate limit that lasts longer than this many seconds.
 _LONGEST_WAIT_BEFORE_DEFERRING = 60.0
 # The first choice is the default.
 _CHOICES = {"if_exists": ("overwrite", "fail", "skip"), "if_empty": ("succeed", "skip", "fail")}
 
 
 def rendered(task: Any, names: Sequence[str]) -> dict[str, Any]:
-    """Return arguments of a task by their names.
+    """Return the named arguments of a task.
 
-    :param task: operator or sensor whose templates are rendered
-    :param names: names of the arguments, which the task has as attributes
+    :param task: operator or sensor, with rendered templates
+    :param names: names of the arguments, which are attributes of the task
     """
     return {name: getattr(task, name) for name in names}
 
@@ -49,8 +49,8 @@ class OutputArguments:
     """Where the rows go.
 
     :param path: address of the object, or None if the rows go to XCom
-    :param conn_id: Airflow connection of the store, or None if the address or the store's default decides
-    :param format: format of the object, or None if the suffix of the address decides
+    :param conn_id: Airflow connection of the store, or None for the one in the address or the store's default
+    :param format: format of the object, or None for that of the address's suffix
     """
 
     path: str | None
@@ -61,8 +61,8 @@ class OutputArguments:
     def of(cls, task: Any) -> OutputArguments:
         """Return the checked output arguments of an operator or sensor.
 
-        :param task: operator or sensor whose templates are rendered
-        :raises ValueError: if one is wrong, or if every mapped task would write the same object
+        :param task: operator or sensor, with rendered templates
+        :raises ValueError: if an argument is wrong, or if every mapped task would write the same object
         """
         output = cls(task.output_path, given(task.output_conn_id, None), given(task.output_format, None))
         if output.path is not None:
@@ -80,7 +80,7 @@ class OutputArguments:
         """
         if self.path is None:
             return None
-        # Imported here, because it loads fsspec, which parsing a DAG file must not wait for.
+        # lazy: fsspec
         from airflow_provider_whatsapp.storage.target import Target
 
         return Target(self.path, conn_id=self.conn_id, format=self.format)
@@ -88,15 +88,15 @@ class OutputArguments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListArguments:
-    """What an operator was given besides the question what to list.
+    """The arguments of an operator other than those of its query.
 
     :param output: where the rows go
     :param if_exists: ``"overwrite"``, ``"fail"`` or ``"skip"``
     :param if_empty: ``"succeed"``, ``"skip"`` or ``"fail"``
     :param compare_with: address of the earlier object to compare with, or None
     :param deferrable: whether the task may wait without a worker slot
-    :param max_wait_in_place: seconds that a try may wait in its worker slot, in all
-    :param max_usage: percentage of the app's rate limit from which on the task waits before the next page
+    :param max_wait_in_place: total seconds that a try may wait in its worker slot
+    :param max_usage: percentage of the app's rate limit from which the task waits before the next page
     :param checkpoint_interval: seconds between two checkpoints of the rows
     """
 
@@ -113,7 +113,7 @@ class ListArguments:
     def of(cls, operator: Any) -> ListArguments:
         """Return the checked arguments of an operator.
 
-        :param operator: operator whose templates are rendered
+        :param operator: operator, with rendered templates
         :raises ValueError: if an argument is wrong
         """
         arguments = cls(
@@ -132,13 +132,13 @@ class ListArguments:
 
     @property
     def patience(self) -> Patience:
-        """How long a try waits in its worker slot for faults, rate limits and usage."""
+        """The limits of a try's waits in its worker slot, for faults, rate limits and usage."""
         longest = self.max_wait_in_place
         return Patience(
             longest_named_wait=min(longest, _LONGEST_WAIT_BEFORE_DEFERRING) if self.deferrable else longest,
             budget=longest,
             max_usage=self.max_usage,
-            # Rows that go to XCom are not kept during a deferral. Such a task defers only when the API refuses a call.
+            # Rows that go to XCom are lost in a deferral, so such a task defers only when the API refuses a call.
             raises_when_used_up=self.deferrable and self.output.path is not None,
         )
 
@@ -154,7 +154,7 @@ def _parse_choice(name: str, value: str | None) -> str:
 def load_task_connection(task: Any) -> WhatsAppConnection:
     """Return the checked Airflow connection of an operator or sensor.
 
-    :param task: operator or sensor whose templates are rendered
+    :param task: operator or sensor, with rendered templates
     :raises ValueError: if a field of the connection is wrong
     """
     hook = WhatsAppHook(task.whatsapp_conn_id)

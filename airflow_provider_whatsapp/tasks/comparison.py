@@ -21,12 +21,12 @@ _KINDS = tuple(Changes().to_json())
 
 
 class Comparison:
-    """What is different in a listing from an earlier object.
+    """The differences between a listing and an earlier object.
 
-    The earlier object is read at once, because it may be the one that the listing replaces.
+    The earlier object is read immediately, because the listing may replace it.
 
     :param earlier: the earlier object, or None if there is none
-    :param columns: names of the fields that the listing asks for, or none if the API chooses them
+    :param columns: names of the fields that the listing requests, or none if the API chooses them
     :raises ValueError: if the earlier object is not complete or cannot be read
     :raises AirflowFailException: if its rows have no id
     :raises OSError: if the store failed
@@ -41,16 +41,16 @@ class Comparison:
             manifest = _manifest_of(earlier)
             if manifest.get("truncated"):
                 raise ValueError(
-                    f"compare_with: max_items has cut {earlier.uri}, so accounts that are missing in it are not new"
+                    f"compare_with: max_items has cut {earlier.uri}, so accounts that are missing in it may not be new"
                 )
             count = 0
             for row in earlier.rows(wanted):
                 names.update(row)
                 count += 1
-            # A publication that failed can leave the record of another object than the one that is there.
+            # After a failed upload, the record may describe an object that was never published.
             if manifest.get("count") == count:
                 names.update(_fields_of(manifest))
-        # A field that only one of the two has cannot have changed.
+        # A field that only one of the two has cannot be compared.
         fields = [name for name in (columns or sorted(names)) if name in names and name != "id"]
         self._before, self._after = Snapshot(fields), Snapshot(fields)
         if earlier is not None:
@@ -58,11 +58,11 @@ class Comparison:
                 self._before.add({**{name: _plain(value) for name, value in row.items()}, "id": _key_of(row)})
 
     def watch(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """The rows, of which each is remembered.
+        """Yield the rows, and remember each for the comparison.
 
         :param rows: rows of the listing
         """
-        # The listing may begin anew.
+        # The listing may start again.
         self._after = Snapshot(self._before.fields)
         for row in rows:
             if self._earlier is not None:
@@ -70,7 +70,7 @@ class Comparison:
             yield row
 
     def describe(self, *, truncated: bool) -> dict[str, Any]:
-        """The part of the manifest that says what is different; null for each kind if there was no earlier object.
+        """Return the differences for the manifest; each kind is None if there was no earlier object.
 
         :param truncated: whether ``max_items`` has cut the listing
         :raises AirflowFailException: if it has
@@ -79,12 +79,12 @@ class Comparison:
             return dict.fromkeys(_KINDS)
         if truncated:
             raise AirflowFailException(
-                "compare_with: max_items has cut the listing, so accounts that are missing in it are not removed"
+                "compare_with: max_items has cut the listing, so accounts that are missing in it may not be removed"
             )
         return self._before.changes_to(self._after).to_json()
 
     def _spelled_like_before(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The row with its values as the format of the earlier object has them."""
+        """Return the row with its values in the form that the earlier object's format gives them."""
         encode = _ENCODERS.get(self._format or "")
         if encode is None:
             return row
@@ -99,12 +99,12 @@ def _parquet_cell(column: str, value: Any) -> Any:
     try:
         return None if value is None else encoder_of(column)(value)
     except UnfitValueError:
-        # No cell of the earlier object can equal it.
+        # No cell of the earlier object can equal this.
         return encode_json([value])
 
 
 def _manifest_of(earlier: ObjectReader) -> dict[str, Any]:
-    """Return the manifest in the record beside an object; empty if there is none."""
+    """Return the manifest from the record beside an object; empty if there is none."""
     with earlier.place.errors("read"):
         record = read_record(earlier.store, earlier.key)
     manifest = None if record is None else record.get("manifest")
@@ -112,10 +112,10 @@ def _manifest_of(earlier: ObjectReader) -> dict[str, Any]:
 
 
 def _fields_of(manifest: dict[str, Any]) -> list[str]:
-    """The fields that an earlier listing has asked for.
+    """Return the fields that an earlier listing requested.
 
-    NDJSON and JSON do not show them all: the API leaves a field without a value out of a row, also if it leaves it out
-    of every row.
+    NDJSON and JSON do not show them all: the API leaves a field without a value out of a row, even if it is out of
+    every row.
     """
     try:
         return [field.key for field in parse_fields(manifest["fields"])]
@@ -134,6 +134,6 @@ def _plain(value: Any) -> Any:
 def _key_of(row: dict[str, Any]) -> str:
     id_ = row.get("id")
     if not isinstance(id_, (str, int)) or not str(id_):
-        raise AirflowFailException("compare_with: the rows have no `id` by which they could be compared")
-    # The same user or app can be a row of several accounts.
+        raise AirflowFailException("compare_with: the rows have no `id` to compare them by")
+    # The same user or app can be in the rows of several accounts.
     return f"{row['waba_id']}/{id_}" if "waba_id" in row else str(id_)

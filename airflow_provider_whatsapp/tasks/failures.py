@@ -1,4 +1,4 @@
-"""Logs in one line why a task fails, and fails it at once where a retry cannot help."""
+"""Logs in one line why a task fails, and fails it without retries if a retry cannot help."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from airflow_provider_whatsapp.storage.errors import StoreError, StoreRefusedErr
 
 log = logging.getLogger(__name__)
 
-#: What is raised when a store fails.
+#: The exceptions that are raised when a store fails.
 STORE_ERRORS = (StoreError, StoreRefusedError)
-# A log viewer shows about so many characters without scrolling.
+# Log viewers show about this many characters without scrolling.
 _LONGEST_LINE = 160
 
 
 @contextmanager
 def failing_fast(errors: type[Exception] | tuple[type[Exception], ...] = GraphError) -> Iterator[None]:
-    """Log the error with which the task fails in one line, and fail the task at once if a retry cannot help.
+    """Log in one line the error that fails the task, and prevent retries if a retry cannot help.
 
     Other errors are left to the task's ``retries``.
 
-    :param errors: which errors to look at; a retryable ``GraphError`` and a ``StoreError`` pass unchanged
+    :param errors: the errors to handle; a retryable ``GraphError`` and a ``StoreError`` pass unchanged
     :raises AirflowFailException: instead of an error that a retry cannot fix, which becomes its ``__cause__``
     """
     try:
@@ -34,7 +34,7 @@ def failing_fast(errors: type[Exception] | tuple[type[Exception], ...] = GraphEr
         log.error("%s", _describe(error))
         if _may_pass(error):
             raise
-        # Without the frames of the error itself: with them, the log would end in two long tracebacks.
+        # Drop the frames of the error: with them, the log would end in two long tracebacks.
         raise AirflowFailException(str(error)) from error.with_traceback(None)
 
 
@@ -43,7 +43,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _describe(error: Exception) -> str:
-    """Return what happened and what to do, in one line that a log viewer shows whole."""
+    """Return what happened and what to do, in one line that fits into a log viewer."""
     if not (isinstance(error, GraphError) and error.retryable):
         return shorten(str(error), _LONGEST_LINE)
     when = "" if error.retry_after is None else f" after {error.retry_after}"

@@ -1,4 +1,4 @@
-"""What a task lists. A job names its query, its columns, what it reads, and its part of the manifest."""
+"""Defines what a task lists: its query, its columns, its inputs, and its part of the manifest."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _Rows = TypeVar("_Rows", bound=Iterable[Row])
 
 
 class Job(Protocol[_Rows]):
-    """What a task lists."""
+    """A listing that a task can run."""
 
     @property
     def noun(self) -> str:
-        """What the rows are, for the log."""
+        """The name of the rows, for the log."""
 
     @property
     def connection(self) -> WhatsAppConnection:
@@ -42,34 +42,34 @@ class Job(Protocol[_Rows]):
 
     @property
     def columns(self) -> Sequence[str]:
-        """The columns of a CSV or of Parquet; empty if the API chooses the fields."""
+        """The columns of CSV and Parquet objects; empty if the API chooses the fields."""
 
     @property
     def inputs(self) -> LineageInputs:
-        """What the rows are read from."""
+        """The sources of the rows."""
 
     @property
     def depends_on(self) -> Any:
         """All that the rows depend on, as JSON. A later try continues only a listing that depends on the same."""
 
     def read(self, client: GraphClient, checkpoint: Checkpoint) -> _Rows:
-        """Return the rows of the listing. They are read from the API while they are iterated over, once.
+        """Return the rows of the listing; they are read from the API lazily, and can be iterated over only once.
 
-        :param client: reads the API
-        :param checkpoint: has the rows of an earlier try, and receives those that are read
+        :param client: client for the API
+        :param checkpoint: provides the rows of an earlier try, and stores those that are read
         """
 
     def facts(self, rows: _Rows) -> dict[str, Any]:
-        """Return the part of the manifest that says what was listed, after the last row.
+        """Return the job's part of the manifest; call it after the last row.
 
-        :param rows: what :meth:`read` returned
+        :param rows: result of :meth:`read`
         """
 
 
 class AccountsJob:
     """Lists the accounts of a business.
 
-    :param task: operator or sensor whose templates are rendered
+    :param task: operator or sensor, with rendered templates
     :raises ValueError: if an argument or a field of the connection is wrong
     """
 
@@ -87,7 +87,7 @@ class AccountsJob:
         self._log = task.log
 
     def read(self, client: GraphClient, checkpoint: Checkpoint | None = None) -> LoggedRows:
-        """See :meth:`Job.read`. Without a checkpoint, the listing begins with its first page."""
+        """See :meth:`Job.read`. Without a checkpoint, the listing starts with its first page."""
         filters = "".join(f", {name} {value}" for name, value in self.query.params.items())
         self._log.info(
             "Listing the %s accounts of business %s, fields %s%s",
@@ -114,14 +114,14 @@ class AccountsJob:
 class AccountEdgesJob:
     """Lists one edge of many accounts.
 
-    :param task: operator whose templates are rendered
+    :param task: operator, with rendered templates
     :raises ValueError: if an argument or a field of the connection is wrong
     """
 
     noun = "rows"
 
     def __init__(self, task: Any) -> None:
-        # Imported here, because parsing a DAG file must not wait for SQLite.
+        # lazy: SQLite
         from airflow_provider_whatsapp.hooks._waba_edge import WabaEdgeQuery
 
         self.connection = load_task_connection(task)
@@ -136,12 +136,12 @@ class AccountEdgesJob:
                 **rendered(task, EDGE_QUERY_ARGUMENTS),
             )
         except ValueError as error:
-            # `params` has another meaning in Airflow, so the operator has another name for this argument than the hook.
+            # Airflow uses `params` for something else, so the operator calls this argument `edge_params`.
             raise ValueError(re.sub("^params:", "edge_params:", str(error))) from None
         fields = [field.key for field in self.query.example.fields]
-        # A field of that name is not in the rows: the id of the account takes its place.
+        # The id of the account replaces a field of that name.
         self.columns = ["waba_id", *(field for field in fields if field != "waba_id")] if fields else []
-        # Thousands of accounts would be thousands of datasets, so the edge stands for that of all of them.
+        # One dataset for the edge of all accounts, instead of thousands.
         self.inputs = LineageInputs([f"whatsapp_business_accounts/{self.query.edge}"], self.query.waba_ids.uris)
         self.depends_on = [self.query.example.to_json(), self.query.skips_accounts, self.query.waba_ids.to_json()]
         self._log = task.log
@@ -159,11 +159,11 @@ class AccountEdgesJob:
             "Listing the %s of %s accounts, fields %s%s",
             self.query.edge,
             "many" if total is None else f"{total:,}",
-            join_fields(example.fields) or "as the API gives them",
+            join_fields(example.fields) or "chosen by the API",
             "".join(f", {name} {value}" for name, value in example.params.items()),
         )
         if checkpoint.has_rows:
-            self._log.info("Continuing after %s accounts that an earlier try has read", f"{checkpoint.progress:,}")
+            self._log.info("Resuming after %s accounts that an earlier try has read", f"{checkpoint.progress:,}")
         return AccountEdgeReader(
             client,
             self.query,

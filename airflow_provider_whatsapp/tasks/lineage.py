@@ -1,4 +1,4 @@
-"""Reports to Airflow's assets and lineage, and to OpenLineage, what was read and which object was written."""
+"""Reports what was read and written to Airflow's assets and lineage, and to OpenLineage."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection
     from airflow_provider_whatsapp.rows import Manifest
 
-#: The namespace of what is read. It has no version of the API in it, so that an upgrade does not cut the lineage.
+#: The namespace of the sources. It contains no API version, so that an upgrade does not break the lineage.
 GRAPH_API = "https://graph.facebook.com"
 
 
 @dataclass(frozen=True, slots=True)
 class LineageInputs:
-    """What the rows of a listing are read from.
+    """The sources of the rows of a listing.
 
     :param edges: edges of the Graph API, e.g. ``"1906385232743451/client_whatsapp_business_accounts"``
     :param objects: addresses of the objects that name the accounts
@@ -35,9 +35,9 @@ class LineageInputs:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What was read, and the object that was written.
+    """The sources that were read, and the object that was written.
 
-    :param inputs: what was read
+    :param inputs: the sources that were read
     :param manifest: manifest of the object that was written
     :param columns: names of the fields of its rows
     """
@@ -49,9 +49,9 @@ class Lineage:
     def collect(self, hook: BaseHook) -> None:
         """Report to Airflow's collector, which does nothing unless a plugin reads it.
 
-        :param hook: the hook that stands for the connection to the API
+        :param hook: the hook that represents the connection to the API
         """
-        # Imported here, because parsing a DAG file must not wait for it.
+        # lazy: Airflow's lineage
         try:
             from airflow.sdk.lineage import get_hook_lineage_collector
         except ImportError:  # Airflow 3.1
@@ -63,7 +63,7 @@ class Lineage:
         collector.add_output_asset(context=hook, uri=self.manifest["uri"])
 
     def to_openlineage(self) -> Any:
-        """The datasets for the OpenLineage provider, which alone calls this.
+        """Return the datasets; called only by the OpenLineage provider.
 
         https://openlineage.io/docs/spec/naming
         """
@@ -94,9 +94,9 @@ def announce(task: BaseOperator, context: Context, connection: WhatsAppConnectio
     """
     manifest: Any = lineage.manifest
     if context.get("ti") is not None:
-        # In a task, Airflow has loaded its plugins anyway, which takes half a second.
+        # Airflow has already loaded its plugins, which takes half a second, in a task.
         lineage.collect(WhatsAppHook(connection.conn_id))
-    # A DAG that is scheduled by the asset finds the address of the new object in the event.
+    # A DAG that is scheduled by the asset gets the address of the new object from the event.
     for outlet in task.outlets:
         if isinstance(outlet, Asset):
             context["outlet_events"][outlet].extra.update(manifest)
@@ -105,7 +105,7 @@ def announce(task: BaseOperator, context: Context, connection: WhatsAppConnectio
 
 
 def _name_object(uri: str) -> tuple[str, str]:
-    """The namespace and the name of an object, as OpenLineage has them."""
+    """Return the namespace and the name of an object in OpenLineage."""
     parts = urlsplit(uri)
     if parts.scheme in ("", "file"):
         return "file", parts.path

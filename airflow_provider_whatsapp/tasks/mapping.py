@@ -1,4 +1,4 @@
-"""What mapped tasks need: an object for each of them, and lists that Airflow can map a later task over."""
+"""Checks for mapped tasks: one object for each of them, and lists that a later task can be mapped over."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def check_path_of_mapped_tasks(task: BaseOperator) -> None:
 def short_enough_to_map_over(
     task: BaseOperator, context: Context, rows: Iterable[dict[str, Any]], noun: str
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows, as long as Airflow can map a later task over them if that is what the DAG does.
+    """Yield the rows, unless they are too many for a task that is mapped over them.
 
-    Airflow refuses a list that is too long only after all of it was read, and retries the task for it.
+    Airflow itself refuses a list that is too long only after all of it was read, and then retries the task.
 
-    :param task: operator or sensor that gives the rows to XCom
+    :param task: operator or sensor that returns the rows to XCom
     :param context: Airflow's context of the task
     :param rows: rows of the listing
-    :param noun: what the rows are, for the error
-    :raises AirflowFailException: at the first row too many
+    :param noun: name of the rows, for the error
+    :raises AirflowFailException: at the first row that is too many
     """
     if not _is_mapped_over(task, context):
         yield from rows
@@ -57,8 +57,8 @@ def short_enough_to_map_over(
 
 
 def _is_mapped_over(task: BaseOperator, context: Context) -> bool:
-    # Airflow refuses a list under these conditions. If execute() is called directly, as in a test, there may be no
-    # task instance and no DAG.
+    # These are the conditions under which Airflow refuses a list. If execute() is called directly, e.g. in a test,
+    # there may be no task instance and no DAG.
     instance: Any = context.get("ti")
     if instance is None or instance.is_mapped or task.get_dag() is None or not task.do_xcom_push:
         return False

@@ -1,4 +1,4 @@
-"""Gives the rows of a listing one by one, and logs from time to time how many have come."""
+"""Logs the progress of a listing from time to time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _SECONDS_BETWEEN_LINES = 30.0
 
 
 class LoggedRows:
-    """The rows of all pages of a listing; a line in the task's log says from time to time how many came.
+    """Iterates over the rows of all pages of a listing, and logs the progress from time to time.
 
     :param pages: pages of the listing
     :param log: logger of the task
     """
 
     def __init__(self, pages: Iterable[Page], log: Any) -> None:
-        #: Number of pages that were read so far.
+        #: Number of pages read so far.
         self.pages = 0
         #: Whether ``max_items`` ended the listing although the API has more rows.
         self.truncated = False
@@ -34,7 +34,7 @@ class LoggedRows:
         self._count_since = 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Iterate over the rows, which is possible only once."""
+        """Iterate over the rows; possible only once."""
         page = None
         for page in self._pages:
             self.pages = page.number
@@ -65,10 +65,10 @@ class LoggedRows:
 
 
 class AccountsProgress:
-    """Says in the task's log from time to time how many accounts of a listing were read.
+    """Logs from time to time how many accounts of a listing were read.
 
     :param log: logger of the task
-    :param total: number of all accounts, or None if it is not known
+    :param total: total number of accounts, or None if unknown
     """
 
     def __init__(self, log: Any, total: int | None) -> None:
@@ -77,9 +77,9 @@ class AccountsProgress:
         self._last_line = clock.monotonic()
 
     def __call__(self, progress: EdgeProgress) -> None:
-        """Log a line if the last one was some time ago.
+        """Log a line, if enough time has passed since the last one.
 
-        :param progress: how far the listing has come
+        :param progress: progress of the listing
         """
         now = clock.monotonic()
         if now >= self._last_line + _SECONDS_BETWEEN_LINES:

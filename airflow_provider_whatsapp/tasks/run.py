@@ -1,4 +1,4 @@
-"""Lists what a job names: reads the rows, stages the object, decides whether it may appear, and publishes it."""
+"""Runs a job: reads the rows, stages the object, decides whether to publish it, and publishes it."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def run(
 
     :param operator: the operator that runs
     :param context: Airflow's context of the task
-    :param job: what is listed
-    :param arguments: where the rows go, and how long to wait
-    :param resumption: what was known before a deferral, or None if the task was not deferred
+    :param job: what to list
+    :param arguments: where to write the rows, and how long to wait
+    :param resumption: state from before a deferral, or None if the task was not deferred
     :raises AirflowFailException: if a retry cannot help
     :raises AirflowException: if there are no rows with ``if_empty="fail"``
     :raises AirflowSkipException: if ``if_exists`` or ``if_empty`` says to skip
-    :raises GraphError: if the fault may pass
+    :raises GraphError: if the fault may be temporary
     """
     with failing_fast((ValueError, *STORE_ERRORS)):
         target = arguments.output.open_target()
@@ -89,7 +89,7 @@ def run(
         if target is not None:
             manifest = _find_published(target, identity, checkpoint, arguments)
             if manifest is not None:
-                operator.log.info("An earlier try of this task has published %s already", target.uri)
+                operator.log.info("An earlier try of this task has already published %s", target.uri)
                 return _announce(operator, context, job, manifest)
             _check_may_publish(target, identity, checkpoint, arguments)
         comparison = _open_comparison(operator, arguments, job.columns)
@@ -119,7 +119,7 @@ def run(
                 _refuse_to_replace(str(error), arguments)
             except (ListingMovedError, RowsLostError) as problem:
                 checkpoint.forget()
-                operator.log.warning("%s; the listing begins again", problem)
+                operator.log.warning("%s; the listing starts again", problem)
                 patience = replace(patience, budget=max(0.0, patience.budget - client.waited))
             except GraphRateLimitError as error:
                 if not arguments.deferrable:
@@ -129,7 +129,7 @@ def run(
 
 
 def check_columns(target: Target | None, columns: Sequence[str]) -> None:
-    """Check that an object whose format has columns gets their names.
+    """Check that the columns are known if the format of the object needs them.
 
     :param target: the object to write, or None
     :param columns: names of the columns
@@ -140,7 +140,7 @@ def check_columns(target: Target | None, columns: Sequence[str]) -> None:
 
 
 def log_published(task: BaseOperator, job: Job[Any], stored: StoredObject) -> None:
-    """Log which object a task has published.
+    """Log the object that a task has published.
 
     :param task: operator or sensor that published it
     :param job: what was listed
@@ -150,12 +150,12 @@ def log_published(task: BaseOperator, job: Job[Any], stored: StoredObject) -> No
 
 
 def open_client(connection: WhatsAppConnection, patience: Patience) -> GraphClient:
-    """Return a client that reads the API over a connection and counts its calls in Airflow's metrics.
+    """Return a client for a connection that counts its calls in Airflow's metrics.
 
     :param connection: where the API is and which credentials to use
-    :param patience: how often and how long it tries again
+    :param patience: how often to retry and how long to wait
     """
-    # Imported here, because parsing a DAG file must not wait for an HTTP library.
+    # lazy: an HTTP library
     from airflow_provider_whatsapp.transport.sync import GraphClient
 
     return GraphClient(connection.config, patience=patience, on_call=count_call)
@@ -175,7 +175,7 @@ def _find_published(
 def _open_comparison(operator: BaseOperator, arguments: ListArguments, columns: Sequence[str]) -> Comparison | None:
     if arguments.compare_with is None:
         return None
-    # Imported here, because it loads fsspec, which parsing a DAG file must not wait for.
+    # lazy: fsspec
     from airflow_provider_whatsapp.storage.reader import ObjectReader
     from airflow_provider_whatsapp.tasks.comparison import Comparison
 
@@ -190,7 +190,7 @@ def _check_may_publish(
     target: Target, identity: TaskIdentity, checkpoint: Checkpoint, arguments: ListArguments
 ) -> None:
     if arguments.if_exists != "overwrite" and target.exists():
-        _refuse_to_replace(f"{target.uri} exists already", arguments)
+        _refuse_to_replace(f"{target.uri} already exists", arguments)
     if checkpoint.ask_store(is_of_another_mapped_task, target, identity):
         raise AirflowFailException(
             f"output_path: another mapped task of this DAG run has written {target.uri}; put what differs between "

@@ -1,4 +1,4 @@
-"""Lets a task wait for a rate limit without a worker slot, and says how a task came to run again afterwards."""
+"""Defers a task until a rate limit has lifted, without holding a worker slot."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airflow_provider_whatsapp.triggers._rate_limit import RateLimitTrigger
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
-# A listing whose rows were lost during a wait begins again at most this many times.
+# A listing whose rows were lost during a wait starts again at most this many times.
 _MAX_RESTARTS = 1
 #: Tasks that wait for the same rate limit are spread over at least this many seconds.
 SHORTEST_SPREAD = 10.0
@@ -23,10 +23,10 @@ SHORTEST_SPREAD = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """What a task that runs again after a deferral knows of its listing. Airflow stores it meanwhile.
+    """The state of a listing that Airflow stores during a deferral.
 
-    :param restarts: number of times that the listing has begun again because its rows were lost
-    :param is_kept: whether the rows read so far were kept before the wait
+    :param restarts: number of times that the listing has started again because its rows were lost
+    :param is_kept: whether the rows read so far were checkpointed before the wait
     """
 
     restarts: int = 0
@@ -36,20 +36,20 @@ class Resumption:
 def defer_until_lifted(task: BaseOperator, error: GraphRateLimitError, resumption: Resumption) -> NoReturn:
     """Defer the task until the rate limit has lifted.
 
-    :param task: operator with a method ``execute_complete`` that takes the fields of the resumption
-    :param error: the rate limit
-    :param resumption: what the task must know when it runs again
+    :param task: operator whose ``execute_complete`` accepts the fields of the resumption
+    :param error: the rate-limit error
+    :param resumption: state to pass to the task when it resumes
     :raises GraphRateLimitError: if the rows were lost too often
     """
     if resumption.restarts > _MAX_RESTARTS:
         raise GraphRateLimitError(
-            f"{error} - the rows read so far were lost again; give output_path, in a store that every worker can "
-            "list, read and write, so that they are kept while the task waits",
+            f"{error} - the rows read so far were lost again; set output_path to a store in which every worker can "
+            "list, read and write, so that they are checkpointed while the task waits",
             code=error.code,
             retry_after=error.retry_after,
         ) from error
     seconds = UNNAMED_WAIT if error.retry_after is None else error.retry_after.total_seconds()
-    # Otherwise all tasks that are throttled together would come back together, and be throttled again.
+    # Otherwise all tasks that are throttled together would resume together and be throttled again.
     seconds += random.uniform(0, max(SHORTEST_SPREAD, seconds / 10))  # noqa: S311  # not for cryptography
     moment = clock.moment_in(seconds)
     task.log.warning(

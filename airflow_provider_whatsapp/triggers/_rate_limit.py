@@ -1,4 +1,4 @@
-"""The trigger that a listing waits on while the app has used up its rate limit."""
+"""The trigger that a listing waits on while the app is throttled."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _SECONDS_BETWEEN_LINES = 3600.0
 
 
 class RateLimitTrigger(BaseTrigger):
-    """Fires when a moment has come, and makes no call until then.
+    """Fires at a given time, and makes no call until then.
 
-    The trigger of the standard provider would write a line into the task's log every few seconds.
+    The standard provider's trigger would write a line into the task's log every few seconds.
 
     :param moment: when to fire, in unix seconds
     """
@@ -26,11 +26,11 @@ class RateLimitTrigger(BaseTrigger):
         self.moment = moment
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """The class and the arguments that make the same trigger in another process."""
+        """Return the class and the arguments to recreate the trigger in another process."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {"moment": self.moment}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Fire the event when the moment has come; a line in the log every hour says that it has not."""
+        """Fire the event when the time has come; logs once an hour until then."""
         until = datetime.fromtimestamp(self.moment, timezone.utc)
         while (seconds := self.moment - time.time()) > 0:
             self.log.info("Waiting until %s for the API to accept calls again", f"{until:%Y-%m-%d %H:%M:%S} UTC")

@@ -1,7 +1,7 @@
-"""Shares the calls of the API among all triggers that wait on the same event loop.
+"""Shares API calls among all triggers that wait on the same event loop.
 
-All who wait for accounts of the same listing over the same connection share one *reading* of it, which is repeated as
-often as the most impatient of them asks. All readings over the same connection share one client.
+All waits for accounts of the same listing over the same connection share one *reading* of it, which is repeated as
+often as the shortest interval among them requires. All readings over the same connection share one client.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from airflow_provider_whatsapp.transport.shared import find_trusted_cas
 from airflow_provider_whatsapp.triggers._pace import Pace, pause_after
 from airflow_provider_whatsapp.triggers._wait_log import Look
 
-# A client does not wait for a rate limit itself, because the other readings over the connection must wait for it too.
+# A client does not wait for a rate limit itself, because the other readings over the connection must also wait.
 _PATIENCE_OF_A_LOOK = Patience(longest_named_wait=0.0, max_usage=math.inf)
-# After this many comparisons of an account with a condition, other tasks of the event loop get their turn.
+# After this many comparisons of an account with a condition, other tasks of the event loop may run.
 _COMPARISONS_IN_A_ROW = 2000
 
-# The connection, and the query as JSON.
+# The connection, and the query as JSON text.
 _ReadingKey: TypeAlias = tuple[GraphConfig, str]
 
 
@@ -51,7 +51,7 @@ class SharedReadings:
 
     @classmethod
     def of_running_loop(cls) -> SharedReadings:
-        """The one object of the running event loop, because connections of one loop cannot be used on another."""
+        """Return the instance of the running event loop; connections cannot be used on another loop."""
         loop = asyncio.get_running_loop()
         if loop not in _BY_LOOP:
             _BY_LOOP[loop] = cls()
@@ -59,12 +59,12 @@ class SharedReadings:
 
     @classmethod
     def of_all_loops(cls) -> list[SharedReadings]:
-        """The objects of all event loops that still exist, so that tests can see whether a wait has left something."""
+        """Return the instances of all existing event loops, so that tests can check for leftovers of a wait."""
         return list(_BY_LOOP.values())
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody waits, so that no reading and no connection is open."""
+        """Whether there are no waits, and so no readings and no open connections."""
         return not self._readings and not self._clients
 
     async def wait_until_met(
@@ -78,18 +78,18 @@ class SharedReadings:
         waited: float = 0.0,
         first_look_in: float | None = None,
     ) -> Tally | ChangeTally:
-        """Return when a reading of the listing meets the condition, with what that reading has found out.
+        """Wait until a reading of the listing meets the condition, and return the tally of that reading.
 
-        Faults that pass and rate limits are waited out, for as long as they last.
+        Temporary faults and rate limits are waited out, for as long as they last.
 
         :param config: where the API is and which credentials to use
-        :param query: what is listed
+        :param query: the listing to read
         :param condition: what to wait for: accounts, or any change
         :param pace: how often to look
-        :param tell: is called after each look, in the caller's context
-        :param waited: seconds that the wait has lasted before, in another process
+        :param tell: called after each look, in the caller's context
+        :param waited: seconds that the wait has already lasted in another process
         :param first_look_in: seconds until the first look; one interval by default
-        :raises GraphError: if waiting cannot mend the error
+        :raises GraphError: if waiting cannot fix the error
         """
         key = (config, json.dumps(query.to_json(), sort_keys=True))
         reading = self._readings.get(key)
@@ -106,7 +106,7 @@ class SharedReadings:
                 await reading.stop()
 
     def throttled_until(self, config: GraphConfig) -> float:
-        """The time on the loop's clock before which no call may be made over the connection; 0 for no limit."""
+        """Return the time on the loop's clock before which no call may be made over the connection; 0 for no limit."""
         return self._throttled_until.get(config, 0.0)
 
     def throttle(self, config: GraphConfig, seconds: float) -> None:
@@ -117,7 +117,8 @@ class SharedReadings:
         """
         loop = asyncio.get_running_loop()
         until = self._throttled_until[config] = max(self.throttled_until(config), loop.time() + seconds)
-        # Forgotten when it is over, so that a triggerer that runs for months does not keep one for each token it saw.
+        # Forget it when it is over, so that a triggerer that runs for months does not keep one for each token that it
+        # saw.
         loop.call_at(until, self._forget_throttle, config, until)
 
     def _forget_throttle(self, config: GraphConfig, until: float) -> None:
@@ -126,7 +127,7 @@ class SharedReadings:
 
     @asynccontextmanager
     async def client(self, config: GraphConfig) -> AsyncIterator[AsyncGraphClient]:
-        """The client for the connection, which is closed when its last user leaves the block."""
+        """Provide the client for the connection; it is closed when its last user leaves the block."""
         if config not in self._clients:
             await self._load_cas(find_trusted_cas(config))
         shared = self._clients.get(config)
@@ -143,8 +144,8 @@ class SharedReadings:
                 await shared.client.aclose()
 
     async def _load_cas(self, path: str | None) -> None:
-        # In a thread, because reading all CAs takes long enough to be felt by the other triggers; and in one thread for
-        # all readings that begin at the same time, because they share the result.
+        # In a thread, because reading all CAs would delay the other triggers noticeably; and in one thread for all
+        # readings that start at the same time, because they share the result.
         loading = self._loading_cas.get(path)
         if loading is None:
             loading = self._loading_cas[path] = asyncio.ensure_future(asyncio.to_thread(load_trusted_cas, path))
@@ -164,7 +165,7 @@ class _SharedClient:
 
 @dataclass(eq=False, slots=True)
 class _Waiter:
-    """One wait on a reading. ``since`` is when it began and ``due`` when it looks next, on the loop's clock."""
+    """One wait on a reading; ``since`` is when it started and ``due`` when it looks next, on the loop's clock."""
 
     condition: Condition | AnyChange
     pace: Pace
@@ -173,7 +174,7 @@ class _Waiter:
     due: float
     finished: asyncio.Future[None]
     tally: Tally | ChangeTally = field(init=False)
-    # The context of the trigger that waits, by which Airflow finds the log of its task. The reading has an empty one.
+    # The context of the waiting trigger, through which Airflow finds the log of its task. The reading has an empty one.
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
     def report(self, look: Look) -> None:
@@ -188,11 +189,11 @@ class _Waiter:
 
 
 class _Reading:
-    """Reads one listing again and again, for all who wait on it.
+    """Reads one listing repeatedly, for all waits on it.
 
-    :param shared: what the readings of the loop share
+    :param shared: the readings of the event loop
     :param config: where the API is and which credentials to use
-    :param query: what is listed
+    :param query: the listing to read
     """
 
     def __init__(self, shared: SharedReadings, config: GraphConfig, query: EdgeQuery) -> None:
@@ -201,9 +202,9 @@ class _Reading:
         self._query = query
         self._loop = asyncio.get_running_loop()
         self._waiters: set[_Waiter] = set()
-        # Set when a waiter was added, or when a waiter is due to look at the accounts.
+        # Set when a waiter was added, or when a waiter is due.
         self._wake_up = asyncio.Event()
-        # In an empty context: the context of the trigger that came first would send the log lines of all to its task.
+        # In an empty context: that of the first trigger would send the log lines of all to its task.
         self._task: asyncio.Task[None] = contextvars.Context().run(self._loop.create_task, self._run())
 
     def add(
@@ -214,7 +215,7 @@ class _Reading:
         waited: float,
         first_look_in: float | None,
     ) -> _Waiter:
-        """Let one more wait join."""
+        """Add a wait."""
         now = self._loop.time()
         waiter = _Waiter(condition, pace, tell, now - waited, now, self._loop.create_future())
         if first_look_in is None:
@@ -226,19 +227,19 @@ class _Reading:
         return waiter
 
     def remove(self, waiter: _Waiter) -> bool:
-        """Let a wait leave. True if it was the last one."""
+        """Remove a wait. Returns whether it was the last one."""
         self._waiters.discard(waiter)
         return not self._waiters
 
     @property
     def has_ended(self) -> bool:
-        """Whether this reading has stopped. A new wait on the same listing then needs a new one."""
+        """Whether this reading has stopped, so that a new wait needs a new reading."""
         return self._task.done()
 
     async def stop(self) -> None:
-        """End the reading and give back what it used."""
-        # Cancelled repeatedly, because before Python 3.12 wait_for can swallow a cancellation that comes at the same
-        # moment as its result.
+        """End the reading and release its resources."""
+        # Cancel repeatedly, because before Python 3.12, wait_for can swallow a cancellation that arrives at the same
+        # time as its result.
         while not self._task.done():
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=0.1)
@@ -250,7 +251,7 @@ class _Reading:
                     await self._wait_until_due()
                     await self._look(client)
         except Exception as error:
-            # Every waiter gets the error. Otherwise they would never be resumed, because nothing reads for them now.
+            # Pass the error to every waiter: nothing reads for them now, so they would never be resumed.
             self._fail(list(self._waiters), error)
 
     async def _wait_until_due(self) -> None:
@@ -267,12 +268,12 @@ class _Reading:
                     alarm.cancel()
 
     def _next_look(self) -> float | None:
-        """When the listing is read next, on the loop's clock; None while nobody waits."""
+        """Return when to read the listing next, on the loop's clock; None if there are no waits."""
         waiting = [waiter.due for waiter in self._waiters if not waiter.finished.done()]
         return max(min(waiting), self._shared.throttled_until(self._config)) if waiting else None
 
     async def _look(self, client: AsyncGraphClient) -> None:
-        """Read the listing once, for everyone who waits now."""
+        """Read the listing once, for all current waits."""
         looking = [waiter for waiter in self._waiters if not waiter.finished.done()]
         for waiter in looking:
             waiter.tally = waiter.condition.new_tally()
@@ -307,14 +308,14 @@ class _Reading:
 
 
 def _copy_of(error: Exception) -> Exception:
-    # Each wait gets an exception of its own, because raising one in several places makes its traceback grow.
+    # Each wait gets its own exception, because raising one in several places makes its traceback grow.
     if isinstance(error, GraphError):
         return copy.copy(error)
     return ValueError(str(error)) if isinstance(error, ValueError) else RuntimeError(type(error).__name__)
 
 
 async def _show_page(page: Page, waiters: list[_Waiter]) -> bool:
-    """Count the accounts of a page for everyone who waits; whether any of them has to see the next page."""
+    """Count the accounts of a page for all waits. Returns whether any of them needs the next page."""
     comparisons = 0
     needs_more = False
     for waiter in waiters:
@@ -334,11 +335,11 @@ async def _show_page(page: Page, waiters: list[_Waiter]) -> bool:
 
 
 async def _show_end(waiters: list[_Waiter]) -> None:
-    """Tell everyone who had to see the whole listing that it was read to its end."""
+    """Notify the waits that need the whole listing that it was read completely."""
     for waiter in waiters:
         tally = waiter.tally
-        # In a thread, because the comparison of 100,000 accounts would hold the other triggers for a tenth of a second.
-        # The wait may have been cancelled meanwhile.
+        # In a thread, because the comparison of 100,000 accounts would block the other triggers for a tenth of a
+        # second. The wait may have been cancelled in the meantime.
         is_met = tally.needs_whole_listing and await asyncio.to_thread(tally.is_met_at_end)  # type: ignore[union-attr]  # only those have it
         if is_met and not waiter.finished.done():
             waiter.finish()

@@ -1,6 +1,6 @@
-"""The arguments of a trigger as Airflow has stored them in its database, checked when they are used.
+"""Checks the arguments of a trigger that Airflow has stored in its database, when they are used.
 
-Another release may have stored them, so what is missing takes its default, and what is unknown is ignored.
+Another release may have stored them, so missing values take their defaults, and unknown ones are ignored.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 from airflow_provider_whatsapp.graph.arguments import LATEST_TIME
 
 _Stored = TypeVar("_Stored")
-#: A moment in unix seconds, up to the year 9999.
+#: A time in unix seconds, up to the year 9999.
 _Moment = Annotated[float, msgspec.Meta(ge=0, le=LATEST_TIME)]
 #: A number of seconds; at most a century, so that it is finite.
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=100 * 366 * 86_400)]
@@ -35,7 +35,7 @@ class StoredPace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredClock(msgspec.Struct, frozen=True, kw_only=True):
-    """Moments of a wait, see :class:`~airflow_provider_whatsapp.triggers.whatsapp.WhatsAppWabasTrigger`."""
+    """The times of a wait, see :class:`~airflow_provider_whatsapp.triggers.whatsapp.WhatsAppWabasTrigger`."""
 
     started: _Moment
     looked: _Moment
@@ -44,16 +44,17 @@ class StoredClock(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_stored(name: str, value: object, kind: type[_Stored]) -> _Stored:
-    """The stored value of an argument, checked.
+    """Return the checked value of a stored argument.
 
     :param name: name of the argument, for the error
-    :param value: what was stored
+    :param value: the stored value
     :param kind: type of the result
-    :raises ValueError: if the value does not fit; names the argument, or the value in it, and shows no value
+    :raises ValueError: if the value does not fit; the message names the argument and the position in it, but shows no
+        value
     """
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        # The text is "Expected `float`, got `str` - at `$.started`", without a place if the value as a whole is wrong.
+        # The message is "Expected `float`, got `str` - at `$.started`", without a position if the whole value is wrong.
         what, _, place = str(error).partition(" - at `$.")
         raise ValueError(f"{place.rstrip('`') or name}: {what}") from None

@@ -1,4 +1,4 @@
-"""Says in the log of a task how its wait in the triggerer goes."""
+"""Reports the progress of a wait in the triggerer to the log of its task."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 from airflow_provider_whatsapp.graph.errors import GraphError, shorten
 
-# A wait that has nothing new to say says so this often, because a silent log looks like a task that hangs.
+# Seconds after which a wait without news logs a line, because a silent log looks like a task that hangs.
 _SECONDS_OF_SILENCE = 3600.0
 _LONGEST_ERROR = 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What a look at the accounts showed to one wait.
+    """The result of one look at the accounts, for one wait.
 
-    :param count: number of accounts that match its condition; None when the listing could not be read
+    :param count: number of accounts that match its condition; None if the listing could not be read
     :param is_met: whether its condition is met
     :param error: why the listing could not be read
     :param next_look_in: seconds until the next look
@@ -32,9 +32,9 @@ class Look:
 
 
 class WaitLog:
-    """The lines of one wait in its task's log: the first look, each change of the count, each error, and one an hour.
+    """Logs the first look of a wait, each change of the count, each error, and a line every hour.
 
-    Airflow finds the log of a task by the context variables of its trigger, so every method must be called within the
+    Airflow finds the log of a task through the context variables of its trigger, so every method must be called in the
     trigger's context.
 
     :param log: logger of the trigger
@@ -50,17 +50,17 @@ class WaitLog:
         self._set_alarm()
 
     def add(self, look: Look) -> None:
-        """Write what is new in a look, if anything is."""
+        """Log what is new in a look, if anything."""
         self._looks += 1
         if look.error is not None:
             error = shorten(str(look.error), _LONGEST_ERROR)
             self._write(logging.WARNING, "%s - looking again in %s", error, _duration(look.next_look_in))
         elif look.is_met:
-            self._write(logging.INFO, "%d accounts count; the condition is met", look.count)
+            self._write(logging.INFO, "%d accounts match; condition met", look.count)
         elif look.count != self._count:
             self._write(
                 logging.INFO,
-                "%d accounts count; the condition is not met yet - looking again in %s",
+                "%d accounts match; condition not met yet - looking again in %s",
                 look.count,
                 _duration(look.next_look_in),
             )
@@ -68,11 +68,11 @@ class WaitLog:
             self._count = look.count
 
     def add_new_token(self) -> None:
-        """Write that the API refused the token, and that the connection has another one by now."""
-        self._write(logging.WARNING, "The API refused the token - going on with the new one of the connection")
+        """Log that the API refused the token, and that the connection now has a new one."""
+        self._write(logging.WARNING, "The API refused the token - continuing with the new token from the connection")
 
     def close(self) -> None:
-        """Write nothing more."""
+        """Stop logging."""
         if self._alarm is not None:
             self._alarm.cancel()
 
@@ -90,7 +90,7 @@ class WaitLog:
             "Still waiting after %s in this triggerer and %d looks; %s",
             _duration(self._loop.time() - self._started),
             self._looks,
-            "no look has succeeded yet" if self._count is None else f"{self._count} accounts count",
+            "no look has succeeded yet" if self._count is None else f"{self._count} accounts match",
         )
 
 

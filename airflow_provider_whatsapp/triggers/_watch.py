@@ -1,4 +1,4 @@
-"""One listing that a watcher of an asset watches: what was seen last, and what is different now."""
+"""Compares a listing that an asset's watcher watches with its stored snapshot."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """A listing, and what was seen of it last. :meth:`load` must come first, and :meth:`close` in the end.
+    """A listing and its last snapshot. Call :meth:`load` first and :meth:`close` at the end.
 
     :param config: where the API is and which credentials to use
-    :param query: what is listed
+    :param query: the listing to watch
     :param relationship: ``"client"`` or ``"owned"``, for the events
     :param pace: how often to look
     :param stores: state stores of the assets for which the listing is watched, with ``aget`` and ``aset``
@@ -43,34 +43,34 @@ class Watch:
         self._wait_log = WaitLog(log)
         self._first_look_in: float | None = SECONDS_TO_SPREAD * random.random()  # noqa: S311  # not for cryptography
         self._seen: Snapshot | None = None
-        #: How often something else was seen. With it, a change that comes a second time has another id.
+        #: Number of changes so far. With it, the same change gets a new id when it occurs again.
         self._version = 0
 
     async def load(self) -> None:
-        """Take over what an earlier triggerer has stored.
+        """Load what an earlier triggerer has stored.
 
         :raises ValueError: if there is no asset, or its state was stored by something else
         """
         if not self._stores:
-            raise ValueError("there is no asset whose state could be kept: use the trigger in an AssetWatcher")
+            raise ValueError("there is no asset to store the state with: use the trigger in an AssetWatcher")
         states = [state for store in self._stores if (state := await store.aget(self._key)) is not None]
         try:
-            # An asset that was given the watcher later has no state yet, or an older one.
+            # An asset that got the watcher later has no state yet, or an older one.
             state = max(states, key=lambda state: int(state["version"]), default=None)
             if state is not None:
                 self._seen = await asyncio.to_thread(Snapshot.from_json, state["snapshot"])
                 self._version = int(state["version"])
         except (KeyError, TypeError, ValueError) as error:
-            # To begin anew without being told to would lose the changes since the state was stored.
+            # Starting again silently would lose the changes since the state was stored.
             raise ValueError(
                 f"the state {self._key!r} of the asset was not stored by this trigger; delete it, and the next reading "
                 "is a new baseline"
             ) from error
 
     async def wait_for_change(self) -> dict[str, Any] | None:
-        """The event of the next change, or None if there is only something new to store.
+        """Return the event of the next change, or None if there is only something new to store.
 
-        :raises GraphError: if waiting cannot mend the error
+        :raises GraphError: if waiting cannot fix the error
         """
         tally = cast(
             "ChangeTally",
@@ -86,7 +86,7 @@ class Watch:
         is_first, self._seen, self._first_look_in = self._seen is None, tally.after, None
         self._version += 1
         if is_first:
-            self._log.info("Changes are told from now on; there are %d accounts", tally.count)
+            self._log.info("Baseline recorded: %d accounts. Changes are reported from now on", tally.count)
         if not tally.changes:
             return None
         changes = tally.changes.to_json()
@@ -99,13 +99,13 @@ class Watch:
         }
 
     async def store(self) -> None:
-        """Store what was seen last, for the time after a restart of the triggerer."""
+        """Store the snapshot, for use after a restart of the triggerer."""
         snapshot = await asyncio.to_thread(cast("Snapshot", self._seen).to_json)
         for store in self._stores:
             await store.aset(self._key, {"version": self._version, "snapshot": snapshot})
 
     def close(self) -> None:
-        """Write no more lines into the log."""
+        """Stop logging."""
         self._wait_log.close()
 
     @property

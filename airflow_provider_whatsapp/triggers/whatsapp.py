@@ -1,4 +1,4 @@
-"""Triggers that deferred tasks wait on."""
+"""The triggers that deferred tasks and asset watchers wait on."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ class WhatsAppWabasTrigger(BaseTrigger):
     """Waits until the accounts of a listing meet a condition.
 
     Fires one small event without rows: ``{"status", "started", "deadline", "not_before"}``. The status is ``"met"``,
-    ``"timeout"`` or ``"error"``, and the others are as in ``clock``. An error also has its class as ``error`` and its
-    ``message``.
+    ``"timeout"`` or ``"error"``, and the other keys are as in ``clock``. An error also has its class as ``error``, and
+    its ``message``.
 
     Airflow stores the arguments in its database while a task waits, so a later release must be able to read them: each
-    is JSON, and what is missing in a group takes its default.
+    is JSON, and missing keys of a group take their defaults.
 
     :param whatsapp_conn_id: Airflow connection of type ``whatsapp``, as the triggerer sees it
-    :param query: what to list: ``path`` (node and edge, e.g.
-        ``"1906385232743451/client_whatsapp_business_accounts"``), ``fields`` (comma string of the fields that the
-        condition needs), ``params`` (the other query parameters), ``page_size``, ``max_items``
-    :param condition: what to wait for: ``waba_ids``, ``min_count``, ``where``; that there is an account by default
+    :param query: the listing: ``path`` (node and edge, e.g. ``"1906385232743451/client_whatsapp_business_accounts"``),
+        ``fields`` (comma string of the fields that the condition needs), ``params`` (the other query parameters),
+        ``page_size``, ``max_items``
+    :param condition: what to wait for: ``waba_ids``, ``min_count``, ``where``; by default, that there is an account
     :param pace: how often to look: ``poke_interval`` (seconds between two looks, 60 by default, at least 1),
-        ``exponential_backoff`` (whether to double that with each look), ``max_wait`` (its upper bound in seconds)
-    :param clock: moments in unix seconds: ``started`` (when the wait began), ``looked`` (when a worker last looked),
+        ``exponential_backoff`` (whether to double that with each look), ``max_wait`` (the longest interval in seconds)
+    :param clock: times in unix seconds: ``started`` (when the wait started), ``looked`` (when a worker last looked),
         ``deadline`` (when the wait ends, never by default; a restart of the triggerer does not move it), ``not_before``
-        (the API asked for no call before)
+        (before which the API asked for no calls)
     """
 
     def __init__(
@@ -67,21 +67,21 @@ class WhatsAppWabasTrigger(BaseTrigger):
         clock: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
-        # Nothing is checked here, because an exception would end the whole triggerer. run() reports what is wrong.
+        # Nothing is checked here, because an exception would end the whole triggerer; run() reports errors.
         self.whatsapp_conn_id = whatsapp_conn_id
         self.query: Any = query
         self.condition: Any = {} if condition is None else condition
         self.pace: Any = {} if pace is None else pace
         self.clock: Any = {} if clock is None else clock
         if isinstance(self.clock, Mapping):
-            # Stored with the other arguments, so that a restart of the triggerer does not begin the wait again.
+            # Stored with the other arguments, so that a restart of the triggerer does not restart the wait.
             now = time.time()
             self.clock = {"started": now, "looked": now, **self.clock}
-        # The moment before which the API asked for no call. It goes into the event.
+        # The time before which the API asked for no calls, for the event.
         self._not_before = 0.0
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """The class and the arguments that make the same trigger in another process."""
+        """Return the class and the arguments to recreate the trigger in another process."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
             "whatsapp_conn_id": self.whatsapp_conn_id,
             "query": self.query,
@@ -105,7 +105,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
             outcome = {"status": "met"}
         except asyncio.TimeoutError:
             if loop.time() < end - 1:
-                # It came from the secrets backend that was asked for the connection, not from the end of the wait.
+                # The timeout came from the secrets backend that provides the connection, not from the end of the wait.
                 raise
             outcome = {"status": "timeout"}
         except (GraphError, ValueError) as error:
@@ -131,7 +131,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
             while True:
                 now = time.time()
                 if clock.not_before > now:
-                    # The worker met a rate limit, which all waits over this connection must respect.
+                    # The worker was throttled, so all waits over this connection must pause.
                     shared.throttle(config, clock.not_before - now)
                 due = clock.looked + pace.next_interval(max(0.0, clock.looked - clock.started), random.random())
                 try:
@@ -155,7 +155,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
                     return
         finally:
             wait_log.close()
-            # The worker looks once more after the event, unless the API still asks for no call then.
+            # The worker looks once more after the event, unless the app is still throttled.
             throttled_for = shared.throttled_until(config) - asyncio.get_running_loop().time()
             self._not_before = time.time() + throttled_for if throttled_for > 0 else 0.0
 
@@ -165,20 +165,20 @@ class WhatsAppWabasChangeTrigger(BaseEventTrigger):
 
     The event has ``change_id``, ``business_id``, ``relationship`` and, for each of ``added``, ``removed`` and
     ``changed``, the ``count`` and at most 1,000 ``ids``. The first reading is the baseline and fires no event. An
-    account counts as removed only when a listing that was read to its end does not have it.
+    account counts as removed only if a completely read listing does not contain it.
 
-    What was seen last is kept in the asset state store, in 16 characters an account, and stored after the event. If the
-    triggerer dies between the two, the same change is told twice with the same ``change_id``.
+    The last snapshot is stored in the asset state store, in 16 characters per account, after the event. If the
+    triggerer dies between the two, the same change is reported twice with the same ``change_id``.
 
     Needs Airflow 3.3.
 
-    :param business_id: id of the business portfolio; that of the connection by default
+    :param business_id: id of the business portfolio; by default that of the connection
     :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
     :param watch_fields: fields of an account that count as a change, as a sequence of names or a comma string; none by
-        default, so that only added and removed accounts are told
+        default, so that only added and removed accounts are reported
     :param poke_interval: seconds between two readings, at least 1
     :param whatsapp_conn_id: Airflow connection of type ``whatsapp``, as the triggerer sees it
-    :raises RuntimeError: on an Airflow before 3.3
+    :raises RuntimeError: on Airflow before 3.3
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class WhatsAppWabasChangeTrigger(BaseEventTrigger):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
         if not hasattr(self, "asset_state_store"):
-            raise RuntimeError("WhatsAppWabasChangeTrigger needs Airflow 3.3, which can keep the state of an asset")
+            raise RuntimeError("WhatsAppWabasChangeTrigger needs Airflow 3.3, which can store the state of an asset")
         # Nothing else is checked here, because an exception would end the whole triggerer.
         self.business_id = business_id
         self.relationship = relationship
@@ -201,7 +201,7 @@ class WhatsAppWabasChangeTrigger(BaseEventTrigger):
         self.whatsapp_conn_id = whatsapp_conn_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """The class and the arguments that make the same trigger in another process."""
+        """Return the class and the arguments to recreate the trigger in another process."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
             "business_id": self.business_id,
             "relationship": self.relationship,
@@ -221,17 +221,17 @@ class WhatsAppWabasChangeTrigger(BaseEventTrigger):
                         event = await watch.wait_for_change()
                         if event is not None:
                             yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
-                            # The triggerer stores events about once a second. A change that is stored here before its
-                            # event would be lost if the triggerer died in between.
+                            # The triggerer stores events about once a second. If the snapshot was stored before the
+                            # event, a change would be lost if the triggerer died in between.
                             await asyncio.sleep(_SECONDS_UNTIL_STORED)
                         await watch.store()
             except Exception as error:
-                # A trigger that ends would leave changes unnoticed. The connection is read anew, because the token may
-                # have been replaced meanwhile.
+                # If the trigger ended, changes would go unnoticed. The connection is read again, because the token may
+                # have been replaced in the meantime.
                 is_ours = isinstance(error, (GraphError, ValueError))
-                # The text of another library's error may contain a secret.
+                # The message of another library's error may contain a secret.
                 reason = str(error) if is_ours else type(error).__name__
-                self.log.error("Changes are not told now; trying again in %d s: %s", _SECONDS_AFTER_AN_ERROR, reason)
+                self.log.error("Change detection is paused; retrying in %d s: %s", _SECONDS_AFTER_AN_ERROR, reason)
                 await asyncio.sleep(_SECONDS_AFTER_AN_ERROR)
 
     async def _open_watch(self) -> Watch:
@@ -265,15 +265,15 @@ _loading: asyncio.Future[Any] | None = None
 
 
 async def _load_shared_readings() -> None:
-    """Import the HTTP library, which parsing a DAG file must not wait for.
+    """Import the HTTP library lazily, see :mod:`~airflow_provider_whatsapp._compat`.
 
-    It is imported in a thread, because that takes a fifth of a second, during which the other triggers would stand
-    still; and in one thread for all triggers, because each further thread would cost time for nothing.
+    It is imported in a thread, because that takes a fifth of a second and would block the other triggers; and in one
+    thread for all triggers, because more threads would only cost time.
     """
     global _loading
     if _loading is None or _loading.get_loop() is not asyncio.get_running_loop() or _has_failed(_loading):
         _loading = asyncio.ensure_future(asyncio.to_thread(importlib.import_module, _SHARED_READINGS))
-    # Shielded, because a trigger that is cancelled must not cancel it for the others.
+    # Shielded, because a cancelled trigger must not cancel it for the others.
     await asyncio.shield(_loading)
 
 

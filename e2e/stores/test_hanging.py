@@ -60,7 +60,7 @@ def within_bounds(action: Callable[[], Any]) -> Any:
 @on("s3", "gcs", "azure")
 def test_a_store_hangs_before_the_listing(impatient: Store) -> None:
     impatient.proxy.fault = lambda request: "hang"
-    with pytest.raises(StoreError, match="Airflow tries again") as caught:
+    with pytest.raises(StoreError, match="Airflow retries") as caught:
         within_bounds(lambda: Target(impatient.url("hang/a.ndjson"), conn_id=impatient.conn_id))
     assert impatient.url("hang/a.ndjson") in str(caught.value)
 
@@ -74,7 +74,7 @@ def test_a_store_hangs_while_it_is_written_to(impatient: Store) -> None:
             impatient.proxy.hang_after = impatient.proxy.sent
         else:
             impatient.proxy.fault = lambda request: "hang"
-        with pytest.raises(StoreError, match="cannot be written .*Airflow tries again"):
+        with pytest.raises(StoreError, match="cannot be written .*Airflow retries"):
             within_bounds(staged.publish)
     impatient.proxy.heal()
     assert impatient.read("hang/a.ndjson") == b"before"
@@ -161,7 +161,7 @@ def test_a_store_hangs_while_rows_are_kept(impatient: Store, sandbox: GraphSandb
     store.proxy.fault = hang
     status, _, printed = run_try(store, sandbox, "slow/a.ndjson", 1, lambda pid: None)
     assert status == 1
-    assert "Nothing can be kept beside the object" in printed
+    assert "Nothing can be stored beside the object" in printed
     assert "StoreError" in printed
     assert len(sandbox.requests) == PAGES
     assert store.read("slow/a.ndjson") == b"before"

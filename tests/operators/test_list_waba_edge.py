@@ -446,7 +446,7 @@ class TestLog:
         run((id for id in ids_of(numbered)[:1]), "pricing_analytics", edge_params=DAY, max_items=1)
         first, last = self.lines(log)
         assert first == (
-            "Listing the pricing_analytics of many accounts, fields as the API gives them, start 1793491200, "
+            "Listing the pricing_analytics of many accounts, fields chosen by the API, start 1793491200, "
             "end 1793577600, granularity DAILY"
         )
         assert last.startswith("Listed 1 rows of ")

@@ -82,7 +82,7 @@ class TestIfExists:
         assert operator.run(output_path=str(target), if_exists=if_exists)["count"] == len(operator.rows)
         before = target.read_bytes()
         operator.sandbox.reset()
-        with pytest.raises(error, match="exists already"):
+        with pytest.raises(error, match="already exists"):
             operator.run(output_path=str(target), if_exists=if_exists)
         assert target.read_bytes() == before
         assert operator.sandbox.requests == []
@@ -92,7 +92,7 @@ class TestIfExists:
     ) -> None:
         path = tmp_path / "a.ndjson"
         after_the_last_row(lambda: path.write_text("theirs"))
-        with pytest.raises(AirflowFailException, match="exists already"):
+        with pytest.raises(AirflowFailException, match="already exists"):
             operator.run(output_path=str(path), if_exists="fail")
         assert path.read_text() == "theirs"
 

@@ -79,7 +79,7 @@ class TestDeferring:
         (waiting,) = [line for line in log.messages if line.startswith("Waiting without a worker slot until 20")]
         assert " UTC: " in waiting
         assert "Too many calls: wait" in waiting
-        (continuing,) = [line for line in log.messages if line.startswith(f"Continuing after 2 {operator.unit}")]
+        (continuing,) = [line for line in log.messages if line.startswith(f"Resuming after 2 {operator.unit}")]
         assert continuing.endswith("that an earlier try has read")
 
     @pytest.mark.parametrize("suffix", ["json", "csv", "ndjson.gz", "csv.gz", "parquet"])
@@ -174,7 +174,7 @@ class TestDeferring:
     def test_a_second_restart_is_an_error(self, operator: Listing) -> None:
         operator.sandbox.fail_next(THROTTLE.after(2), THROTTLE.after(2))
         deferred = operator.task(deferrable=True)
-        with pytest.raises(GraphRateLimitError, match="give output_path") as caught:
+        with pytest.raises(GraphRateLimitError, match="set output_path") as caught:
             deferred.run()
         assert deferred.deferrals == 1
         assert caught.value.retry_after is not None
@@ -400,7 +400,7 @@ class TestAfterPublishing:
         published.ti.try_number = 2
         assert published.run() == manifest
         assert operator.sandbox.requests == []
-        assert "An earlier try of this task has published" in log.text
+        assert "An earlier try of this task has already published" in log.text
 
     def test_a_cleared_task_lists_again(self, operator: Listing, target: Path) -> None:
         published = operator.task(target, retries=1)
@@ -416,7 +416,7 @@ class TestAfterPublishing:
         data = target.read_bytes()
         for other in (data.replace(b'"id"', b'"di"', 1), data[:-1]):
             target.write_bytes(other)
-            with pytest.raises(AirflowFailException, match="exists already"):
+            with pytest.raises(AirflowFailException, match="already exists"):
                 published.run()
         target.unlink()
         published.run()
@@ -476,7 +476,7 @@ class TestAfterPublishing:
     ) -> None:
         instance = operator.interrupted(target, if_exists=if_exists)
         target.write_bytes(b"somebody else's")
-        with pytest.raises(outcome, match="exists already"):
+        with pytest.raises(outcome, match="already exists"):
             instance.run()
         assert target.read_bytes() == b"somebody else's"
         assert names_in(target) == {"rows.ndjson"}
@@ -498,9 +498,9 @@ def test_what_a_store_refuses_costs_only_the_resuming(
     operator.sandbox.fail_next(THROTTLE.after(2))
     operator.task(target, retries=1, deferrable=method == "rm").run()
     assert rows_in(target) == operator.rows
-    warnings = [line for line in log.messages if "Nothing can be kept" in line]
+    warnings = [line for line in log.messages if "Nothing can be stored" in line]
     assert set(warnings) == {
-        "Nothing can be kept beside the object (PermissionError), so that a retry begins with the first page; the "
+        "Nothing can be stored beside the object (PermissionError), so a retry starts with the first page; the "
         "credentials of the store must be allowed to list, read, write and delete there"
     }
     # There are two processes, and each warns only once.

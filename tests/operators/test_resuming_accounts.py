@@ -64,7 +64,7 @@ class TestRetries:
         instance = interrupted(numbered, target, on_account_error="skip")
         instance.run()
         # The account that was left out was not kept.
-        assert "Continuing after 4 accounts that an earlier try has read" in log.text
+        assert "Resuming after 4 accounts that an earlier try has read" in log.text
         assert "Listed 160 rows of 19 accounts on 20 pages, 1 accounts left out" in log.text
 
     def test_accounts_that_were_left_out_are_tried_again(self, numbered: GraphSandbox, target: Path) -> None:
@@ -119,7 +119,7 @@ class TestRateLimits:
         assert names_in(target) == {"rows.ndjson", "_rows.ndjson.airflow-record"}
         (line,) = [line for line in log.messages if line.startswith("Waiting without a worker slot until 20")]
         assert f" UTC: Account {ids[3]}: Too many calls: wait" in line
-        assert "Continuing after 19 accounts that an earlier try has read" in log.messages
+        assert "Resuming after 19 accounts that an earlier try has read" in log.messages
 
     def test_without_deferrable_a_long_throttle_is_an_error(
         self, numbered: GraphSandbox, target: Path, skipped: SkippedWaits
@@ -217,7 +217,7 @@ class TestBeginningAgain:
         assert instance.failures == []
         assert rows_in(target) == numbers_of(numbered)
         assert asked_for(numbered) == [*ids_of(numbered)[:6], *ids_of(numbered)[5:]]
-        assert log.text.count("; the listing begins again") == 1
+        assert log.text.count("; the listing starts again") == 1
 
     @pytest.mark.parametrize("change", ["another order", "fewer", "a part of them as rows"])
     def test_other_accounts(self, numbered: GraphSandbox, target: Path, change: str) -> None:

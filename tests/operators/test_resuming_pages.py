@@ -53,7 +53,7 @@ class TestTheLastPage:
         throttled.run()
         assert ids_in(target) == all_of(connected)
         assert pages_of(connected)[2:] == [2, 1, 2, 3]
-        assert "page 2 does not hold the same accounts as before; the listing begins again" in log.text
+        assert "page 2 does not hold the same accounts as before; the listing starts again" in log.text
 
     def test_it_holds_them_in_another_order(
         self, connected: GraphSandbox, target: Path, throttled: TaskInstance

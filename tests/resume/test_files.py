@@ -137,7 +137,7 @@ def test_a_missing_part_is_noticed(open_parts: Open, tmp_path: Path) -> None:
     second = open_parts()
     (tmp_path / "_wabas.ndjson.airflow-parts" / "_a-00001").unlink()
     assert open_parts().state is None
-    with pytest.raises(RowsLostError, match="part 1 in .* is missing or broken"):
+    with pytest.raises(RowsLostError, match="part 1 in .* is missing or corrupted"):
         ids_of(second)
 
 
@@ -183,7 +183,7 @@ def test_a_store_that_fails_while_kept_rows_are_read(
         raise failure
 
     monkeypatch.setattr(LocalStore, "open", fail)
-    with pytest.raises(error, match="^output_path: s3://lake/wabas.ndjson cannot be continued from its kept rows") as e:
+    with pytest.raises(error, match="^output_path: s3://lake/wabas.ndjson cannot be resumed from its checkpoint") as e:
         list(again.rows())
     assert "a secret" not in str(e.value)
     assert e.value.__cause__ is None

@@ -81,7 +81,7 @@ def test_taken_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         message = refusal("--port", str(port))
-    assert f"argument --port: cannot serve on port {port}" in message
+    assert f"argument --port: cannot listen on port {port}" in message
     assert "0 for a free one" in message
 
 

@@ -400,7 +400,7 @@ class TestDeferrable:
     def test_an_error_without_a_message(self, connected: GraphSandbox, message: Any) -> None:
         errors: tuple[Any, ...] = (["GraphError"], {}, "GraphTokenError")
         for error in errors:
-            with pytest.raises(AirflowFailException, match="an error without a message"):
+            with pytest.raises(AirflowFailException, match="an error event without a message"):
                 resume(sensor(deferrable=True), {"status": "error", "error": error, "message": message})
 
     @pytest.mark.parametrize("option", ["soft_fail", "never_fail"])

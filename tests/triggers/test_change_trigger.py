@@ -184,7 +184,7 @@ class TestChanges:
 
         assert ids(run_virtually(run())[0]) == (["71"], [], [])
         (line,) = errors(caplog)
-        assert line.startswith("Changes are not told now; trying again in 300 s: The token has expired")
+        assert line.startswith("Change detection is paused; retrying in 300 s: The token has expired")
         assert connected.token not in caplog.text
 
     def test_a_new_token_is_used(self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,7 +286,7 @@ def test_bad_input_is_an_error_in_the_log(
 
     run_virtually(run())
     (line,) = errors(caplog)
-    assert line.startswith(f"Changes are not told now; trying again in 300 s: {message}")
+    assert line.startswith(f"Change detection is paused; retrying in 300 s: {message}")
     assert connected.requests == []
 
 
@@ -359,7 +359,7 @@ def test_a_module_that_cannot_be_loaded_does_not_end_the_watch(
                 await until(lambda: store.writes > 0)
 
     run_virtually(run())
-    assert errors(caplog) == ["Changes are not told now; trying again in 300 s: OSError"]
+    assert errors(caplog) == ["Change detection is paused; retrying in 300 s: OSError"]
 
 
 @needs_state

@@ -91,14 +91,14 @@ def test_three_hours_with_a_throttle_and_two_faults(connected: GraphSandbox) -> 
     for since, level, line in lines:
         print(f"{time.strftime('%H:%M:%S', time.gmtime(since))} {level:7} {line}")
     texts = [line for _, _, line in lines]
-    assert "250 accounts count; the condition is not met yet - looking again in 0:05:" in texts[0]
+    assert "250 accounts match; condition not met yet - looking again in 0:05:" in texts[0]
     assert texts[1].startswith("The API failed, which most often passes by itself. ")
     assert texts[2].startswith("Too many calls: ")
     assert texts[2].endswith(" - looking again in 0:20:00")
-    assert texts[3].startswith("251 accounts count; the condition is not met yet - ")
-    assert texts[4].startswith("no complete answer from ")
+    assert texts[3].startswith("251 accounts match; condition not met yet - ")
+    assert texts[4].startswith("no complete response from ")
     assert texts[5].startswith("Still waiting after 2:")
-    assert texts[5].endswith("; 251 accounts count")
+    assert texts[5].endswith("; 251 accounts match")
     assert len(texts) == 6
     assert [level for _, level, _ in lines] == ["INFO", "WARNING", "WARNING", "INFO", "WARNING", "INFO"]
     moments = [0.0, *(since for since, _, _ in lines), 3 * 3600.0]
@@ -111,9 +111,9 @@ def test_each_wait_writes_to_the_log_of_its_own_task(connected: GraphSandbox) ->
         wait(connected, "there", timeout=3600, min_count=250),
         wait(connected, "in vain", timeout=2000, waba_ids=["4242"]),
     )
-    assert lines.of("there") == ["250 accounts count; the condition is met"]
+    assert lines.of("there") == ["250 accounts match; condition met"]
     (line,) = lines.of("in vain")
-    assert line.startswith("0 accounts count; the condition is not met yet - ")
+    assert line.startswith("0 accounts match; condition not met yet - ")
     assert set(lines.by_task) == {"there", "in vain"}
 
 
@@ -139,8 +139,8 @@ def test_a_new_token_is_told(connected: GraphSandbox, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("airflow_provider_whatsapp.triggers.whatsapp.aload_connection", load_and_replace)
     refused, met = run_logged(wait(connected, "wait", timeout=3600)).of("wait")
-    assert refused == "The API refused the token - going on with the new one of the connection"
-    assert met.endswith("the condition is met")
+    assert refused == "The API refused the token - continuing with the new token from the connection"
+    assert met.endswith("; condition met")
 
 
 def test_nothing_is_written_after_the_end(connected: GraphSandbox) -> None:

@@ -1,1 +1,1 @@
-"""How the simulated Graph API is served: HTTP, faults, quotas and the record of received requests."""
+"""Serves the simulated Graph API: HTTP, faults, quotas and the record of received requests."""

@@ -1,4 +1,4 @@
-"""The effects of faults that take more than a line. :mod:`.faults` says which fault has which effect."""
+"""The effects of faults that are too long for a lambda in :mod:`.faults`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _ENUM_FIELDS = ("account_review_status", "business_verification_status", "owners
 
 @dataclass
 class Exchange:
-    """A request and its answer. A fault may change the answer.
+    """A request and its response, which a fault may change.
 
     :param path: the segments of the request's path without the version
-    :param memory: what the fault keeps from one request that it acts on to the next
-    :param page: the page that is answered, or None for any other answer
+    :param memory: state of the fault between the requests that it acts on
+    :param page: the page in the response, or None for any other response
     """
 
     api: SimulatedApi
@@ -37,33 +37,33 @@ class Exchange:
 
     @property
     def rows(self) -> Any:
-        """The list of rows in the answer."""
+        """The list of rows in the response."""
         return self.answer.payload["data"]
 
     @property
     def paging(self) -> Any:
-        """The ``paging`` object in the answer, or an empty dict when there is none."""
+        """The ``paging`` object in the response, or an empty dict if there is none."""
         return self.answer.payload.get("paging", {})
 
     def continue_at(self, cursor: str) -> None:
-        """Let the answer say that the listing continues at a cursor."""
+        """Make the response continue the listing at a cursor."""
         if self.page is not None:
             paging = self.answer.payload.setdefault("paging", {"cursors": {"before": cursor}})
             paging["cursors"]["after"] = cursor
             paging["next"] = self.page.link("after", cursor)
 
     def accounts(self) -> list[Node]:
-        """The accounts of the requested edge, as the list to change; an unused list if it is not an account edge."""
+        """Return the list of accounts of the requested edge, to change; an unused list for any other edge."""
         if len(self.path) == 2 and self.path[1] in ACCOUNT_EDGES:
             return self.api.lists.get((self.path[0], self.path[1]), [])
         return []
 
 
-# Errors and other answers
+# Errors and other responses
 
 
 def refuse(exchange: Exchange, status: int, code: int, message: str, **details: Any) -> None:
-    """Replace the answer by an error envelope.
+    """Replace the response with an error envelope.
 
     In the message, ``{token}`` stands for the token of the request, and ``{node}`` for the id that its path names.
     """
@@ -75,12 +75,12 @@ def refuse(exchange: Exchange, status: int, code: int, message: str, **details: 
 def answer(
     exchange: Exchange, status: int, payload: Any = None, text: str | None = None, headers: dict[str, str] | None = None
 ) -> None:
-    """Replace the answer by a JSON payload or a text."""
+    """Replace the response with a JSON payload or a text."""
     exchange.answer = Answer(status, payload, text, dict(headers or {}))
 
 
 def throttle(exchange: Exchange, code: int, minutes: int | None, retry_after: int | None) -> None:
-    """Replace the answer by a rate limit error. That of an account is reported under its id."""
+    """Replace the response with a rate limit error; that of an account is reported under its id."""
     error = throttle_error(code)
     exchange.answer = Answer.of_error(error.status, error.error)
     if minutes is not None:
@@ -98,7 +98,7 @@ def redirect(exchange: Exchange, to: str) -> None:
 
 
 def add_headers(exchange: Exchange, headers: dict[str, str]) -> None:
-    """Add headers to the answer, or replace those of the same name."""
+    """Add headers to the response, or replace those of the same name."""
     exchange.answer.headers |= headers
 
 
@@ -111,9 +111,9 @@ def high_usage(exchange: Exchange, percent: int) -> None:
 
 
 def empty_page(exchange: Exchange) -> None:
-    """Replace the page by an empty page whose cursor leads to the rows that it should have had."""
+    """Replace the page with an empty page whose cursor leads to the page's rows."""
     if exchange.page is not None:
-        # The salt makes another cursor for the same place, since a cursor that comes back would be a loop.
+        # The salt gives a new cursor for the same place, because a repeated cursor would be a loop.
         exchange.memory["salt"] = exchange.memory.get("salt", 0) + 1
         cursor = exchange.page.cursor(exchange.page.start - 1, exchange.memory["salt"])
         exchange.answer.payload = {"data": [], "paging": {"cursors": {"before": cursor}}}
@@ -182,11 +182,11 @@ def account_removed(exchange: Exchange) -> None:
     del accounts[:1]
 
 
-# Effects while the answer is sent
+# Effects while the response is sent
 
 
 def huge_body(writer: ResponseWriter, mib: int) -> None:
-    """Send the answer with padding, in blocks, so that the sandbox never holds all of it in memory."""
+    """Send the response with padding, in blocks, so that the sandbox never holds all of it in memory."""
     begin, end = writer.content.rstrip().removesuffix(b"}") + b',"padding":"', b'"}'
     block = b"x" * (_MIB // 4)
     writer.send_raw(writer.head(len(begin) + mib * _MIB + len(end)), begin)
@@ -196,7 +196,7 @@ def huge_body(writer: ResponseWriter, mib: int) -> None:
 
 
 def gzip_bomb(writer: ResponseWriter, mib: int) -> None:
-    """Send the answer followed by white space, as gzip."""
+    """Send the response followed by white space, as gzip."""
     packer = zlib.compressobj(9, wbits=31)
     block = b" " * _MIB
     parts = [packer.compress(writer.content), *(packer.compress(block) for _ in range(mib)), packer.flush()]
@@ -214,13 +214,13 @@ def truncated_body(writer: ResponseWriter, *, reset: bool = False) -> None:
     body, encoding = writer.body()
     writer.send_raw(writer.head(len(body), encoding), body[: len(body) // 2])
     if reset:
-        # A reset discards what the client has not read yet, so give it time to read the half.
+        # A reset discards what the client has not read yet, so give it time to read the first half.
         writer.wait(0.05)
     writer.close(reset=reset)
 
 
 def cut_chunked(writer: ResponseWriter) -> None:
-    """Send a chunk with half of the body and the beginning of the next one, and close."""
+    """Send a chunk with half the body and the start of the next chunk, and close the connection."""
     body, encoding = writer.body()
     half = body[: len(body) // 2]
     writer.send_raw(writer.head(None, encoding), b"%x\r\n%b\r\n%x\r\n{" % (len(half), half, 4096))
@@ -228,7 +228,7 @@ def cut_chunked(writer: ResponseWriter) -> None:
 
 
 def slow_reply(writer: ResponseWriter, seconds: float) -> None:
-    """Wait, then send the answer."""
+    """Wait, then send the response."""
     writer.wait(seconds)
     writer.send(*writer.body())
 

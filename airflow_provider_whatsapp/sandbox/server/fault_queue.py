@@ -1,4 +1,4 @@
-"""The faults that have something to do, and which of them acts on a request."""
+"""Queues faults, and selects the one that acts on a request."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .http_exchange import IncomingRequest
 
 @dataclass(eq=False)
 class _QueuedFault:
-    """A fault that has more to do, and what it keeps from one request to the next."""
+    """A fault that is not done, and its state between requests."""
 
     fault: Fault
     memory: dict[str, Any] = field(default_factory=dict)
 
 
 class FaultQueue:
-    """Faults in the order in which they act. One acts at a time on a node; the next one waits until it is done."""
+    """Faults in the order in which they act; one at a time acts on a node, and the next waits until it is done."""
 
     def __init__(self) -> None:
         self._faults: list[_QueuedFault] = []
@@ -34,7 +34,7 @@ class FaultQueue:
         self._faults.clear()
 
     def take(self, request: IncomingRequest) -> tuple[Fault | None, dict[str, Any]]:
-        """The fault that acts on a request, if there is one, and what it keeps between requests."""
+        """Return the fault that acts on a request, if any, and its state between requests."""
         queued = next((one for one in self._faults if one.fault.node in {None, *request.segments}), None)
         if queued is None:
             return None, {}

@@ -1,6 +1,6 @@
-"""What can go wrong between a client and the Graph API, each on demand.
+"""Produces, on demand, what can go wrong between a client and the Graph API.
 
-An effect of one line stands beside its fault; the others are functions of :mod:`.fault_effects`.
+An effect of one line is written here, at its fault; the others are functions of :mod:`.fault_effects`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any, Literal
 from ..world.analytics import INSIGHTS_NOT_ENABLED
 from . import fault_effects as effects
 
-#: ``harmless``: the answer is unusual and still right; ``passing``: the answer is unusable, and the same request
-#: succeeds once the fault is over; ``fatal``: asking again does not help.
+#: ``harmless``: the response is unusual but correct; ``passing``: the response is unusable, but the same request
+#: succeeds once the fault is over; ``fatal``: retrying does not help.
 Nature = Literal["harmless", "passing", "fatal"]
-#: Which requests a fault acts on. It waits for one of them.
+#: The requests that a fault acts on; it waits for one of them.
 Target = Literal["any", "edge", "account edge", "later page"]
-#: When a fault acts: before the answer is made, on any answer, on an answer that is a page, or while it is sent.
+#: When a fault acts: before the response is made, on any response, on a response that is a page, or while it is sent.
 Moment = Literal["before", "answer", "page", "sending"]
 
 _ALWAYS = 1_000_000_000
@@ -27,7 +27,7 @@ _HTML_TYPE = {"Content-Type": "text/html"}
 
 
 class _Maker:
-    """Makes a fault that has no options: ``Fault.closed()``."""
+    """Makes a fault without options: ``Fault.closed()``."""
 
     def __init__(self, moment: Moment, effect: Callable[..., object], **properties: Any) -> None:
         self._properties = {"moment": moment, "effect": effect, **properties}
@@ -36,7 +36,7 @@ class _Maker:
         self._properties["kind"] = name
 
     def __call__(self) -> Fault:
-        """Make the fault."""
+        """Return the fault."""
         return _make(**self._properties)
 
 
@@ -65,7 +65,7 @@ _headers = partial(_Maker, "answer", effects.add_headers, nature="harmless")
 
 @dataclass(frozen=True, init=False)
 class Fault:
-    """One way to go wrong, as in ``Fault.server_error(status=502)`` or ``Fault.expired_token().after(1).times(2)``.
+    """One fault, e.g. ``Fault.server_error(status=502)`` or ``Fault.expired_token().after(1).times(2)``.
 
     A fault acts on one request unless :meth:`times` or its description says otherwise. Faults of pages and accounts
     wait for a request that lists an edge. A fault is immutable.
@@ -79,12 +79,12 @@ class Fault:
     options: dict[str, Any]
     nature: Nature = "passing"
     acts_on: Target = "any"
-    # Whether the client gets no complete HTTP answer.
+    # Whether the client gets no complete HTTP response.
     breaks_connection: bool = False
-    # Number of requests that it acts on, and that it lets pass first.
+    # Number of requests that it acts on, and number that it lets pass first.
     requests_hit: int = 1
     requests_before: int = 0
-    # It acts on requests for more rows than this, and for this node, or for all nodes.
+    # It acts only on requests for more rows than this, and for this node (empty for all).
     above: int = -1
     node: str | None = None
 
@@ -92,27 +92,27 @@ class Fault:
         raise TypeError("faults are made by methods of this class, such as Fault.server_error()")
 
     def after(self, requests: int) -> Fault:
-        """The same fault, which lets this number of requests pass before it acts."""
+        """Return the same fault, which lets this number of requests pass before it acts."""
         if requests < 0:
             raise ValueError(f"after() needs a number of requests of at least 0, not {requests}")
         return _make(**vars(self) | {"requests_before": requests})
 
     def times(self, requests: int) -> Fault:
-        """The same fault, which acts on this number of requests."""
+        """Return the same fault, which acts on this number of requests."""
         if requests < 1:
             raise ValueError(f"times() needs a number of requests of at least 1, not {requests}")
         return _make(**vars(self) | {"requests_hit": requests})
 
     def on(self, node_id: str) -> Fault:
-        """The same fault, only for the requests whose path names this node, such as a business and its edges.
+        """Return the same fault, limited to requests whose path names this node, such as a business and its edges.
 
-        Requests for other nodes do not wait for it: they meet the faults that are queued after it.
+        It does not hold up requests for other nodes: the faults queued after it act on them.
         """
         return _make(**vars(self) | {"node": node_id})
 
     @classmethod
     def catalogue(cls) -> dict[str, Fault]:
-        """Every fault once, by name, with its default options. Those that are fatal act on all requests."""
+        """Return every fault by name, with its default options; fatal ones act on all requests."""
         makers = [name for name, member in vars(cls).items() if isinstance(member, (staticmethod, _Maker))]
         faults: dict[str, Fault] = {name: getattr(cls, name)() for name in makers}
         return {name: one.times(_ALWAYS) if one.nature == "fatal" else one for name, one in faults.items()}
@@ -162,14 +162,14 @@ class Fault:
 
     @staticmethod
     def reduce_data(above: int = 25) -> Fault:
-        """Refuse all pages of more than ``above`` rows with code 1. The envelope has no type, as seen in the wild."""
+        """Refuse all pages of more than ``above`` rows with code 1. The envelope has no type, as has been observed."""
         message = "Please reduce the amount of data you're asking for, then retry your request"
         options = {"status": 500, "payload": {"error": {"code": 1, "message": message}}}
         return _make(
             "reduce_data", "answer", effects.answer, options, acts_on="edge", requests_hit=_ALWAYS, above=above
         )
 
-    # Answers that are not Graph answers
+    # Responses that do not come from the Graph API
 
     error_on_200 = _error(200, 2, "Service temporarily unavailable")
     """Respond with an envelope with code 2 on HTTP 200."""
@@ -205,7 +205,7 @@ class Fault:
     cut_gzip = _sending(effects.cut_gzip)
     """Send half of the gzip stream, with the ``Content-Length`` of that half."""
     unknown_encoding = _sending(lambda it: it.send(bytes(byte ^ 0x55 for byte in it.content), "x-hologram"))
-    """Send a body in a ``Content-Encoding`` that nobody knows."""
+    """Send a body in an unknown ``Content-Encoding``."""
     truncated_body = _sending(effects.truncated_body, breaks_connection=True)
     """Announce the whole body, send half of it and close the connection."""
     cut_chunked = _sending(effects.cut_chunked, breaks_connection=True)
@@ -215,16 +215,16 @@ class Fault:
     reset_mid_reply = _sending(lambda it: effects.truncated_body(it, reset=True), breaks_connection=True)
     """Reset the connection after half of the body."""
     closed = _sending(lambda it: it.close(), breaks_connection=True)
-    """Close the connection without an answer."""
+    """Close the connection without a response."""
 
     @staticmethod
     def huge_body(mib: int = 80) -> Fault:
-        """Send the right answer with ``mib`` MiB of padding in it; it is still valid JSON."""
+        """Send the correct response with ``mib`` MiB of padding in it; it is still valid JSON."""
         return _make("huge_body", "sending", effects.huge_body, {"mib": mib})
 
     @staticmethod
     def gzip_bomb(mib: int = 200) -> Fault:
-        """Send the right answer followed by ``mib`` MiB of white space, which gzip makes small."""
+        """Send the correct response followed by ``mib`` MiB of white space, which gzip makes small."""
         return _make("gzip_bomb", "sending", effects.gzip_bomb, {"mib": mib})
 
     @staticmethod
@@ -242,7 +242,7 @@ class Fault:
     empty_page = _page(effects.empty_page, nature="harmless")
     """Respond with a page without rows that has a ``next``; the rows are on the pages after it."""
     repeated_cursor = _page(lambda it: it.continue_at(it.request.params["after"]), acts_on="later page")
-    """Give a later page the same ``after`` cursor that asked for it."""
+    """Give a later page the same ``after`` cursor that requested it."""
     cursor_cycle = _page(effects.cursor_cycle, nature="fatal", requests_hit=_ALWAYS)
     """Lead every listing of two pages or more from cursor A to B and back to A."""
     next_without_cursors = _page(lambda it: it.paging.pop("cursors", None), nature="harmless")
@@ -254,7 +254,7 @@ class Fault:
 
     @staticmethod
     def next_elsewhere(to: str = "https://graph.facebook.example") -> Fault:
-        """Let ``next`` name another host; the cursors are right."""
+        """Let ``next`` name another host; the cursors are correct."""
         return _make("next_elsewhere", "page", effects.next_elsewhere, {"to": to}, nature="harmless", acts_on="edge")
 
     account_added = _Maker(
@@ -270,7 +270,7 @@ class Fault:
     numeric_ids = _page(effects.numeric_ids, nature="harmless")
     """Write ids as JSON numbers, as older examples of Meta do."""
     unknown_values = _page(effects.unknown_values, nature="harmless")
-    """Add a field that was not asked for to each row, and use values that no enum has."""
+    """Add an unrequested field to each row, and use values that no enum has."""
     nan = _page(effects.nan)
     """Put NaN, which JSON does not have, into the last row."""
     no_data = _page(lambda it: it.answer.payload.pop("data"))
@@ -282,7 +282,7 @@ class Fault:
     paging_not_an_object = _page(lambda it: it.answer.payload.update(paging="next"))
     """Respond with ``paging`` as a string."""
     odd_content_type = _headers(options={"headers": {"Content-Type": "text/javascript; charset=UTF-8"}})
-    """Send the right answer as ``text/javascript``."""
+    """Send the correct response as ``text/javascript``."""
     malformed_usage = _headers(
         options={"headers": {"x-app-usage": '{"call_count": lots', "x-business-use-case-usage": '[[{"1": "none"}], 7]'}}
     )
@@ -290,7 +290,7 @@ class Fault:
 
     @staticmethod
     def high_usage(percent: int = 95) -> Fault:
-        """Say in the usage headers that ``percent`` of the rate limit is used."""
+        """Report in the usage headers that ``percent`` of the rate limit is used."""
         return _make("high_usage", "answer", effects.high_usage, {"percent": percent}, nature="harmless")
 
     @staticmethod
@@ -299,7 +299,7 @@ class Fault:
         headers = {"facebook-api-version": version}
         return _make("version_upgrade", "answer", effects.add_headers, {"headers": headers}, nature="harmless")
 
-    # Refusals that last until someone changes something
+    # Refusals that last until someone fixes the cause
 
     expired_token = _refusal(
         401, 190, "Error validating access token: Session has expired on Tuesday, 10-Nov-26 09:00:00 PST.",

@@ -17,15 +17,15 @@ from .response_writer import ResponseWriter
 _LARGEST_REQUEST_BODY = 1024 * 1024
 _SECONDS_TO_STOP = 5.0
 
-#: Gives the answer to a request, and the function that writes it.
+#: Returns the response to a request, and the function that writes it.
 Responder = Callable[[IncomingRequest], tuple[Answer, Callable[[ResponseWriter], None]]]
 
 
 class HttpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    """A server that has a thread for each connection and can end all of them at once.
+    """A server with a thread for each connection, which can end all of them at once.
 
-    :param respond: answers a request
-    :param accepted: number of connections that earlier servers of the sandbox accepted; it is counted up from there
+    :param respond: function that responds to a request
+    :param accepted: number of connections that earlier servers of the sandbox accepted; counting continues from there
     """
 
     allow_reuse_address = True
@@ -60,7 +60,7 @@ class HttpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         thread.start()
 
     def number_of(self, connection: Any) -> int:
-        """The number of a connection, from 0."""
+        """Return the number of a connection, from 0."""
         return self._open[connection][0]
 
     def shutdown_request(self, request: Any) -> None:
@@ -70,7 +70,7 @@ class HttpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self._open.pop(request, None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Show an error of the sandbox itself. A client that has gone away is none."""
+        """Print an error of the sandbox itself; a client that disconnects is not an error."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
@@ -93,7 +93,7 @@ class HttpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
 
 class _Connection(BaseHTTPRequestHandler):
-    """One TCP connection and the requests that come on it, one after the other."""
+    """One TCP connection and its requests, one after the other."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -112,7 +112,7 @@ class _Connection(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _serve
 
     def _skip_body(self, headers: dict[str, str]) -> None:
-        """Read the body of a POST, which would otherwise be taken for the next request."""
+        """Read the body of a POST; otherwise it would be taken for the next request."""
         length = headers.get("content-length", "0")
         if "transfer-encoding" in headers or not length.isdecimal() or int(length) > _LARGEST_REQUEST_BODY:
             self.close_connection = True
@@ -120,4 +120,4 @@ class _Connection(BaseHTTPRequestHandler):
             self.rfile.read(int(length))
 
     def log_message(self, format: str, *args: object) -> None:
-        """Log nothing; ``GraphSandbox.requests`` has what was received."""
+        """Log nothing; ``GraphSandbox.requests`` records the requests."""

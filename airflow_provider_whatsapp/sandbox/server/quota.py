@@ -1,4 +1,4 @@
-"""The rate limits of the sandbox, and the headers that report how much of them is used.
+"""Simulates rate limits, and the headers that report their usage.
 
 https://developers.facebook.com/docs/graph-api/overview/rate-limiting
 """
@@ -18,7 +18,7 @@ from ..world.accounts import Node
 from ..world.api_error import ApiError
 
 REAL_HOUR = timedelta(hours=1)
-# Without a quota, the first answers have no usage headers, and the usage stops rising at some share.
+# Without a quota, the first responses have no usage headers, and the usage stops rising at some point.
 _CALLS_WITHOUT_USAGE = 5
 _HIGHEST_USAGE = 75
 
@@ -31,7 +31,7 @@ _MESSAGES = {
 
 
 def throttle_error(code: int) -> ApiError:
-    """The refusal of a call that exceeds a rate limit.
+    """Return the refusal of a call that exceeds a rate limit.
 
     :param code: 80008 for the limit of the WhatsApp Business Management API
     """
@@ -43,9 +43,9 @@ def throttle_error(code: int) -> ApiError:
 class QuotaUse:
     """How much of a quota is used after a call.
 
-    :param percent: calls of the last hour in percent of the quota, rounded down; may exceed 100
+    :param percent: calls of the last hour as a percentage of the quota, rounded down; may exceed 100
     :param refused: whether this call exceeds the quota
-    :param minutes: minutes until a call is let through, rounded up; 0 when the next one is
+    :param minutes: minutes until a call is allowed, rounded up; 0 if the next one is
     """
 
     percent: int
@@ -53,11 +53,11 @@ class QuotaUse:
     minutes: int = 0
 
     def counts(self) -> dict[str, int]:
-        """The members that both headers have."""
+        """Return the members that both headers have."""
         return {"call_count": self.percent, "total_cputime": self.percent // 4, "total_time": self.percent // 3}
 
     def entry(self) -> dict[str, Any]:
-        """The entry of a business or an account in the second header."""
+        """Return the entry of a business or an account in the second header."""
         return {
             "type": "whatsapp_business_management",
             **self.counts(),
@@ -69,7 +69,7 @@ class QuotaUse:
 class CallUse:
     """How much of the quotas is used after a call.
 
-    :param app: the quota of the whole app; None when the headers do not show it yet
+    :param app: the quota of the whole app; None if the headers do not show it yet
     :param account_id: id of the account that the call names, or None
     :param account: the quota of that account, or None
     """
@@ -84,7 +84,7 @@ class CallUse:
         return any(use is not None and use.refused for use in (self.app, self.account))
 
     def headers(self, businesses: list[Node]) -> dict[str, str]:
-        """The headers that report it. The quota of the app is reported under the id of the first business."""
+        """Return the usage headers; the app's quota is reported under the id of the first business."""
         headers: dict[str, str] = {}
         entries: dict[str, list[Any]] = {}
         if self.app is not None:
@@ -100,15 +100,15 @@ class CallUse:
 class Quotas:
     """The quota of the whole app, and one for each account: limits on the calls of a rolling hour.
 
-    Every call counts, even one that is refused, so a client that keeps calling while it is throttled waits longer.
+    Every call counts, even a refused one, so a client that keeps calling while it is throttled waits longer.
 
-    The header knows only whole minutes. So a client waits for at least one minute, however short the hour is.
+    The header has only whole minutes, so a client waits for at least one minute, however short the hour is.
 
-    :param calls_per_hour: number of calls that are let through within an hour; None for all calls, in which case the
-        usage rises slowly and means nothing
-    :param calls_per_hour_and_account: number of calls for one account that are let through; None for all calls
+    :param calls_per_hour: number of calls allowed within an hour; None for no quota, in which case the usage rises
+        slowly and means nothing
+    :param calls_per_hour_and_account: number of calls allowed for one account; None for no quota
     :param hour: real length of the simulated hour
-    :raises ValueError: if one of them is not positive
+    :raises ValueError: if an argument is not positive
     """
 
     def __init__(self, calls_per_hour: int | None, calls_per_hour_and_account: int | None, hour: timedelta) -> None:
@@ -122,7 +122,7 @@ class Quotas:
         self._app_limit = calls_per_hour
         self._account_limit = calls_per_hour_and_account
         self._hour = hour.total_seconds()
-        # The moments of the calls of the app, and of those for each account by its id.
+        # The times of the app's calls, and of the calls for each account, by id.
         self._calls: defaultdict[str, deque[float]] = defaultdict(deque)
 
     @property
@@ -133,7 +133,7 @@ class Quotas:
     def count_call(self, number: int, account_id: str | None) -> CallUse:
         """Count a call that has just arrived for both quotas, and report how much of them is used.
 
-        :param number: number of calls so far, with this one
+        :param number: number of calls so far, including this one
         :param account_id: id of the account that the call names, or None
         """
         app = None if number <= _CALLS_WITHOUT_USAGE else QuotaUse(min(1 + number // 50, _HIGHEST_USAGE))
@@ -147,8 +147,8 @@ class Quotas:
         now = clock.now()
         while calls and calls[0] <= now - self._hour:
             calls.popleft()
-        # The clock goes back at the end of a no_waits() block. Calls that are in the future by then are forgotten,
-        # since they would throttle a client for hours of real time.
+        # The clock goes back at the end of a no_waits() block. Forget calls that are then in the future: they would
+        # throttle a client for hours of real time.
         while calls and calls[-1] > now:
             calls.pop()
         calls.append(now)
@@ -156,10 +156,10 @@ class Quotas:
         percent = count * 100 // limit
         if count < limit:
             return QuotaUse(percent)
-        # A call is let through when fewer than the limit were made in the hour before it.
+        # A call is allowed if fewer calls than the limit were made in the hour before it.
         remaining = self._hour - (now - calls[count - limit])
         return QuotaUse(percent, count > limit, math.ceil(remaining / 60))
 
     def forget_calls(self) -> None:
-        """Forget all calls, so that the quotas are free again."""
+        """Forget all calls, so that the quotas are unused again."""
         self._calls.clear()

@@ -1,4 +1,4 @@
-"""What a user can see of the requests that a sandbox received."""
+"""The public record of the requests that a sandbox received."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class ReceivedRequest:
 
     :param params: query parameters by name
     :param headers: header values by lower-case name
-    :param connection: number of the TCP connection that it came on, from 0
-    :param status: HTTP status of the answer, or None when the connection was broken instead
+    :param connection: number of its TCP connection, from 0
+    :param status: HTTP status of the response, or None if the connection was broken instead
     """
 
     method: str
@@ -31,14 +31,14 @@ class ReceivedRequest:
 
 
 def record_request(request: IncomingRequest, status: int | None, secrets: Iterable[str]) -> ReceivedRequest:
-    """The record of a request.
+    """Return the record of a request.
 
-    :param request: the request as it came in
-    :param status: HTTP status of the answer, or None when the connection was broken instead
-    :param secrets: the texts to mask wherever they appear; whatever looks like a token is masked anyway
+    :param request: the request as received
+    :param status: HTTP status of the response, or None if the connection was broken instead
+    :param secrets: texts to mask wherever they appear; anything that looks like a token is masked as well
     """
     secrets = set(secrets)
-    # A wrong token is masked too. Masking a very short one could make the record unreadable.
+    # Mask a wrong token too, unless it is so short that masking could make the record unreadable.
     if request.token and len(request.token) >= 16:
         secrets.add(request.token)
 

@@ -1,4 +1,4 @@
-"""How an answer is written to the connection: its headers, and its bytes."""
+"""Writes a response to the connection: its headers, and its bytes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from airflow_provider_whatsapp.transport import clock
 
 from .http_exchange import Answer
 
-# An Accept-Encoding that has gzip or *, unless its quality is zero.
+# Matches an Accept-Encoding with gzip or *, unless its quality is zero.
 _GZIP = re.compile(r"(?:^|,)\s*(?:gzip|\*)\s*(?!;\s*q\s*=\s*0(?:\.0*)?\s*(?:,|$))(?:;|,|$)")
 
 
 @dataclass
 class ResponseWriter:
-    """Writes one answer to a connection.
+    """Writes one response to a connection.
 
     :param accept_encoding: the client's header of that name
-    :param wait: waits for a number of seconds, or until the sandbox stops
-    :param closed: whether the connection ends after the answer
+    :param wait: function that waits for a number of seconds, or until the sandbox stops
+    :param closed: whether the connection ends after the response
     """
 
     answer: Answer
@@ -46,13 +46,13 @@ class ResponseWriter:
         return text.encode()
 
     def body(self) -> tuple[bytes, str | None]:
-        """The bytes of the body, and the name of their encoding or None."""
+        """Return the bytes of the body, and their encoding or None."""
         if len(self.content) > 1024 and _GZIP.search(self.accept_encoding.lower()):
             return gzip.compress(self.content, 5, mtime=0), "gzip"
         return self.content, None
 
     def head(self, length: int | None, encoding: str | None = None) -> bytes:
-        """The status line and the headers.
+        """Return the status line and the headers.
 
         :param length: ``Content-Length`` in bytes, or None for a chunked body
         """
@@ -69,7 +69,7 @@ class ResponseWriter:
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
 
     def send(self, body: bytes, encoding: str | None = None) -> None:
-        """Send an answer with this body."""
+        """Send a response with this body."""
         self.send_raw(self.head(len(body), encoding), body)
 
     def send_raw(self, *pieces: bytes) -> None:
@@ -79,7 +79,7 @@ class ResponseWriter:
     def close(self, *, reset: bool = False) -> None:
         """End the connection.
 
-        :param reset: whether with a TCP reset
+        :param reset: whether to end it with a TCP reset
         """
         self.closed = True
         if reset:

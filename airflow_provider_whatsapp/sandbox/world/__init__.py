@@ -1,1 +1,1 @@
-"""What the simulated Graph API has and answers: nodes, edges, rows and analytics. Nothing here knows HTTP."""
+"""The content of the simulated Graph API: nodes, edges, rows and analytics; independent of HTTP."""

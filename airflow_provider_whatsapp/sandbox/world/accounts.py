@@ -1,8 +1,8 @@
-"""Made-up businesses and WhatsApp Business Accounts, the same for the same seed.
+"""Generates businesses and WhatsApp Business Accounts; the same seed gives the same ones.
 
-Each edge of a business draws its accounts from a random generator of its own, so the first hundred accounts of a
-sandbox with a hundred thousand are those of a sandbox with a hundred. The rows of its edges are derived from its id
-on request, in :mod:`.row_maker` and :mod:`.analytics`, so that a large sandbox stays small.
+Each edge of a business draws its accounts from its own random generator, so the first hundred accounts of a sandbox
+with a hundred thousand are those of a sandbox with a hundred. The rows of an account's edges are derived from its id on
+request, in :mod:`.row_maker` and :mod:`.analytics`, so that a large sandbox takes little memory.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ _OFTEN_MISSING = (
 
 
 def random_for(*parts: object) -> random.Random:
-    """The random generator that belongs to these parts. It gives the same numbers in every run."""
+    """Return the random generator for these parts; it gives the same numbers in every run."""
     return random.Random("/".join(map(str, parts)))  # noqa: S311 - sample data must be repeatable
 
 
 def make_token(seed: int) -> str:
-    """An access token that looks like the token of a system user."""
+    """Return an access token that looks like that of a system user."""
     return "EAA" + "".join(random_for(seed, "token").choices(string.ascii_letters + string.digits, k=180))
 
 
 def make_id(rng: random.Random, taken: set[str]) -> str:
-    """An unused id of 15 to 17 digits. Many exceed 2^53, so that a client that parses ids as floats corrupts them.
+    """Return an unused id of 15 to 17 digits; many exceed 2^53, so that parsing them as floats corrupts them.
 
     :param taken: the ids in use; the new one is added
     """
@@ -69,7 +69,7 @@ def make_id(rng: random.Random, taken: set[str]) -> str:
 
 
 def make_businesses(seed: int, count: int, taken: set[str]) -> list[Node]:
-    """The business portfolios that the token can see."""
+    """Return the business portfolios that the token can see."""
     rng = random_for(seed, "businesses")
     return [
         {
@@ -84,7 +84,7 @@ def make_businesses(seed: int, count: int, taken: set[str]) -> list[Node]:
 
 
 def make_accounts(seed: int, business: Node, count: int, taken: set[str], *, owned: bool) -> list[Node]:
-    """The WhatsApp Business Accounts of one edge of a business.
+    """Return the WhatsApp Business Accounts of one edge of a business.
 
     :param taken: the ids in use; those of the accounts are added
     :param owned: whether the business owns the accounts, rather than having access to accounts of its clients
@@ -126,7 +126,7 @@ def make_accounts(seed: int, business: Node, count: int, taken: set[str], *, own
             account["owner_business_info"] = {"id": make_id(rng, taken), "name": company}
             account["permitted_tasks"] = list(_TASKS[int(roll() * 4) :])
         if ownership == "ON_BEHALF_OF":
-            # Real answers have no id in this object.
+            # Real responses have no id in this object.
             account["on_behalf_of_business_info"] = {"name": company, "status": "APPROVED", "type": ownership}
         if roll() < 0.2:
             del account[_OFTEN_MISSING[int(roll() * len(_OFTEN_MISSING))]]

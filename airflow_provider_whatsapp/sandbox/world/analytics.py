@@ -1,11 +1,11 @@
-"""Made-up analytics of an account: messages, conversations, calls and templates, and what they cost.
+"""Generates the analytics of an account: messages, conversations, calls and templates, and their costs.
 
-Every number comes from the seed, the account, the day and what is counted. So the same window always gives the same
-numbers, and the numbers of shorter windows add up to those of longer ones. Days are those of UTC.
+Every number is derived from the seed, the account, the day and what is counted, so the same window always gives the
+same numbers, and the numbers of shorter windows add up to those of longer ones. Days are in UTC.
 
-Where Meta's documentation is silent, the sandbox decides: a window has every half hour or day that begins in it, and a
-month has only those of its days. Days to come have no data, nor have days of more than a year ago, or of more than 90
-days ago for templates and groups. A template that the account does not have gets no data points.
+Where Meta's documentation is silent, the sandbox decides: a window includes every half hour or day that begins in it,
+and a month only those of its days. There are no data for future days, for days more than a year ago, or, for templates
+and groups, for days more than 90 days ago. A template that the account does not have has no data points.
 
 https://developers.facebook.com/documentation/business-messaging/whatsapp/analytics
 """
@@ -34,13 +34,13 @@ _DAY = 86_400
 _HALF_HOUR = 1_800
 _DAYS_BACK = 365
 _DAYS_BACK_OF_TEMPLATES = 90
-# A long list of numbers would make the answer slow. Only the first numbers of an account have traffic.
+# Only the first phone numbers of an account have traffic, because many would make the response slow.
 _NUMBERS_WITH_TRAFFIC = 3
 _SECOND_COUNTRY = {"US": "CA", "BR": "PT", "MX": "US", "IN": "AE", "DE": "AT"}
-# What a message of each category costs, in units of 1/10000 of the currency of the account.
+# Price of a message of each category, in units of 1/10000 of the account's currency.
 _PRICES = {"MARKETING": 625, "UTILITY": 80, "AUTHENTICATION": 90, "SERVICE": 0}
 _PRICE_UNIT = 10_000
-# The parameter that keeps some values of each dimension.
+# The parameter that filters the values of each dimension.
 _FILTERS = {
     "PHONE": "phone_numbers", "COUNTRY": "country_codes", "TIER": "tiers", "DIRECTION": "directions",
     "PRICING_TYPE": "pricing_types", "PRICING_CATEGORY": "pricing_categories",
@@ -48,7 +48,8 @@ _FILTERS = {
     "CONVERSATION_CATEGORY": "conversation_categories",
 }  # fmt: skip
 #: Code and message of the refusal of template analytics while they are not enabled for the account. Meta lists the
-#: codes 200005 to 200007 for the states of template insights; which of them the live API gives here was not confirmed.
+#: codes 200005 to 200007 for the states of template insights; which of them the live API returns here was not
+#: confirmed.
 INSIGHTS_NOT_ENABLED = (200007, "(#200007) Template insights are not enabled for this WhatsApp Business account")
 
 
@@ -60,7 +61,7 @@ def _window(read: AccountRead) -> tuple[int, int]:
 
 
 def _days(read: AccountRead, days_back: int) -> range:
-    """The first second of each day that has data and that the window has a part of."""
+    """Return the first second of each day that has data and overlaps the window."""
     start, end = _window(read)
     now = int(clock.now())
     return range(max(start - start % _DAY, now - now % _DAY - days_back * _DAY), min(end, now + 1), _DAY)
@@ -71,7 +72,7 @@ def _noise(read: AccountRead, day: int, what: str) -> int:
 
 
 def _has_own_payment(read: AccountRead) -> bool:
-    """Whether the account pays for itself. One on the credit line of a partner has no cost in its analytics."""
+    """Return whether the account pays for itself; the analytics of one on a partner's credit line have no costs."""
     return random_for(read.seed, read.account["id"], "payment").random() < 0.8
 
 
@@ -89,23 +90,23 @@ def _countries(account: Node) -> list[str]:
 
 
 def _traffic(read: AccountRead) -> Iterator[tuple[int, str, str, str, int]]:
-    """When each number wrote to each country in each category, and the number of messages."""
+    """Yield the time, phone number, country, category and number of messages of all traffic."""
     streams = list(product(_numbers(read), _countries(read.account), _PRICES))
     for day, stream in product(_days(read, _DAYS_BACK), streams):
         noise = _noise(read, day, "/".join(stream))
-        # There is no traffic on some days.
+        # Some days have no traffic.
         if noise % 5:
             yield day + noise // 1000 % 48 * _HALF_HOUR, *stream, 1 + noise // 5 % 200
 
 
-# Moment, labels and numbers of something that happened.
+# Time, labels and numbers of an event.
 _Event = tuple[int, tuple[str, ...], dict[str, int]]
 
 
 def _sum_up(
     read: AccountRead, granularity: str, events: Iterable[_Event]
 ) -> Iterator[tuple[int, int, tuple[str, ...], Counter[str]]]:
-    """Beginning, end, labels and sums of each data point, in order."""
+    """Return the start, end, labels and sums of each data point, in order."""
     start, stop = _window(read)
     unit = _HALF_HOUR if granularity == "HALF_HOUR" else _DAY
     sums: dict[tuple[int, int, tuple[str, ...]], Counter[str]] = {}
@@ -122,7 +123,7 @@ def _sum_up(
 
 
 def make_messaging_analytics(read: AccountRead) -> Node:
-    """The value of the ``analytics`` field: the messages that were sent and delivered."""
+    """Return the value of the ``analytics`` field: the messages that were sent and delivered."""
     read.require(("start", "end", "granularity"))
     granularity = read.one_of("granularity", "HALF_HOUR", "DAY", "MONTH")
     numbers = read.words("phone_numbers") or _numbers(read)
@@ -137,7 +138,7 @@ def make_messaging_analytics(read: AccountRead) -> Node:
 
 
 def _labels(number: str, country: str, category: str, free_tier: str) -> dict[str, str]:
-    """The value of each dimension; an empty one is not shown."""
+    """Return the value of each dimension; an empty one is not shown."""
     is_free = not _PRICES[category]
     direction = "USER_INITIATED" if is_free else "BUSINESS_INITIATED"
     return {
@@ -149,12 +150,12 @@ def _labels(number: str, country: str, category: str, free_tier: str) -> dict[st
 
 
 def _split(known: list[str], metrics: list[str], messages_each: int, free_tier: str, read: AccountRead) -> list[Node]:
-    """One row whose data points are split by the dimensions that the request asks for.
+    """Return one row with data points split by the requested dimensions.
 
-    :param known: names of the dimensions that there are
-    :param metrics: names of the metrics, the number of what is counted first
-    :param messages_each: number of messages that lead to one of what is counted
-    :param free_tier: tier of what costs nothing
+    :param known: names of the existing dimensions
+    :param metrics: names of the metrics; the first is the count
+    :param messages_each: number of messages per counted item
+    :param free_tier: tier of free items
     """
     granularity = read.one_of("granularity", "HALF_HOUR", "DAILY", "MONTHLY")
     asked = read.words("dimensions", known) or []
@@ -188,20 +189,20 @@ def _split(known: list[str], metrics: list[str], messages_each: int, free_tier: 
 # Templates and groups
 
 
-# How much of each metric there is for 1,000 messages that were sent.
+# Value of each metric per 1,000 sent messages.
 _OF_TEMPLATES = {"SENT": 1000, "DELIVERED": 970, "READ": 680, "CLICKED": 48, "COST": 970}
 _OF_GROUPS = {"SENT": 1000, "DELIVERED": 4000, "READ": 3000, "PARTICIPANTS_JOINED": 20, "PARTICIPANTS_LEFT": 10}
-# Groups can be asked for these, but have none.
+# Groups accept these metrics, but have no values for them.
 _EMPTY_METRICS_OF_GROUPS = ("CLICKS", "COST", "REPLIES")
 
 
 def _by_day(key: str, most: int, metrics: dict[str, int], edge: str | None, row: Node, read: AccountRead) -> list[Node]:
-    """One row with data points of templates or groups, one for each id on each day.
+    """Return one row with data points of templates or groups, one for each id on each day.
 
     :param key: key of the ids in a data point
-    :param most: how many ids can be asked for at once
+    :param most: maximum number of ids in a request
     :param edge: the edge with the templates or groups of the account; None for groups with any name
-    :param row: what the row has besides
+    :param row: the other values of the row
     """
     if "granularity" in read.params:
         read.one_of("granularity", "DAILY")
@@ -228,7 +229,7 @@ def _by_day(key: str, most: int, metrics: dict[str, int], edge: str | None, row:
             if name == "COST":
                 value = [{"type": "amount_spent", "value": value * _PRICES["MARKETING"] / _PRICE_UNIT}]
             elif name == "CLICKED":
-                # Meta counts clicks for these categories only.
+                # Meta counts clicks only for these categories.
                 if not value or categories[node_id] not in {"MARKETING", "UTILITY"}:
                     continue
                 value = [{"type": "quick_reply_button", "button_content": "Stop promotions", "count": value}]

@@ -1,4 +1,4 @@
-"""The refusal of a request."""
+"""The error that refuses a request."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 
 class ApiError(Exception):
-    """A request that the Graph API refuses. It is raised wherever the reason is found.
+    """Raised to refuse a request as the Graph API would.
 
     :param code: the envelope's ``error.code``
-    :param status: HTTP status of the answer
+    :param status: HTTP status of the response
     :param details: further members of the envelope, such as ``error_subcode``
     """
 

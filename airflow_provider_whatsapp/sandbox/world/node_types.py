@@ -1,6 +1,6 @@
-"""The types of nodes, which say what fields and edges there are.
+"""The types of nodes, with their fields and edges.
 
-A field of an account that made-up accounts have is made in :mod:`.accounts`.
+The values of an account's fields are generated in :mod:`.accounts`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ APPLICATION = NodeType("Application", others="name namespace link category")
 
 #: The names of all edges.
 EDGES = frozenset(name for kind in (SYSTEM_USER, BUSINESS, ACCOUNT) for name in kind.edges)
-#: What may follow a field: how a nested edge is paged and named, and the parameters of edges and of analytics.
+#: The modifiers that a field accepts: paging and alias of a nested edge, and parameters of edges and analytics.
 MODIFIERS = frozenset(
     name
     for kind in ACCOUNT.edges.values()

@@ -1,4 +1,4 @@
-"""The parameters with which an edge or an analytics field of an account is read."""
+"""Parses the parameters of an edge or an analytics field of an account."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .api_error import ApiError
 
 @dataclass(frozen=True)
 class AccountRead:
-    """A read of an edge or an analytics field of an account.
+    """One request for an edge or an analytics field of an account.
 
     :param params: the parameters of the request, or the arguments of the field
-    :param application: the app that asks
+    :param application: the app that sends the request
     """
 
     seed: int
@@ -25,11 +25,11 @@ class AccountRead:
     application: Node
 
     def text(self, name: str, default: str = "") -> str:
-        """The value of a parameter without the quotes around it."""
+        """Return the value of a parameter without surrounding quotes."""
         return self.params.get(name, default).strip("\"'")
 
     def require(self, names: Iterable[str]) -> None:
-        """Check that the parameters are there.
+        """Check that the parameters are given.
 
         :raises ApiError: (100) if one is missing or empty
         """
@@ -38,13 +38,13 @@ class AccountRead:
                 raise ApiError(100, f"(#100) The parameter {name} is required")
 
     def words(self, name: str, allowed: Iterable[str] | None = None, most: int | None = None) -> list[str] | None:
-        """The values of a list parameter, or None when the request does not have it.
+        """Return the values of a list parameter, or None if the request does not have it.
 
-        Meta's pages write a list as ``["A","B"]``, ``['A','B']``, ``[1,2]`` and ``A,B``. All of them are read.
+        Meta's pages write lists as ``["A","B"]``, ``['A','B']``, ``[1,2]`` and ``A,B``; all forms are accepted.
 
-        :param allowed: the values that there are, in upper case; values are then read in any case
-        :param most: the longest list that is accepted
-        :raises ApiError: (100) if the list is cut off, is too long, or has a value that does not exist
+        :param allowed: the existing values, in upper case; the case of given values is ignored
+        :param most: maximum length of the list
+        :raises ApiError: (100) if the list is truncated, too long, or contains a value that does not exist
         """
         text = self.params.get(name, "").strip()
         if text.startswith("[") != text.endswith("]"):
@@ -60,7 +60,7 @@ class AccountRead:
         return values
 
     def one_of(self, name: str, *allowed: str) -> str:
-        """The value of a parameter that must be one of these words.
+        """Return the value of a parameter that must be one of these words.
 
         :raises ApiError: (100) if it is another one
         """
@@ -69,7 +69,7 @@ class AccountRead:
         return value
 
     def moment(self, name: str) -> int | None:
-        """The unix seconds that a parameter names, or None when the request does not have it.
+        """Return the time of a parameter in unix seconds, or None if the request does not have it.
 
         :raises ApiError: (100) if it is neither a number nor a date
         """
@@ -78,7 +78,7 @@ class AccountRead:
             return None
         if text.isdecimal() and len(text) < 12:
             return int(text)
-        # Python 3.10 knows neither the Z nor an offset without colon at the end of a time.
+        # Python 3.10 accepts neither a Z nor an offset without colon at the end of a time.
         text = re.sub(r"(T.*[+-]\d\d)(\d\d)$", r"\1:\2", text.replace("Z", "+00:00"))
         try:
             moment = datetime.fromisoformat(text)

@@ -1,7 +1,7 @@
-"""Types of nodes and rows, and the maker of rows from the shapes of their fields.
+"""Types of nodes and rows, and the generator of rows from the shapes of their fields.
 
-Rows are derived from the seed and the id of the account, so they are the same in every run, and a large sandbox stays
-small.
+Rows are derived from the seed and the id of the account, so they are the same in every run, and a large sandbox takes
+little memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .selected_fields import SelectedField
 
 
 class RowDraft(dict[str, Any]):
-    """A row that is being made up, with the fields that have a value already.
+    """A row that is being generated, with the fields that already have a value.
 
     :param number: position of the row on its edge
     """
@@ -29,10 +29,10 @@ class RowDraft(dict[str, Any]):
         self.read, self.rng, self.number = read, rng, number
 
     def draw(self, shape: Any) -> Any:
-        """Make up a value.
+        """Return a generated value.
 
-        :param shape: a tuple or a range, of which one element is taken; a function of this draft; a list or a dict of
-            shapes; or a value that is always the same
+        :param shape: a tuple or a range, from which one element is drawn; a function of this draft; a list or a dict of
+            shapes; or a constant value
         """
         if isinstance(shape, (tuple, range)):
             return self.rng.choice(shape)
@@ -45,23 +45,24 @@ class RowDraft(dict[str, Any]):
 
 @dataclass(frozen=True)
 class NodeType:
-    """A type of node or row: its fields and edges, and how the rows of an edge of an account are made up.
+    """A type of node or row: its fields and edges, and how to generate the rows of an account's edge.
 
-    :param name: what error messages call it
-    :param defaults: names of the fields that are shown when the request has no ``fields``
-    :param shapes: the fields that made-up rows have, with the shape of each; see :meth:`RowDraft.draw`. They are drawn
-        in this order, and a field whose value is None is left out.
-    :param others: names of further fields
-    :param since: names of the fields that only exist from a major version on, by version
+    :param name: its name in error messages
+    :param defaults: names of the fields that are returned if the request has no ``fields``
+    :param shapes: the fields of generated rows, with the shape of each; see :meth:`RowDraft.draw`. They are drawn in
+        this order, and a field whose value is None is left out
+    :param others: names of other fields
+    :param since: names of fields that exist only from a major version on, by version
     :param edges: the types of the rows at the other end of each edge
-    :param has_id: whether it has an id; a row without one is always sent whole, whatever ``fields`` asks for
+    :param has_id: whether it has an id; a row without one is always sent whole, regardless of ``fields``
     :param is_paged: whether a page of such rows has ``paging``
     :param count: shape of the number of rows that an account has
-    :param ids: the numbers that follow the id of the account in the ids of made-up rows
-    :param make: makes up the rows of an account instead of the shapes
+    :param ids: the numbers that follow the id of the account in the ids of generated rows
+    :param make: function that generates the rows of an account, instead of the shapes
     :param required: names of the parameters that a request for the edge must have
     :param optional: names of the other parameters of the edge
-    :param keep: keeps or wraps the rows that the parameters ask for; users may have put other rows on the account
+    :param keep: function that filters or wraps the rows by the parameters; users may have added other rows to the
+        account
     """
 
     name: str
@@ -88,13 +89,13 @@ class NodeType:
 
     @property
     def id_digits(self) -> int:
-        """Number of digits that follow the id of the account in the id of a made-up row."""
+        """The number of digits that follow the id of the account in the id of a generated row."""
         return len(str(self.ids.stop - 1))
 
     def check(self, selection: Iterable[SelectedField], version: int, also: Iterable[str] = ()) -> None:
         """Check that this version has every selected field.
 
-        :param also: further names to accept, because a user put them on a node
+        :param also: other names to accept, because a user added them to a node
         :raises ApiError: (100) if a field does not exist
         """
         for item in selection:
@@ -104,17 +105,17 @@ class NodeType:
                 raise self.nonexisting(item.name)
 
     def nonexisting(self, name: str) -> ApiError:
-        """The refusal of a field or edge that nodes of this type do not have."""
+        """Return the refusal of a field or edge that nodes of this type do not have."""
         return ApiError(100, f"(#100) Tried accessing nonexisting field ({name}) on node type ({self.name})")
 
     def rows(self, edge: str, read: AccountRead) -> list[Node]:
-        """The rows that a user put on the account under the name of the edge, or else the made-up ones."""
+        """Return the rows that a user put on the account for the edge, or otherwise the generated ones."""
         if edge in read.account:
             return list(read.account[edge])
         return self.make(read) if self.make else self.make_up(edge, read)
 
     def make_up(self, edge: str, read: AccountRead) -> list[Node]:
-        """Rows from the shapes of the fields, the same for the same account, edge and required parameters."""
+        """Return generated rows, the same for the same account, edge and required parameters."""
         rng = random_for(read.seed, read.account["id"], edge, *(read.params[name] for name in self.required.split()))
         rows = []
         for number in range(RowDraft(read, rng).draw(self.count)):

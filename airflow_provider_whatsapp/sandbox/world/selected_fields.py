@@ -1,4 +1,4 @@
-"""The ``fields`` parameter: ``id,name,phone_numbers.limit(5){id}`` becomes a tree of :class:`SelectedField`.
+"""Parses the ``fields`` parameter, e.g. ``id,name,phone_numbers.limit(5){id}``, to a tree of fields.
 
 https://developers.facebook.com/docs/graph-api/guides/field-expansion
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from .api_error import ApiError
 
-# An argument may have brackets and quotes, as in .dimensions(["COUNTRY"]). A parenthesis counts only outside quotes.
+# An argument may contain brackets and quotes, e.g. .dimensions(["COUNTRY"]). A parenthesis counts only outside quotes.
 _ARGUMENT = r"""(?:"[^"]*"|'[^']*'|[^()"'])*"""
 _FIELD = re.compile(rf"([A-Za-z_][A-Za-z0-9_]*)((?:\.[a-z_]+\({_ARGUMENT}\))*)")
 _MODIFIER = re.compile(rf"\.([a-z_]+)\(({_ARGUMENT})\)")
@@ -22,7 +22,7 @@ _DEEPEST = 20
 
 @dataclass(frozen=True)
 class SelectedField:
-    """One field that a request asks for.
+    """One requested field.
 
     :param modifiers: values by modifier name: ``{"limit": "5"}`` for ``.limit(5)``
     :param fields: the fields selected within it
@@ -36,18 +36,18 @@ class SelectedField:
 
     @property
     def key(self) -> str:
-        """The key under which the answer shows the field."""
+        """The key of the field in the response."""
         return self.modifiers.get("as", self.name)
 
     @property
     def params(self) -> dict[str, str]:
-        """The parameters that a request for the field alone would have."""
+        """The parameters that a separate request for the field would have."""
         params = {name: value for name, value in self.modifiers.items() if name != "as"}
         return {**params, "fields": self.text} if self.text else params
 
 
 def parse_fields(text: str, modifiers: Set[str]) -> tuple[SelectedField, ...]:
-    """The fields that a ``fields`` parameter selects.
+    """Return the fields that a ``fields`` parameter selects.
 
     :param modifiers: names of the modifiers that may follow a field
     :raises ApiError: (2500) if the text is not a list of fields
@@ -90,7 +90,7 @@ def _syntax_error(text: str, at: int, expected: str) -> ApiError:
 
 
 def pick(value: Any, selection: tuple[SelectedField, ...]) -> Any:
-    """The selected members of an embedded object, and always its id. Any other value is returned unchanged."""
+    """Return the selected members of an embedded object, and always its id. Any other value is returned unchanged."""
     if not selection or not isinstance(value, dict):
         return value
     kept = {item.key: pick(value[item.name], item.fields) for item in selection if value.get(item.name) is not None}

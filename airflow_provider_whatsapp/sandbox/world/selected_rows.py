@@ -1,4 +1,4 @@
-"""The rows of an edge that a request asks for: filters, order, and pages with cursors.
+"""Selects the requested rows of an edge: filters, order, and pages with cursors.
 
 Where Meta's documentation leaves a choice open, the sandbox decides: a ``limit`` above 100 is treated as 100, all
 filter objects must match, and ``sort`` can be combined with ``filtering`` on both account edges.
@@ -18,7 +18,7 @@ from typing import Any
 from .accounts import ACCOUNT_EDGES, CLIENT_EDGE, OWNED_EDGE, Node
 from .api_error import ApiError
 
-#: Rows of a page when the request has no ``limit``, and the most that a page can have.
+#: Number of rows of a page if the request has no ``limit``, and maximum number of rows.
 DEFAULT_LIMIT = 25
 MAX_LIMIT = 100
 _SECONDS = re.compile(r"\d{1,12}")
@@ -27,10 +27,10 @@ _Match = Callable[[Any], bool]
 
 
 def select_rows(rows: list[Node], edge: str, filtering: str | None, sort: str | None) -> list[Node]:
-    """The rows of an edge that match the filters, in the requested order.
+    """Return the rows of an edge that match the filters, in the requested order.
 
-    Without filters and order this is the list that was passed in, not a copy, so a page costs the same however long
-    the list is.
+    Without filters and order this is the list that was passed in, not a copy, so the cost of a page does not depend on
+    the length of the list.
 
     :param filtering: the request's ``filtering`` parameter
     :param sort: the request's ``sort`` parameter
@@ -98,7 +98,7 @@ def _compare_times(operator: str, value: Any) -> _Match:
 
 
 def _compare_words(pattern: str) -> Callable[[str, Any], _Match]:
-    """A comparison with one word or a list of words, each of which must match the pattern."""
+    """Return a comparison with one word or a list of words, each of which must match the pattern."""
 
     def compare(operator: str, value: Any) -> _Match:
         words = [value] if operator == "EQUAL" else value
@@ -131,12 +131,12 @@ def _parse_limit(text: str | None) -> int:
 
 
 def _make_cursor(position: int, node_id: str, salt: int = 0) -> str:
-    # The position finds the row at once. The id finds it after other rows were added or removed.
+    # The position finds the row directly; the id finds it after other rows were added or removed.
     return base64.urlsafe_b64encode(f"at {position}.{salt}.{node_id}".encode()).decode()
 
 
 def _locate(rows: list[Node], cursor: str) -> tuple[int, bool]:
-    """The position of a cursor's row and True, or the position at which it was and False when it is gone."""
+    """Return the position of a cursor's row and True, or its former position and False if it is gone."""
     try:
         text = base64.b64decode(cursor.encode(), b"-_", validate=True).decode()
         position, salt, node_id = text.removeprefix("at ").split(".", 2)
@@ -152,7 +152,7 @@ def _locate(rows: list[Node], cursor: str) -> tuple[int, bool]:
 
 
 def _id_of(row: Node) -> str:
-    # The rows of some edges have no id, so that only their position finds them.
+    # The rows of some edges have no id, so only their position finds them.
     return str(row.get("id", ""))
 
 
@@ -160,9 +160,9 @@ def _id_of(row: Node) -> str:
 class RowSlice:
     """The rows of one page of an edge.
 
-    :param rows: all rows of the edge; the page has those from ``start`` up to and without ``end``
-    :param render: makes the object that is sent for a row
-    :param link: makes the URL of another page from ``after`` or ``before`` and a cursor
+    :param rows: all rows of the edge; the page has those from ``start`` up to but not including ``end``
+    :param render: function that returns the object to send for a row
+    :param link: function that returns the URL of another page, given ``after`` or ``before`` and a cursor
     :param is_paged: whether the page has ``paging``
     """
 
@@ -174,7 +174,7 @@ class RowSlice:
     is_paged: bool = True
 
     def payload(self) -> dict[str, Any]:
-        """The body of the page: its rows and, unless it is empty, where the listing continues."""
+        """Return the body of the page: its rows and, unless it is empty, where the listing continues."""
         data = [self.render(row) for row in self.rows[self.start : self.end]]
         if not data or not self.is_paged:
             return {"data": data}
@@ -187,10 +187,10 @@ class RowSlice:
         return {"data": data, "paging": paging}
 
     def cursor(self, position: int, salt: int = 0) -> str:
-        """The cursor of a row.
+        """Return the cursor of a row.
 
         :param position: position of the row on the edge, or -1 for the place before the first row
-        :param salt: another number gives another cursor of the same row
+        :param salt: a different number gives a different cursor of the same row
         """
         return _make_cursor(position, _id_of(self.rows[position]) if position >= 0 else "", salt)
 
@@ -203,7 +203,7 @@ def slice_rows(
     *,
     is_paged: bool = True,
 ) -> RowSlice:
-    """The page that ``limit``, ``after`` and ``before`` ask for.
+    """Return the page that ``limit``, ``after`` and ``before`` select.
 
     :param is_paged: whether the page has ``paging``
     :raises ApiError: (100) if the limit or the cursor is invalid

@@ -1,6 +1,6 @@
-"""The edges of an account whose rows are made up: the fields of the rows, and what their values look like.
+"""The edges of an account with generated rows: the fields of the rows, and the shapes of their values.
 
-To add a field, add its shape, or its name to ``others`` if made-up rows do not have it. To add an edge, add an entry to
+To add a field, add its shape, or its name to ``others`` if generated rows lack it. To add an edge, add an entry to
 :data:`ROWS_OF_ACCOUNT`. :class:`.NodeType` explains the arguments. The shapes are those of Meta's SDK and OpenAPI file.
 """
 
@@ -40,7 +40,7 @@ def _phone_numbers(it: RowDraft) -> int:
     return 0 if share < 0.15 else int(it.draw(range(1, 5) if share < 0.95 else range(26, 41)))
 
 
-# The lines of a type belong together: first what is asked of the edge, then the fields.
+# Each type is laid out in groups of lines: first the arguments of the edge, then the fields.
 # fmt: off
 PHONE_NUMBER = NodeType(
     "WhatsAppBusinessPhoneNumber", "id display_phone_number verified_name quality_rating",
@@ -98,7 +98,7 @@ _TEMPLATE_GROUP = NodeType(
         ],
     },
 )
-# Meta has them only in India.
+# Available only in India.
 # https://developers.facebook.com/documentation/business-messaging/whatsapp/payments/payments-in/onboarding-apis
 _PAYMENT_CONFIGURATION = NodeType(
     "WhatsAppPaymentConfiguration", has_id=False,
@@ -183,8 +183,8 @@ ROWS_OF_ACCOUNT = {
             "actor_name": _PEOPLE,
         },
     ),
-    # The documentation does not say what happens for a business that has nothing to do with the account. The sandbox
-    # answers for every id.
+    # The documentation does not say what happens for a business that is unrelated to the account. The sandbox accepts
+    # every id.
     "assigned_users": NodeType(
         "AssignedUser", "id name tasks",
         count=range(1, 4), ids=range(900, 1000), required="business",

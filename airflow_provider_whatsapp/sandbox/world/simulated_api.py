@@ -1,4 +1,4 @@
-"""The simulated Graph API: which node or edge a path names and what is answered, without sockets and faults."""
+"""The simulated Graph API: finds the node or edge of a path and its response, without sockets and faults."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ OLDEST_VERSION = 21
 #: Seconds for which a proof with an ``appsecret_time`` is valid.
 PROOF_LIFETIME = 300
 SCOPES = ("whatsapp_business_management", "whatsapp_business_messaging", "business_management", "public_profile")
-# Parameters that do not belong into a link to another page, which adds its own cursor.
+# Parameters to leave out of a link to another page, which has its own cursor.
 _NOT_IN_LINKS = frozenset({"access_token", "appsecret_proof", "appsecret_time", "after", "before"})
 
 
 @dataclass(frozen=True)
 class ReadContext:
-    """Facts that hold for everything that one request reads.
+    """The facts that apply to everything that one request reads.
 
-    :param version: the API version that it runs on, as in ``v26.0``
-    :param base: how links in the answer begin
-    :param token: the token to put into links, or None when the request did not have it in its URL
+    :param version: the API version that it runs on, e.g. ``v26.0``
+    :param base: the start of links in the response
+    :param token: the token to put into links, or None if the request did not have it in its URL
     """
 
     version: str
@@ -45,17 +45,17 @@ class ReadContext:
 
     @property
     def major(self) -> int:
-        """The major version, which decides what fields there are."""
+        """The major version, which decides which fields exist."""
         return int(self.version[1:].partition(".")[0])
 
     def url(self, path: str, params: dict[str, str]) -> str:
-        """An absolute URL for a link."""
+        """Return an absolute URL for a link."""
         token = {"access_token": self.token} if self.token else {}
         return f"{self.base}/{self.version}/{path}?{urlencode({**token, **params})}"
 
 
 class SimulatedApi:
-    """The businesses with their accounts, the token that can read them, and the rules of reading."""
+    """The businesses with their accounts, the token that can read them, and the rules for reading."""
 
     def __init__(
         self, *, accounts: int, owned_accounts: int, businesses: int, seed: int,
@@ -80,8 +80,8 @@ class SimulatedApi:
         self._places: dict[str, tuple[tuple[str, str], int]] = {}
 
     def make_client_accounts(self, count: int) -> list[Node]:
-        """More accounts that clients could share with the first business. They are not in its list yet."""
-        # Another seed each time, because the same one would give the accounts that are there already with other ids.
+        """Return new accounts that clients could share with the first business; they are not in its list yet."""
+        # Use a new seed each time, because the same one would give the existing accounts with other ids.
         accounts = samples.make_accounts(
             self.seed + len(self._taken), self.businesses[0], count, self._taken, owned=False
         )
@@ -91,9 +91,9 @@ class SimulatedApi:
         return accounts
 
     def version_of(self, segments: list[str]) -> tuple[str, list[str]]:
-        """The version that a request runs on, and the segments of its path without the version.
+        """Return the version that a request runs on, and the segments of its path without the version.
 
-        A version that has expired runs on the oldest one that is left, and a call without version on that of the app.
+        A call with an expired version runs on the oldest one that is left, and a call without one on that of the app.
 
         :raises ApiError: (2500) if there is no such version
         """
@@ -108,7 +108,7 @@ class SimulatedApi:
     def read(
         self, method: str, segments: list[str], params: dict[str, str], token: str | None, context: ReadContext
     ) -> dict[str, Any] | RowSlice:
-        """The node or the page that a request asks for.
+        """Return the requested node or page.
 
         :param segments: the segments of its path without the version
         :raises ApiError: if the Graph API would refuse the request
@@ -130,7 +130,7 @@ class SimulatedApi:
         edge = segments[1]
         if edge in kind.edges:
             return self._list(node, "/".join(segments), kind.edges[edge], params, context)
-        # An edge that other types of node have is refused like a field that this type lacks.
+        # An edge that only other types of nodes have is refused like a missing field.
         raise kind.nonexisting(edge) if edge in EDGES else _unknown_path([edge])
 
     # Access
@@ -166,7 +166,7 @@ class SimulatedApi:
             raise ApiError(100, "Invalid appsecret_proof provided in the API argument", type="GraphMethodException")
 
     def _inspect(self, input_token: str | None) -> dict[str, Any]:
-        """What ``debug_token`` says about a token."""
+        """Return what ``debug_token`` says about a token."""
         if not input_token:
             raise ApiError(100, "(#100) The parameter input_token is required")
         if not self._accepts(input_token):
@@ -199,12 +199,12 @@ class SimulatedApi:
         if account := self._find_account(node_id):
             return ACCOUNT, account
         for edge, kind in ACCOUNT.edges.items():
-            # What an edge with required parameters gives cannot be read on its own.
+            # The rows of an edge with required parameters cannot be read on their own.
             if kind.ids and not kind.required and _ends_in(node_id, kind):
                 parent = self._find_account(node_id[: -kind.id_digits])
                 if parent is not None and (node := _with_id(self._rows(parent, edge, {}), node_id)):
                     return kind, node
-        # A user may have put numbers with ids of their own on any account.
+        # A user may have added phone numbers with other ids to any account.
         for rows in self.lists.values():
             for account in list(rows):
                 if node := _with_id(account.get("phone_numbers") or [], node_id):
@@ -212,7 +212,7 @@ class SimulatedApi:
         raise _unsupported("get", node_id)
 
     def _find_account(self, node_id: str) -> Node | None:
-        """The account with this id. It is looked for where it was last seen, since users may change the lists."""
+        """Return the account with this id; its last position is tried first, because users may change the lists."""
         if (account := self._account_at_its_place(node_id)) is not None:
             return account
         self._places = {
@@ -228,8 +228,8 @@ class SimulatedApi:
         return rows[position] if position < len(rows) and str(rows[position].get("id")) == node_id else None
 
     def account_of(self, segments: list[str]) -> Node | None:
-        """The account that a path without version names, alone or with an edge, or None when it names none."""
-        # A business is never looked for among the accounts, since a long search would make each of its pages slow.
+        """Return the account that a path without version names, alone or with an edge, or None if it names none."""
+        # Do not look for a business among the accounts: a long search would make each of its pages slow.
         if not segments or not segments[0].isdecimal() or _with_id(self.businesses, segments[0]):
             return None
         return self._find_account(segments[0])
@@ -247,7 +247,7 @@ class SimulatedApi:
         return AccountRead(self.seed, account, params, self.application)
 
     def new_account(self, business_id: str) -> Node:
-        """One more account that is shared with a business; it is not on any list yet."""
+        """Return a new account that is shared with a business; it is not in any list yet."""
         seed = len(self._taken)
         return samples.make_accounts(seed, {"id": business_id, "name": ""}, 1, self._taken, owned=False)[0]
 
@@ -288,21 +288,21 @@ class SimulatedApi:
 
 
 def _selection(kind: NodeType, params: dict[str, str]) -> tuple[SelectedField, ...]:
-    """The fields that the ``fields`` parameter selects, or the default ones when there is none."""
+    """Return the fields that the ``fields`` parameter selects, or the default ones if there is none."""
     if text := params.get("fields"):
         return parse_fields(text, MODIFIERS)
     return tuple(map(SelectedField, kind.defaults.split() if kind.has_id else ()))
 
 
 def _ends_in(node_id: str, kind: NodeType) -> bool:
-    """Whether a made-up row of an edge of an account could have the id."""
+    """Return whether a generated row of an account's edge could have the id."""
     end = node_id[-kind.id_digits :]
     return end.isdecimal() and int(end) in kind.ids
 
 
 def _own_names(nodes: Iterable[Node], kind: NodeType) -> set[str]:
-    """The names of the fields that a test added to the nodes and that the node type does not declare."""
-    # The tasks are stored with a shared account, although only the client edge shows them and the node does not.
+    """Return the names of the fields that a test added to the nodes and that the node type does not declare."""
+    # The tasks are stored with a shared account, although only the client edge shows them.
     return {name for node in nodes for name in node} - kind.fields.keys() - {"permitted_tasks"}
 
 

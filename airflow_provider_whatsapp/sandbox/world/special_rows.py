@@ -1,4 +1,4 @@
-"""Rows and filters of the edges of an account that no shape describes, and the health of an account."""
+"""Generates and filters the rows that no shape describes, and the health of an account."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TEMPLATE_STATUSES = (
 
 
 def keep_templates(read: AccountRead, rows: list[Node]) -> list[Node]:
-    """The templates that the optional parameters ask for."""
+    """Return the templates that match the optional parameters."""
     wanted: dict[str, list[str] | None] = {
         "status": read.words("status", _TEMPLATE_STATUSES),
         "category": read.words("category", ("AUTHENTICATION", "MARKETING", "UTILITY")),
@@ -32,13 +32,13 @@ def keep_templates(read: AccountRead, rows: list[Node]) -> list[Node]:
         row
         for row in rows
         if all(values is None or value(row, name) in values for name, values in wanted.items())
-        # The documentation does not say whether the whole name must match. Here a part is enough.
+        # The documentation does not say whether the whole name must match. Here, a part is enough.
         and read.text("name") in row.get("name", "")
     ]
 
 
 def keep_activities(read: AccountRead, rows: list[Node]) -> list[Node]:
-    """The activities of the requested time and types."""
+    """Return the activities of the requested time and types."""
     since, until, kinds = read.moment("since"), read.moment("until"), read.words("activity_type")
     return [
         row
@@ -54,7 +54,7 @@ def _seconds(row: Node) -> float:
 
 
 def keep_payment_configuration(read: AccountRead, rows: list[Node]) -> list[Node]:
-    """The payment configuration with the requested name.
+    """Return the payment configuration with the requested name.
 
     :raises ApiError: (100) if there is none
     """
@@ -65,7 +65,7 @@ def keep_payment_configuration(read: AccountRead, rows: list[Node]) -> list[Node
 
 
 def make_subscribed_apps(read: AccountRead) -> list[Node]:
-    """The apps that get the webhooks of an account. Some accounts have none, which an audit must find."""
+    """Return the apps that receive the webhooks of an account; some accounts have none, for audits to find."""
     rng = random_for(read.seed, read.account["id"], "subscribed_apps")
     share = rng.random()
     apps = [] if share < 0.15 else [read.application]
@@ -81,7 +81,7 @@ def make_subscribed_apps(read: AccountRead) -> list[Node]:
 
 
 def make_template_previews(read: AccountRead) -> list[Node]:
-    """The texts that Meta gives to authentication templates, one row for each language."""
+    """Return the texts that Meta gives to authentication templates, one row for each language."""
     read.one_of("category", "AUTHENTICATION")
     read.words("button_types", ("OTP",))
     minutes = read.params.get("code_expiration_minutes", "10")
@@ -107,7 +107,7 @@ def make_template_previews(read: AccountRead) -> list[Node]:
 
 
 def make_health(account: Node, application: Node) -> Node:
-    """The ``health_status`` of an account: whether it, its owner and the app can send messages.
+    """Return the ``health_status`` of an account: whether it, its owner and the app can send messages.
 
     https://developers.facebook.com/documentation/business-messaging/whatsapp/support/health-status
     """
