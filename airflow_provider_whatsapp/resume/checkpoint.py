@@ -113,7 +113,7 @@ class Checkpoint:
             self.position, self.progress = state["position"], state["progress"]
             waits, progress = state["fruitless_waits"], state["progress_at_last_wait"]
         except KeyError:
-            # The package was updated in the meantime, and the previous version stored something else.
+            # The package was updated in the meantime, and the previous version stored its state in another form.
             self.forget()
             return False
         self.has_rows = True
