@@ -1,7 +1,7 @@
 """Hides the differences between the supported versions of Airflow.
 
-Airflow parses DAG files again and again, so that what the operators import at the top must load fast. A comment
-``# lazy: X`` marks an import within a function that keeps X, which loads slowly, out of the parsing of DAG files.
+Airflow parses DAG files again and again, so modules that load slowly are imported within functions instead of at the
+top. A comment ``# lazy: X`` marks such an import, where X is what would slow down the parsing.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Pause:
     """A wait of one account, or of all.
 
     :param until: when the wait ends, in seconds of the flow's clock
-    :param named_until: the same without the random part of the wait, as the API or this package named it
+    :param named_until: end of the wait without its random part: the time that the API named, or a default
     :param error: error to raise if the listing cannot wait so long; None for a wait that may end early
     """
 

@@ -212,7 +212,7 @@ def could_be_secret(text: str) -> bool:
 
 
 def _parse_number(value: object) -> float | None:
-    # Accept text, because templates render to it.
+    # Accept text, because templates render numbers to text.
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:

@@ -35,7 +35,7 @@ LONGEST_MESSAGE = 1000
 _LONGEST_CALL = 4.0
 _PATIENCE = Patience(attempts=1)
 # Names and messages from the API can have any length.
-_LONGEST_TOLD = 150
+_LONGEST_VALUE = 150
 _WARN_BEFORE_EXPIRY = timedelta(days=14)
 # The permissions that the client edge needs, and the one that the owned edge also needs.
 _CLIENT_PERMISSIONS = ("whatsapp_business_management", "whatsapp_business_messaging")
@@ -118,9 +118,9 @@ def _check_token(client: GraphClient, diagnosis: Diagnosis, now: datetime) -> bo
         return True
     if token.get("is_valid") is not True:
         reason = token.get("error")
-        told = _told(reason.get("message")) if isinstance(reason, dict) else ""
+        why = _printable(reason.get("message")) if isinstance(reason, dict) else ""
         diagnosis.report_problem(
-            f"Token: not valid{f' ({told})' if told else ''}. Create a new one and put it in the connection's password"
+            f"Token: not valid{f' ({why})' if why else ''}. Create a new one and put it in the connection's password"
         )
         return False
     diagnosis.confirm(f"Token: valid, {_describe_owner(token)}")
@@ -130,16 +130,18 @@ def _check_token(client: GraphClient, diagnosis: Diagnosis, now: datetime) -> bo
 
 
 def _describe_owner(token: dict[str, Any]) -> str:
-    kind = (_told(token.get("type")) or "unknown type").lower().replace("_", " ")
-    user = _told(token.get("user_id"))
-    app = f"the app {_told(token.get('application')) or 'without a name'} ({_told(token.get('app_id')) or '?'})"
+    kind = (_printable(token.get("type")) or "unknown type").lower().replace("_", " ")
+    user = _printable(token.get("user_id"))
+    app = (
+        f"the app {_printable(token.get('application')) or 'without a name'} ({_printable(token.get('app_id')) or '?'})"
+    )
     return f"{kind}{f' {user}' if user else ''} of {app}"
 
 
-def _told(value: object) -> str:
+def _printable(value: object) -> str:
     """Return a value from the API in at most 150 printable characters; empty if there is none."""
     text = "" if value is None else redact(str(value))
-    return "".join(c if c.isprintable() else " " for c in text)[:_LONGEST_TOLD]
+    return "".join(c if c.isprintable() else " " for c in text)[:_LONGEST_VALUE]
 
 
 def _check_expiry(expires_at: object, diagnosis: Diagnosis, now: datetime) -> None:
@@ -184,7 +186,7 @@ def _check_business(client: GraphClient, connection: WhatsAppConnection, diagnos
     except GraphError as error:
         diagnosis.report_problem(f"Business {connection.business_id}: cannot be read. {error}")
         return
-    diagnosis.confirm(f"Business: {_told(business.get('name')) or 'without a name'} ({connection.business_id})")
+    diagnosis.confirm(f"Business: {_printable(business.get('name')) or 'without a name'} ({connection.business_id})")
     if connection.config.credentials.app_secret is not None:
         diagnosis.confirm("App secret: its proof is accepted")
     try:

@@ -14,7 +14,7 @@ def count_call(usage: Usage | None, is_throttled: bool) -> None:
     """Send the metrics ``whatsapp.requests``, ``whatsapp.throttled`` and ``whatsapp.api_usage`` of one request.
 
     :param usage: rate-limit usage reported by its response
-    :param is_throttled: whether it was refused because of a rate limit
+    :param is_throttled: whether the API refused the request because of a rate limit
     """
     stats = load_stats()
     stats.incr("whatsapp.requests")

@@ -55,8 +55,8 @@ class WhatsAppListWabasOperator(BaseOperator):
     :param page_size: number of accounts to request at a time
     :param max_items: number of accounts after which to stop; unlimited by default
     :param output_path: address of the object to write, any ``ObjectStoragePath`` URL; by default, the rows go to XCom.
-        The object appears whole or not at all. Each mapped task needs its own object: ``"s3://bucket/{{
-        task.business_id }}.ndjson"``
+        The object appears whole or not at all. Each mapped task needs its own object:
+        ``"s3://bucket/{{ task.business_id }}.ndjson"``
     :param output_conn_id: Airflow connection of the store; by default the one in the URL
         (``"s3://conn_id@bucket/key"``), or otherwise the store's own default
     :param output_format: ``"ndjson"``, ``"jsonl"``, ``"json"``, ``"csv"`` or ``"parquet"``; by default that of the

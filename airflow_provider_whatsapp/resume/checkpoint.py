@@ -117,7 +117,7 @@ class Checkpoint:
                 state[name] for name in ("fruitless_waits", "progress_at_last_wait", "times_begun_again")
             )
         except KeyError:
-            # The package was updated in the meantime, and the previous version stored something else.
+            # The package was updated in the meantime, and the previous version stored its state in another form.
             self.forget()
             return False
         self.has_rows = True

@@ -37,7 +37,7 @@ def read_pages(client: GraphClient, query: EdgeQuery, checkpoint: Checkpoint, lo
         try:
             position = msgspec.convert(checkpoint.position, Position)
         except msgspec.ValidationError:
-            # The package was updated in the meantime, and the previous version stored something else.
+            # The package was updated in the meantime, and the previous version stored its state in another form.
             checkpoint.forget()
     pages = client.pages(query, position=position, ids=ids)
     if position is not None:

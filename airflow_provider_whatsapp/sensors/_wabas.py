@@ -61,8 +61,8 @@ class WhatsAppWabasSensor(BaseSensorOperator):
     :param min_count: number of accounts that must match
     :param where: value or list of values by field, e.g. ``{"account_review_status": "APPROVED"}``; only accounts with
         these values match. A dot in the name of a field leads into an object
-    :param deferrable: whether to wait in the triggerer, without a worker slot; by default Airflow's ``[operators]
-        default_deferrable``
+    :param deferrable: whether to wait in the triggerer, without a worker slot; by default
+        Airflow's ``[operators] default_deferrable``
     :param business_id: id of the business portfolio; by default that of the connection
     :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
     :param fields: fields of each account, as a sequence of names or a comma string; nested ``{}`` is allowed; by

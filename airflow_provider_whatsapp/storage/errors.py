@@ -128,7 +128,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class StoreFailure:
-    """What is known about an exception without its message.
+    """The facts about an exception, except its message.
 
     :param kind: ``"missing"``, ``"credentials"`` or ``"forbidden"`` if a retry cannot help, otherwise empty
     :param status: HTTP status, or None

@@ -34,11 +34,11 @@ class Job(Protocol[_Rows]):
 
     @property
     def noun(self) -> str:
-        """The name of the rows, for the log."""
+        """What the log calls the rows, e.g. ``accounts``."""
 
     @property
     def connection(self) -> WhatsAppConnection:
-        """Where the API is and which credentials to use."""
+        """The checked connection to the API."""
 
     @property
     def columns(self) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""Reports what was read and written to Airflow's assets and lineage, and to OpenLineage."""
+"""Reports sources and written objects to Airflow's assets and lineage, and to OpenLineage."""
 
 from __future__ import annotations
 

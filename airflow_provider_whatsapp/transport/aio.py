@@ -71,7 +71,7 @@ class AsyncGraphClient(BaseClient):
             transport=transport,
             headers=config.headers,
             timeout=config.timeout,
-            # The transport already has the environment's proxy and CAs; with this, httpx would also read ~/.netrc.
+            # The transport already has the environment's proxy and CAs. Otherwise, httpx would also read ~/.netrc.
             trust_env=False,
             follow_redirects=False,
         )

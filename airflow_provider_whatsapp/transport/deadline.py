@@ -58,7 +58,7 @@ class Attempt:
     def give_up(self) -> bool:
         """Stop waiting for the attempt. Returns False if it has already ended.
 
-        If not, its thread ends soon, because it can receive nothing more; after getaddrinfo, :meth:`watch` ends it.
+        The thread of an abandoned attempt ends on its next read or, if it is still in getaddrinfo, in :meth:`watch`.
         """
         with self._lock:
             if self._has_ended:

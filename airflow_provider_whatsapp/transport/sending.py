@@ -220,7 +220,7 @@ class RequestPool:
                 return None
             number, outcome = oldest, self._sender.timeout_error()
         if number not in self._open:
-            # The response to an abandoned request.
+            # Ignore the response to an abandoned request.
             return None
         key, request = self._open.pop(number)
         self._finish(request)

@@ -61,7 +61,7 @@ def ignore_call(usage: Usage | None, is_throttled: bool) -> None:
     """Ignore a request that was sent.
 
     :param usage: rate-limit usage reported by its response
-    :param is_throttled: whether it was refused because of a rate limit
+    :param is_throttled: whether the API refused the request because of a rate limit
     """
 
 

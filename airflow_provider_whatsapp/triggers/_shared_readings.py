@@ -74,7 +74,7 @@ class SharedReadings:
         condition: Condition | AnyChange,
         pace: Pace,
         *,
-        tell: Callable[[Look], None],
+        on_look: Callable[[Look], None],
         waited: float = 0.0,
         first_look_in: float | None = None,
     ) -> Tally | ChangeTally:
@@ -86,7 +86,7 @@ class SharedReadings:
         :param query: the listing to read
         :param condition: what to wait for: accounts, or any change
         :param pace: how often to look
-        :param tell: called after each look, in the caller's context
+        :param on_look: called after each look, in the caller's context
         :param waited: seconds that the wait has already lasted in another process
         :param first_look_in: seconds until the first look; one interval by default
         :raises GraphError: if waiting cannot fix the error
@@ -95,7 +95,7 @@ class SharedReadings:
         reading = self._readings.get(key)
         if reading is None or reading.has_ended:
             reading = self._readings[key] = _Reading(self, config, query)
-        waiter = reading.add(condition, pace, tell, waited, first_look_in)
+        waiter = reading.add(condition, pace, on_look, waited, first_look_in)
         try:
             await waiter.finished
             return waiter.tally
@@ -169,7 +169,7 @@ class _Waiter:
 
     condition: Condition | AnyChange
     pace: Pace
-    tell: Callable[[Look], None]
+    on_look: Callable[[Look], None]
     since: float
     due: float
     finished: asyncio.Future[None]
@@ -178,7 +178,7 @@ class _Waiter:
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
     def report(self, look: Look) -> None:
-        self.context.run(self.tell, look)
+        self.context.run(self.on_look, look)
 
     def finish(self) -> None:
         self.report(Look(count=self.tally.count, is_met=True))
@@ -211,13 +211,13 @@ class _Reading:
         self,
         condition: Condition | AnyChange,
         pace: Pace,
-        tell: Callable[[Look], None],
+        on_look: Callable[[Look], None],
         waited: float,
         first_look_in: float | None,
     ) -> _Waiter:
         """Add a wait."""
         now = self._loop.time()
-        waiter = _Waiter(condition, pace, tell, now - waited, now, self._loop.create_future())
+        waiter = _Waiter(condition, pace, on_look, now - waited, now, self._loop.create_future())
         if first_look_in is None:
             waiter.schedule_next_look(now)
         else:

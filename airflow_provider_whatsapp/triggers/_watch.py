@@ -79,7 +79,7 @@ class Watch:
                 self._query,
                 AnyChange(self._seen, self._fields),
                 self._pace,
-                tell=self._wait_log.add,
+                on_look=self._wait_log.add,
                 first_look_in=self._first_look_in,
             ),
         )

@@ -140,7 +140,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
                         query,
                         condition,
                         pace,
-                        tell=wait_log.add,
+                        on_look=wait_log.add,
                         waited=max(0.0, now - clock.started),
                         first_look_in=max(due - now, SECONDS_TO_SPREAD * random.random()),
                     )

@@ -64,7 +64,7 @@ async def wait_until_met(
     pace: Pace,
     tell: Callable[[Look], None] = say_nothing,
 ) -> None:
-    await SharedReadings.of_running_loop().wait_until_met(config, query, condition, pace, tell=tell)
+    await SharedReadings.of_running_loop().wait_until_met(config, query, condition, pace, on_look=tell)
 
 
 async def wait_for(sandbox: GraphSandbox, pace: Pace | None = None, *, fields: str = "id", **condition: Any) -> None:

@@ -60,7 +60,7 @@ class HttpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         thread.start()
 
     def number_of(self, connection: Any) -> int:
-        """Return the number of a connection, from 0."""
+        """Return the number of a connection, counted from 0."""
         return self._open[connection][0]
 
     def shutdown_request(self, request: Any) -> None:
