@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, cast
 
 import msgspec
 
+from airflow_provider_whatsapp.resume.published import record_path
 from airflow_provider_whatsapp.storage.errors import Place
 from airflow_provider_whatsapp.storage.formats import GZIP, Row
 from airflow_provider_whatsapp.storage.json_text import encode_rows
@@ -174,12 +175,15 @@ class CheckpointFiles:
             raise self._place.explain(error, "resumed from its checkpoint") from None
 
     def _check_removal(self) -> None:
-        """Check that objects written here can also be removed.
+        """Make sure that what is written here can be removed.
 
         :raises OSError: if it cannot
         """
-        # Not in the folder of the parts: what cannot be removed would look like one of them to the next try.
-        path = hidden_path(self._key, "airflow-check")
+        # Where nothing can be removed, the file stays. Then it should be the one that will be there anyway: the record.
+        # But the record of an object that exists must not be touched, because other tasks read it.
+        path = record_path(self._key)
+        if self._store.exists(path):
+            path = f"{self._folder}/_check"
         with StagingFolder() as folder:
             empty = folder / "check"
             empty.touch()
