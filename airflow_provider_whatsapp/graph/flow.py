@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 
+from airflow_provider_whatsapp.graph.answer_errors import find_error
 from airflow_provider_whatsapp.graph.arguments import is_path_segment
 from airflow_provider_whatsapp.graph.credentials import Credentials
 from airflow_provider_whatsapp.graph.decoding import FlatObject, parse_json
-from airflow_provider_whatsapp.graph.error_codes import find_error
 from airflow_provider_whatsapp.graph.errors import (
     GraphError,
     GraphProtocolError,

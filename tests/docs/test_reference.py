@@ -13,10 +13,11 @@ from documentation import PAGES, PROJECT, code_in, names_in_first_column, sectio
 from airflow_provider_whatsapp import graph
 from airflow_provider_whatsapp.get_provider_info import get_provider_info
 from airflow_provider_whatsapp.graph import GraphApiError, GraphError, GraphPermissionError
+from airflow_provider_whatsapp.graph.answer_errors import find_error
 from airflow_provider_whatsapp.graph.app_limit import ACCOUNTS_OF_A_WIDER_LIMIT, SLOWING_DOWN
 from airflow_provider_whatsapp.graph.arguments import parse_concurrency
 from airflow_provider_whatsapp.graph.edges import _EDGES, RELATIONSHIPS, find_edge
-from airflow_provider_whatsapp.graph.error_codes import CODES, concerns_one_account, find_error
+from airflow_provider_whatsapp.graph.error_codes import CODES, concerns_one_account
 from airflow_provider_whatsapp.graph.patience import UNNAMED_WAIT, Patience
 from airflow_provider_whatsapp.graph.query import WABA_ONLY_ARGUMENTS, build_edge_query
 from airflow_provider_whatsapp.graph.versions import DEFAULT_VERSION
@@ -165,10 +166,10 @@ class TestEdgeOperator:
         assert concerns_one_account(self.error(100, 33))
         ranges = re.findall(r"(\d+)(?: to (\d+))?", before + after)
         documented = {code for first, last in ranges for code in range(int(first), int(last or first) + 1)}
-        left_out = {code for _, codes in CODES for code in codes if concerns_one_account(self.error(code))}
+        left_out = {code for row in CODES for code in row.codes if concerns_one_account(self.error(code))}
         assert documented == left_out
         # Every other refusal is named as well, because users could expect that it leaves out an account.
-        of_the_app = {code for kind, codes in CODES if kind is GraphPermissionError for code in codes} - left_out
+        of_the_app = {code for row in CODES if row.kind is GraphPermissionError for code in row.codes} - left_out
         assert {int(number) for number in re.findall(r"\d+", never)} == of_the_app
 
     def error(self, code: int, subcode: int | None = None) -> GraphError:
@@ -246,7 +247,7 @@ class TestErrors:
     def test_codes(self) -> None:
         (rows,) = tables(section("## Error codes", "errors.md"))
         documented = {code: code_in(row[1]) for row in rows for code in codes_in(row[0])}
-        assert documented == {code: [kind.__name__] for kind, codes in CODES for code in codes}
+        assert documented == {code: [row.kind.__name__] for row in CODES for code in row.codes}
         for code, (name,) in documented.items():
             error = find_error(400, {"error": {"code": code}}, retry_after=None, redact=str)
             assert type(error).__name__ == name

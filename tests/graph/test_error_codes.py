@@ -21,8 +21,9 @@ from airflow_provider_whatsapp.graph import (
     GraphTokenError,
     GraphTransportError,
 )
+from airflow_provider_whatsapp.graph.answer_errors import find_error
 from airflow_provider_whatsapp.graph.credentials import Credentials
-from airflow_provider_whatsapp.graph.error_codes import CODES, concerns_one_account, find_error, is_limit_of_one_account
+from airflow_provider_whatsapp.graph.error_codes import CODES, concerns_one_account, is_limit_of_one_account
 from airflow_provider_whatsapp.graph.errors import shorten
 
 
@@ -36,23 +37,54 @@ def envelope(code: object = 100, **more: object) -> dict[str, Any]:
     return {"error": {"message": "what happened", "type": "OAuthException", "code": code, **more}}
 
 
-CLASS_OF_CODE = {
-    GraphTokenError: [0, 102, 104, 190, 2500],
-    GraphPermissionError: [3, 10, 200, 201, 299, 368, 131005, 131031],
-    GraphRateLimitError: [4, 17, 32, 341, 613, 130429, 131064, *range(80000, 80015)],
-    GraphServerError: [1, 2, 960, 131000, 131016, 131057],
-    GraphRequestError: [12, 33, 100, 300, 506, 803, 2635, 79999, 80015, 200005, 200006, 200007, 200008, 131008],
-}
+# Codes, their class, what the message advises, and whether the error concerns one account only.
+CASES: list[tuple[list[int], type[GraphApiError], str, bool]] = [
+    ([0], GraphTokenError, "check the one in the connection's password", False),
+    ([102, 190], GraphTokenError, "is not valid", False),
+    ([104], GraphTokenError, "app_secret", False),
+    ([2500], GraphTokenError, "a field's syntax", False),
+    ([3], GraphPermissionError, "lacks a capability", False),
+    ([10], GraphPermissionError, "lacks a permission", False),
+    ([200], GraphPermissionError, "Advanced access", True),
+    ([201, *range(202, 300)], GraphPermissionError, "check the permissions", True),
+    ([368], GraphPermissionError, "has restricted this app or business", False),
+    ([131005], GraphPermissionError, "accepted the terms of WhatsApp Payments", True),
+    ([131031], GraphPermissionError, "locked this account", True),
+    ([4, 17, 32, 341, 613, 130429, 131064], GraphRateLimitError, "calls during a throttle lengthen it", False),
+    ([*range(80000, 80007), *range(80009, 80015)], GraphRateLimitError, "calls during a throttle lengthen it", False),
+    ([80007, 80008], GraphRateLimitError, "calls during a throttle lengthen it", True),
+    ([1, 2, 960, 131000, 131016, 131057], GraphServerError, "passes by itself", False),
+    ([12, 2635], GraphRequestError, "has ended: set a newer api_version", False),
+    ([33, 100, 506], GraphRequestError, "check the id, the fields, the filters", False),
+    ([803], GraphRequestError, "check the id, the fields, the filters", True),
+    ([200005, 200006, 200007], GraphRequestError, "enable them in WhatsApp Manager", True),
+    ([200008], GraphRequestError, "has no phone number", True),
+]
+UNKNOWN = ([300, 79999, 80015, 131008], GraphRequestError, "check the id, the fields, the filters", False)
 
 
-@pytest.mark.parametrize(("kind", "code"), [(kind, code) for kind, codes in CLASS_OF_CODE.items() for code in codes])
+def test_every_code_has_a_case() -> None:
+    known = [code for row in CODES for code in row.codes]
+    assert len(known) == len(set(known))
+    assert set(known) == {code for codes, *_ in CASES for code in codes}
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "advice", "is_of_one_account"),
+    [(code, *expected) for codes, *expected in [*CASES, UNKNOWN] for code in codes],
+)
 @pytest.mark.parametrize("status", [200, 400, 403])
-def test_the_code_decides_whatever_the_status(kind: type[GraphApiError], code: int, status: int) -> None:
+def test_the_code_decides_whatever_the_status(
+    code: int, kind: type[GraphApiError], advice: str, is_of_one_account: bool, status: int
+) -> None:
     error = judged(status, envelope(code))
     assert type(error) is kind
     assert error.code == code
     assert error.http_status == status
     assert error.retryable is (kind in (GraphRateLimitError, GraphServerError))
+    assert advice in str(error)
+    assert is_limit_of_one_account(error) is (is_of_one_account and kind is GraphRateLimitError)
+    assert concerns_one_account(error) is (is_of_one_account and kind is not GraphRateLimitError)
 
 
 def test_a_known_code_beats_a_server_status() -> None:
@@ -153,32 +185,23 @@ def test_the_envelope_is_at_hand() -> None:
 @pytest.mark.parametrize(
     ("payload", "advice"),
     [
-        (envelope(200), "Advanced access"),
         (envelope(100, error_subcode=33), "business portfolio"),
         (envelope(100, error_subcode=999), "check the id, the fields, the filters"),
-        (envelope(104), "app_secret"),
         (
             envelope(100, message="API calls from the server require an appsecret_proof argument"),
             "app_secret must be set",
         ),
-        (envelope(2500), "a field's syntax"),
         (envelope(190, message="appsecret_proof"), "create a new system user token"),
+        (envelope(190, error_subcode=458), "was removed from the business"),
+        (envelope(190, error_subcode=460), "The password changed"),
+        (envelope(190, error_subcode=467), "was revoked"),
         (
             envelope(4),
             "wait before calling again, as calls during a throttle lengthen it. The API named no time to wait.",
         ),
-        (envelope(2), "passes by itself"),
-        (envelope(12), "has ended: set a newer api_version"),
-        (envelope(2635), "has ended: set a newer api_version"),
-        (envelope(131005), "accepted the terms of WhatsApp Payments"),
-        (envelope(131031), "locked this account"),
-        (envelope(200005), "enable them in WhatsApp Manager"),
-        (envelope(200006), "enable them in WhatsApp Manager"),
-        (envelope(200007), "enable them in WhatsApp Manager"),
-        (envelope(200008), "has no phone number"),
     ],
 )
-def test_the_message_says_what_to_do(payload: dict[str, Any], advice: str) -> None:
+def test_the_subcode_and_the_message_count_too(payload: dict[str, Any], advice: str) -> None:
     assert advice in str(judged(400, payload))
 
 
@@ -318,19 +341,6 @@ def test_only_the_beginning_of_a_long_message_is_searched() -> None:
 
     find_error(400, envelope(100, message="x" * 1_000_000), retry_after=None, redact=redact)
     assert max(searched) <= 20_000
-
-
-ALL_CODES = [code for _, codes in CODES for code in sorted(codes)]
-
-
-@pytest.mark.parametrize("code", ALL_CODES)
-def test_which_codes_concern_one_account(code: int) -> None:
-    error = judged(403, envelope(code))
-    assert error is not None
-    assert concerns_one_account(error) is (
-        code in {*range(200, 300), 131005, 131031, 803, 200005, 200006, 200007, 200008}
-    )
-    assert is_limit_of_one_account(error) is (code in {80007, 80008})
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from listings import Listing
 
 from airflow_provider_whatsapp._compat import AirflowFailException
 from airflow_provider_whatsapp.graph import GraphError, GraphTokenError, GraphTransportError
-from airflow_provider_whatsapp.graph.error_codes import CODES, find_error
+from airflow_provider_whatsapp.graph.answer_errors import find_error
+from airflow_provider_whatsapp.graph.error_codes import CODES
 from airflow_provider_whatsapp.sandbox import Fault
 from airflow_provider_whatsapp.tasks.failures import failing_fast
 
@@ -78,7 +79,7 @@ def test_other_errors_are_not_touched(caplog: pytest.LogCaptureFixture) -> None:
     assert error_lines(caplog) == []
 
 
-@pytest.mark.parametrize("code", [*sorted({code for _, codes in CODES for code in codes}), None])
+@pytest.mark.parametrize("code", [*(code for row in CODES for code in row.codes), None])
 @pytest.mark.parametrize("message", ["(#100) Something about it", "A long story. " * 40, "x" * 500])
 def test_the_line_of_every_code_fits_and_says_what_to_do(failing: Failing, code: int | None, message: str) -> None:
     find = partial(find_error, retry_after=timedelta(minutes=75), redact=str, version_problem="")

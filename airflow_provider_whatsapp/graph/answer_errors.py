@@ -1,0 +1,169 @@
+"""Decides which error an answer of the Graph API stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from airflow_provider_whatsapp.graph.error_codes import ADVICE_OF_CLASS, find_code
+from airflow_provider_whatsapp.graph.errors import (
+    GraphApiError,
+    GraphError,
+    GraphPermissionError,
+    GraphProtocolError,
+    GraphRateLimitError,
+    GraphRequestError,
+    GraphServerError,
+    GraphTokenError,
+)
+
+_LONGEST_TEXT = 500
+# Only so much of a text is searched for secrets, because a text can be as long as the whole answer.
+_SEARCHED_TEXT = 20_000
+_LONGEST_SECRET = 1_000
+_LONGEST_TRACE = 100
+
+
+def find_error(
+    status: int,
+    payload: Any,
+    *,
+    retry_after: timedelta | None,
+    redact: Callable[[str], str],
+    version_problem: str = "",
+) -> GraphError | None:
+    """The error that an answer stands for, or None when the answer holds what was asked for.
+
+    ``error.code`` decides, also on HTTP 200; the HTTP status decides only where there is no error envelope.
+
+    :param status: HTTP status code
+    :param payload: parsed JSON body, or None when the body was not JSON
+    :param retry_after: wait that the headers named
+    :param redact: takes secrets out of a text, because servers repeat tokens in their messages
+    :param version_problem: what is wrong with the version that was asked for, if anything is. The message of an error
+        of the request begins with it, because a version that has ended is the likely cause
+    """
+    envelope = payload.get("error") if isinstance(payload, dict) else None
+    if isinstance(envelope, dict):
+        return _error_from_envelope(envelope, status, retry_after, redact, version_problem)
+    if envelope is not None:
+        return GraphProtocolError("the answer's `error` is not an error envelope", retryable=True)
+    if 200 <= status < 300:
+        return None
+    return _error_from_status(status, retry_after, version_problem)
+
+
+def _error_from_envelope(
+    envelope: dict[str, Any],
+    status: int,
+    retry_after: timedelta | None,
+    redact: Callable[[str], str],
+    version_problem: str,
+) -> GraphApiError:
+    def text(name: str, longest: int = _LONGEST_TEXT, *, within: Any = envelope) -> str | None:
+        value = within.get(name) if isinstance(within, dict) else None
+        if not isinstance(value, str) or not value:
+            return None
+        clean = redact(value[:_SEARCHED_TEXT])
+        if len(value) > _SEARCHED_TEXT:
+            # Where the text is cut, it may end with the first half of a secret, which the masking does not recognize.
+            clean = clean[:-_LONGEST_SECRET]
+        return "".join(c if c.isprintable() else " " for c in clean[:longest])
+
+    code, subcode = _parse_code(envelope.get("code")), _parse_code(envelope.get("error_subcode"))
+    is_transient = envelope.get("is_transient") is True
+    message = text("message") or "no message"
+    # The edges of WhatsApp say there what is wrong, and where a person can mend it.
+    details = text("details", within=envelope.get("error_data"))
+    kind = _class_of(code, status, text("type"), is_transient)
+    too_much_data = code == 1 and "reduce the amount of data" in message.lower()
+    number = "no code" if code is None else f"code {code}" if subcode is None else f"code {code}/{subcode}"
+    trace = text("fbtrace_id", _LONGEST_TRACE)
+    where = f"{number}, HTTP {status}" + (f", fbtrace_id {trace}" if trace else "")
+    named_wait = _describe_wait(retry_after) if kind is GraphRateLimitError else ""
+    cause = f"{version_problem} " if version_problem and kind is GraphRequestError else ""
+    advice = _advice(kind, code, subcode, message, too_much_data=too_much_data)
+    said = message if details is None or details in message else f"{message} ({details})"
+    error = kind(
+        # What happened and what to do comes first, because a line of a log has room for no more.
+        f"{cause}{advice}{named_wait} The API said: {said} [{where}]",
+        code=code,
+        subcode=subcode,
+        type=text("type"),
+        http_status=status,
+        fbtrace_id=trace,
+        is_transient=is_transient,
+        user_title=text("error_user_title"),
+        user_message=text("error_user_msg"),
+        retry_after=retry_after,
+    )
+    if too_much_data and isinstance(error, GraphServerError):
+        error.too_much_data = True
+        error.retryable = False
+    return error
+
+
+def _advice(
+    kind: type[GraphApiError], code: int | None, subcode: int | None, message: str, *, too_much_data: bool
+) -> str:
+    if too_much_data:
+        return "The API cannot collect so much data at once: ask for fewer fields or a smaller page_size."
+    if code == 100 and "appsecret_proof" in message:
+        return (
+            "The API refused the proof: the connection's app_secret must be set, and be the secret of the app that the "
+            "token belongs to."
+        )
+    row = find_code(code)
+    return (row.details(subcode).advice if row else "") or ADVICE_OF_CLASS[kind]
+
+
+def _class_of(code: int | None, status: int, type: str | None, is_transient: bool) -> type[GraphApiError]:
+    row = find_code(code)
+    if row is not None:
+        return row.kind
+    if is_transient:
+        return GraphServerError
+    if status >= 500 or status == 429:
+        return _class_of_status(status)
+    if code is None:
+        return GraphTokenError if type == "OAuthException" else _class_of_status(status)
+    return GraphRequestError
+
+
+def _class_of_status(status: int) -> type[GraphApiError]:
+    if status == 401:
+        return GraphTokenError
+    if status == 403:
+        return GraphPermissionError
+    if status == 429:
+        return GraphRateLimitError
+    return GraphServerError if status >= 500 or status == 408 else GraphRequestError
+
+
+def _error_from_status(status: int, retry_after: timedelta | None, version_problem: str) -> GraphError:
+    if status < 400:
+        return GraphProtocolError(
+            f"the answer is HTTP {status}, a redirect; the token is not sent on to another address. "
+            "Check the connection's host."
+        )
+    kind = _class_of_status(status)
+    named_wait = _describe_wait(retry_after) if kind is GraphRateLimitError else ""
+    cause = f"{version_problem} " if version_problem and kind is GraphRequestError else ""
+    return kind(
+        f"{cause}{ADVICE_OF_CLASS[kind]}{named_wait} It answered HTTP {status} without an error envelope.",
+        http_status=status,
+        retry_after=retry_after,
+    )
+
+
+def _describe_wait(retry_after: timedelta | None) -> str:
+    if retry_after is None:
+        return " The API named no time to wait."
+    return f" The API asks to wait {retry_after}."
+
+
+def _parse_code(value: Any) -> int | None:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
