@@ -1,7 +1,4 @@
-"""The edges that can be listed: what is read of their rows by default, and which parameters they need.
-
-https://developers.facebook.com/docs/graph-api/reference/whats-app-business-account
-"""
+"""The edges that can be listed, in one table. To add an edge, add a row."""
 
 from __future__ import annotations
 
@@ -16,16 +13,18 @@ RELATIONSHIPS = {"client": "client_whatsapp_business_accounts", "owned": "owned_
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """What is known of an edge.
+    """What is known about an edge.
 
     :param name: the API's name of the edge
+    :param source: page or file of Meta that documents it
     :param fields: fields to read of its rows by default; empty leaves the choice to the API
-    :param lists_nodes: whether each row must have an ``id``. Without it, the listing could not tell whether a row is
+    :param lists_nodes: whether each row must have an ``id``. Without it, the listing could not notice that a row is
         missing or there twice
     :param required: parameters that the API refuses a request without, each with an example of a value
     """
 
     name: str
+    source: str
     fields: str = ""
     lists_nodes: bool = False
     required: Mapping[str, Any] = field(default_factory=dict)
@@ -38,10 +37,20 @@ class Edge:
         """
         missing = [name for name in self.required if name not in params]
         if missing:
-            raise ValueError(
-                f"params: {self.name} needs {', '.join(missing)}; a right one looks like {json.dumps(self.required)}"
-            )
+            raise ValueError(f"params: {self.name} needs {', '.join(missing)}; for example {json.dumps(self.required)}")
 
+
+_BUSINESS = "https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/business"
+_WHATSAPP = "https://developers.facebook.com/documentation/business-messaging/whatsapp"
+_GRAPH = "https://developers.facebook.com/docs/graph-api/reference"
+_SDK = "https://github.com/facebook/facebook-python-business-sdk/blob/main/facebook_business/adobjects"
+_ACCOUNT_IN_SDK = f"{_SDK}/whatsappbusinessaccount.py"
+_OPENAPI = "https://github.com/facebook/openapi/blob/main/business-messaging-api_v23.0.yaml"
+_ANALYTICS = f"{_WHATSAPP}/analytics"
+_PAYMENTS = f"{_WHATSAPP}/payments/payments-in/onboarding-apis"
+_TEMPLATE_GROUPS = (
+    "https://developers.facebook.com/docs/whatsapp/business-management-api/message-templates/template-groups"
+)
 
 _WABA_FIELDS = (
     "id,name,currency,timezone_id,message_template_namespace,account_review_status,business_verification_status,"
@@ -51,43 +60,70 @@ _DAY = {"start": 1793491200, "end": 1793577600, "granularity": "DAILY"}
 
 # `fields` is sent for the edges with fields here, because Meta's pages do not agree on what the API answers without it.
 # The rows of the others have no id, or it is not known whether they do, and a request for it could be refused.
-_EDGES = {
-    edge.name: edge
-    for edge in (
-        *(Edge(name, _WABA_FIELDS, lists_nodes=True) for name in RELATIONSHIPS.values()),
-        Edge("businesses", "id,name", lists_nodes=True),
-        # The edges of an account, as Meta's SDK 26.0 and Meta's guides have them.
-        Edge("phone_numbers", "id,display_phone_number,verified_name,quality_rating", lists_nodes=True),
-        Edge("message_templates", "id,name,language,status,category", lists_nodes=True),
-        Edge("flows", "id,name,status,categories", lists_nodes=True),
-        Edge("solutions", "id,name,status,status_for_pending_request", lists_nodes=True),
-        Edge("schedules", "id,name,status", lists_nodes=True),
-        Edge("product_catalogs", "id,name", lists_nodes=True),
-        Edge("dataset", "id,name", lists_nodes=True),
-        Edge("template_groups", "id,name,description", lists_nodes=True),
-        Edge("assigned_users", "id,name,tasks", lists_nodes=True, required={"business": "1906385232743451"}),
-        Edge("activities"),
-        Edge("audiences"),
-        Edge("message_campaigns"),
-        Edge("subscribed_apps"),
-        Edge("welcome_message_sequences"),
-        Edge("degrees_of_freedom_spec"),
-        Edge("payment_configurations"),
-        Edge("payment_configuration", required={"configuration_name": "upi-test"}),
-        Edge("message_template_previews", required={"category": "AUTHENTICATION"}),
-        Edge("pricing_analytics", required=_DAY),
-        Edge("conversation_analytics", required=_DAY),
-        Edge("call_analytics", required=_DAY),
-        Edge("template_analytics", required={**_DAY, "template_ids": ["1026573095658757"]}),
-        Edge("template_group_analytics", required={**_DAY, "template_group_ids": ["1026573095658757"]}),
-        Edge("group_analytics", required={"start": 1793491200, "end": 1793577600, "group_ids": ["Y2FwaV9ncm91cDox"]}),
-    )
-}
+#: The edges of an account.
+EDGES_OF_ACCOUNT = (
+    Edge(
+        "phone_numbers",
+        f"{_GRAPH}/whats-app-business-account-to-number-current-status",
+        "id,display_phone_number,verified_name,quality_rating",
+        lists_nodes=True,
+    ),
+    Edge(
+        "message_templates",
+        f"{_GRAPH}/whats-app-business-hsm",
+        "id,name,language,status,category",
+        lists_nodes=True,
+    ),
+    Edge("flows", f"{_WHATSAPP}/flows/guides/flowsapi", "id,name,status,categories", lists_nodes=True),
+    Edge("solutions", _OPENAPI, "id,name,status,status_for_pending_request", lists_nodes=True),
+    Edge(
+        "schedules",
+        f"{_WHATSAPP}/reference/whatsapp-business-account/schedules-api",
+        "id,name,status",
+        lists_nodes=True,
+    ),
+    Edge("product_catalogs", f"{_SDK}/productcatalog.py", "id,name", lists_nodes=True),
+    Edge("dataset", f"{_SDK}/dataset.py", "id,name", lists_nodes=True),
+    Edge("template_groups", _TEMPLATE_GROUPS, "id,name,description", lists_nodes=True),
+    Edge(
+        "assigned_users",
+        f"{_SDK}/assigneduser.py",
+        "id,name,tasks",
+        lists_nodes=True,
+        required={"business": "1906385232743451"},
+    ),
+    Edge("activities", _OPENAPI),
+    Edge("audiences", _ACCOUNT_IN_SDK),
+    Edge("message_campaigns", _ACCOUNT_IN_SDK),
+    Edge("subscribed_apps", _OPENAPI),
+    Edge("welcome_message_sequences", _ACCOUNT_IN_SDK),
+    Edge("degrees_of_freedom_spec", _ACCOUNT_IN_SDK),
+    Edge("payment_configurations", _PAYMENTS),
+    Edge("payment_configuration", _PAYMENTS, required={"configuration_name": "upi-test"}),
+    Edge("message_template_previews", _ACCOUNT_IN_SDK, required={"category": "AUTHENTICATION"}),
+    Edge("pricing_analytics", _ANALYTICS, required=_DAY),
+    Edge("conversation_analytics", _ANALYTICS, required=_DAY),
+    Edge("call_analytics", _ACCOUNT_IN_SDK, required=_DAY),
+    Edge("template_analytics", _ANALYTICS, required={**_DAY, "template_ids": ["1026573095658757"]}),
+    Edge("template_group_analytics", _TEMPLATE_GROUPS, required={**_DAY, "template_group_ids": ["1026573095658757"]}),
+    Edge(
+        "group_analytics",
+        _ACCOUNT_IN_SDK,
+        required={"start": 1793491200, "end": 1793577600, "group_ids": ["Y2FwaV9ncm91cDox"]},
+    ),
+)
+#: All edges about which something is known.
+EDGES = (
+    *(Edge(name, f"{_BUSINESS}/{name}", _WABA_FIELDS, lists_nodes=True) for name in RELATIONSHIPS.values()),
+    Edge("businesses", f"{_SDK}/user.py", "id,name", lists_nodes=True),
+    *EDGES_OF_ACCOUNT,
+)
+_BY_NAME = {edge.name: edge for edge in EDGES}
 
 
 def find_edge(name: str) -> Edge:
-    """What is known of an edge; an edge that nothing is known of has no default fields and needs no parameters.
+    """Return what is known about an edge. An unknown edge has no default fields and needs no parameters.
 
     :param name: the API's name of the edge
     """
-    return _EDGES.get(name) or Edge(name)
+    return _BY_NAME.get(name) or Edge(name, source="unknown")

@@ -2,6 +2,7 @@
 
 The type of a column follows from its name alone. Objects of different days, API versions and ``fields`` then agree in
 every column that they share, so that they can be read as one table. ``docs/parquet.md`` describes the rule for users.
+To give a column a type, add a row to :data:`TYPED_COLUMNS`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from airflow_provider_whatsapp.storage.json_text import encode_json
 
@@ -19,76 +20,103 @@ FORMATS_WITH_COLUMNS = {"csv": "a CSV", "parquet": "Parquet"}
 
 ColumnType = Literal["text", "truth", "number", "time", "json"]
 
-#: The columns that are not JSON, by their type. An entry must not be changed or added without a new major version:
-#: a table could not be read as one any more when its older objects have another type in a column.
-TYPED_COLUMNS: dict[ColumnType, tuple[str, ...]] = {
-    "text": (
-        "waba_id",
-        "id",
-        "name",
-        "description",
-        "status",
-        # accounts
-        "currency",
-        "timezone_id",
-        "message_template_namespace",
-        "account_review_status",
-        "business_verification_status",
-        "ownership_type",
-        "country",
-        "primary_business_location",
-        "primary_funding_id",
-        "purchase_order_number",
-        "marketing_messages_lite_api_status",
-        "marketing_messages_onboarding_status",
-        "whatsapp_business_manager_messaging_limit",
-        "whatsapp_manager_marketing_messages_max_price_enroll_status",
-        "service_pricing_policy",
-        # phone numbers
-        "display_phone_number",
-        "verified_name",
-        "quality_rating",
-        "code_verification_status",
-        "platform_type",
-        "name_status",
-        "new_name_status",
-        "account_mode",
-        "messaging_limit_tier",
-        "certificate",
-        # message templates
-        "language",
-        "category",
-        "previous_category",
-        "sub_category",
-        "rejected_reason",
-        "parameter_format",
-        "library_template_name",
-        # flows, solutions, product catalogs, users and activities
-        "json_version",
-        "data_api_version",
-        "endpoint_uri",
-        "status_for_pending_request",
-        "vertical",
-        "user_type",
-        "activity_type",
-        "actor_type",
-        "actor_id",
-        "actor_name",
-        "ip_address",
-        "user_agent",
-    ),
-    "truth": (
-        "is_enabled_for_insights",
-        "is_shared_with_partners",
-        "disable_marketing_messages_on_cloud_api",
-        "template_auto_archival_enabled",
-        "is_official_business_account",
-        "is_pin_enabled",
-    ),
-    "number": ("product_count", "message_send_ttl_seconds"),
-    "time": ("creation_time", "update_time", "updated_at", "last_onboarded_time", "delivery_time", "timestamp"),
-}
-_TYPES = {name: type for type, names in TYPED_COLUMNS.items() for name in names}
+
+class Column(NamedTuple):
+    """A field that is not written as JSON.
+
+    :param name: name of the field
+    :param type: type of its column, wherever a row has such a field
+    :param source: page or file of Meta that documents it
+    """
+
+    name: str
+    type: ColumnType
+    source: str
+
+
+_GRAPH = "https://developers.facebook.com/docs/graph-api/reference"
+_WHATSAPP = "https://developers.facebook.com/documentation/business-messaging/whatsapp"
+_SDK = "https://github.com/facebook/facebook-python-business-sdk/blob/main/facebook_business/adobjects"
+_OPENAPI = "https://github.com/facebook/openapi/blob/main/business-messaging-api_v23.0.yaml"
+_ACCOUNT = f"{_SDK}/whatsappbusinessaccount.py"
+_PHONE_NUMBER = f"{_GRAPH}/whats-app-business-account-to-number-current-status"
+_TEMPLATE = f"{_GRAPH}/whats-app-business-hsm"
+_TEMPLATE_GROUP = (
+    "https://developers.facebook.com/docs/whatsapp/business-management-api/message-templates/template-groups"
+)
+_FLOW = f"{_WHATSAPP}/flows/guides/flowsapi"
+_SCHEDULE = f"{_WHATSAPP}/reference/whatsapp-business-account/schedules-api"
+_CATALOG = f"{_SDK}/productcatalog.py"
+_USER = f"{_SDK}/assigneduser.py"
+
+#: All columns that are not JSON. An entry must not be changed or added without a new major version: a table could not
+#: be read as one any more when its older objects have another type in a column.
+TYPED_COLUMNS = (
+    Column("waba_id", "text", "this package: the account of a row"),
+    Column("id", "text", _ACCOUNT),
+    Column("name", "text", _ACCOUNT),
+    Column("currency", "text", _ACCOUNT),
+    Column("timezone_id", "text", _ACCOUNT),
+    Column("message_template_namespace", "text", _ACCOUNT),
+    Column("account_review_status", "text", _ACCOUNT),
+    Column("business_verification_status", "text", _ACCOUNT),
+    Column("ownership_type", "text", _ACCOUNT),
+    Column("country", "text", _ACCOUNT),
+    Column("status", "text", _ACCOUNT),
+    Column("primary_business_location", "text", _ACCOUNT),
+    Column("primary_funding_id", "text", _ACCOUNT),
+    Column("purchase_order_number", "text", _ACCOUNT),
+    Column("marketing_messages_lite_api_status", "text", _ACCOUNT),
+    Column("marketing_messages_onboarding_status", "text", _ACCOUNT),
+    Column("whatsapp_business_manager_messaging_limit", "text", _ACCOUNT),
+    Column("whatsapp_manager_marketing_messages_max_price_enroll_status", "text", _ACCOUNT),
+    Column("service_pricing_policy", "text", _ACCOUNT),
+    Column("is_enabled_for_insights", "truth", _ACCOUNT),
+    Column("is_shared_with_partners", "truth", _ACCOUNT),
+    Column("disable_marketing_messages_on_cloud_api", "truth", _ACCOUNT),
+    Column("template_auto_archival_enabled", "truth", _ACCOUNT),
+    Column("creation_time", "time", _ACCOUNT),
+    Column("display_phone_number", "text", _PHONE_NUMBER),
+    Column("verified_name", "text", _PHONE_NUMBER),
+    Column("quality_rating", "text", _PHONE_NUMBER),
+    Column("code_verification_status", "text", _PHONE_NUMBER),
+    Column("platform_type", "text", _PHONE_NUMBER),
+    Column("name_status", "text", _PHONE_NUMBER),
+    Column("new_name_status", "text", _PHONE_NUMBER),
+    Column("account_mode", "text", _PHONE_NUMBER),
+    Column("messaging_limit_tier", "text", _PHONE_NUMBER),
+    Column("certificate", "text", _PHONE_NUMBER),
+    Column("is_official_business_account", "truth", _PHONE_NUMBER),
+    Column("is_pin_enabled", "truth", _PHONE_NUMBER),
+    Column("last_onboarded_time", "time", _PHONE_NUMBER),
+    Column("language", "text", _TEMPLATE),
+    Column("category", "text", _TEMPLATE),
+    Column("previous_category", "text", _TEMPLATE),
+    Column("sub_category", "text", _TEMPLATE),
+    Column("rejected_reason", "text", _TEMPLATE),
+    Column("parameter_format", "text", _TEMPLATE),
+    Column("library_template_name", "text", _TEMPLATE),
+    Column("message_send_ttl_seconds", "number", _TEMPLATE),
+    Column("description", "text", _TEMPLATE_GROUP),
+    Column("update_time", "time", _TEMPLATE_GROUP),
+    Column("json_version", "text", _FLOW),
+    Column("data_api_version", "text", _FLOW),
+    Column("endpoint_uri", "text", _FLOW),
+    Column("updated_at", "time", _FLOW),
+    Column("status_for_pending_request", "text", _OPENAPI),
+    Column("delivery_time", "time", _SCHEDULE),
+    Column("vertical", "text", _CATALOG),
+    Column("product_count", "number", _CATALOG),
+    Column("user_type", "text", _USER),
+    Column("activity_type", "text", _OPENAPI),
+    Column("actor_type", "text", _OPENAPI),
+    Column("actor_id", "text", _OPENAPI),
+    Column("actor_name", "text", _OPENAPI),
+    Column("ip_address", "text", _OPENAPI),
+    Column("user_agent", "text", _OPENAPI),
+    Column("timestamp", "time", _OPENAPI),
+)
+_TYPES = {column.name: column.type for column in TYPED_COLUMNS}
 _DIGITS = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
@@ -102,7 +130,7 @@ class UnfitValueError(ValueError):
 
 
 def type_of(column: str) -> ColumnType:
-    """The type of a column; that of an unknown field is ``"json"``.
+    """Return the type of a column; that of an unknown field is ``"json"``.
 
     :param column: name of the column
     """
@@ -110,7 +138,7 @@ def type_of(column: str) -> ColumnType:
 
 
 def encode_text(value: Any) -> str:
-    """A text as it is, and the JSON text of any other value.
+    """Return a text as it is, and any other value as JSON.
 
     :param value: anything but None
     """
@@ -118,9 +146,10 @@ def encode_text(value: Any) -> str:
 
 
 def encoder_of(column: str) -> Callable[[Any], Any]:
-    """What makes a cell of a value: a ``str``, ``bool`` or ``int``; for a time, microseconds since 1970 in UTC.
+    """Return the function that turns a value into a cell of the column.
 
-    It takes any JSON value but null, and raises :class:`UnfitValueError` if the value does not fit.
+    It takes any JSON value except null, and returns a ``str``, ``bool`` or ``int``; for a time, microseconds since 1970
+    in UTC. It raises :class:`UnfitValueError` if the value does not fit.
 
     :param column: name of the column
     """
@@ -154,7 +183,7 @@ def _whole_number(value: Any) -> int | None:
 
 
 def _microseconds(value: Any) -> int | None:
-    """The moment of an ISO 8601 text with a zone, such as the Graph API's ``2026-11-01T12:00:00+0000``."""
+    """Return the moment of an ISO 8601 text with a zone, such as the Graph API's ``2026-11-01T12:00:00+0000``."""
     if isinstance(value, str):
         for format in ("%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"):
             try:

@@ -16,7 +16,7 @@ from airflow_provider_whatsapp.graph import GraphApiError, GraphError, GraphPerm
 from airflow_provider_whatsapp.graph.answer_errors import find_error
 from airflow_provider_whatsapp.graph.app_limit import ACCOUNTS_OF_A_WIDER_LIMIT, SLOWING_DOWN
 from airflow_provider_whatsapp.graph.arguments import parse_concurrency
-from airflow_provider_whatsapp.graph.edges import _EDGES, RELATIONSHIPS, find_edge
+from airflow_provider_whatsapp.graph.edges import EDGES_OF_ACCOUNT, find_edge
 from airflow_provider_whatsapp.graph.error_codes import CODES, concerns_one_account
 from airflow_provider_whatsapp.graph.patience import UNNAMED_WAIT, Patience
 from airflow_provider_whatsapp.graph.query import WABA_ONLY_ARGUMENTS, build_edge_query
@@ -150,9 +150,7 @@ class TestEdgeOperator:
     def test_edges(self) -> None:
         (table,) = tables(section("## Edges", self.PAGE))
         documented = {code_in(row[0])[0]: ("".join(code_in(row[1])), code_in(row[2])) for row in table}
-        of_accounts = {
-            name: edge for name, edge in _EDGES.items() if name not in {*RELATIONSHIPS.values(), "businesses"}
-        }
+        of_accounts = {edge.name: edge for edge in EDGES_OF_ACCOUNT}
         assert list(documented) == list(of_accounts)
         assert documented == {name: (edge.fields, [*edge.required]) for name, edge in of_accounts.items()}
         # The text below the table says that these and no others have an id.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_whatsapp.graph import GraphProtocolError
-from airflow_provider_whatsapp.graph.edges import _EDGES, RELATIONSHIPS, find_edge
+from airflow_provider_whatsapp.graph.edges import EDGES, RELATIONSHIPS, find_edge
 from airflow_provider_whatsapp.graph.fields import join_fields
 from airflow_provider_whatsapp.graph.pages import PageReader, parse_page
 from airflow_provider_whatsapp.graph.query import build_edge_query
@@ -105,9 +105,9 @@ REQUIRED: dict[str, list[str]] = {
 
 
 def test_every_edge_has_an_example() -> None:
-    assert list(EXAMPLES) == list(_EDGES)
-    assert {name for name in _EDGES if find_edge(name).lists_nodes} == LISTS_NODES
-    assert {name: list(edge.required) for name, edge in _EDGES.items() if edge.required} == REQUIRED
+    assert list(EXAMPLES) == [edge.name for edge in EDGES]
+    assert {edge.name for edge in EDGES if edge.lists_nodes} == LISTS_NODES
+    assert {edge.name: list(edge.required) for edge in EDGES if edge.required} == REQUIRED
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,9 @@ def test_a_needed_parameter_that_is_missing(edge: str, name: str) -> None:
     required = dict(find_edge(edge).required)
     build_edge_query(f"102/{edge}", params=required)
     missing = {other: value for other, value in required.items() if other != name}
-    with pytest.raises(ValueError, match=rf"^params: {edge} needs {name}; a right one looks like {{") as caught:
+    with pytest.raises(ValueError, match=rf"^params: {edge} needs {name}; for example {{") as caught:
         build_edge_query(f"102/{edge}", params=missing)
-    assert json.loads(str(caught.value).partition("looks like ")[2]) == required
+    assert json.loads(str(caught.value).partition("for example ")[2]) == required
     with pytest.raises(ValueError, match=f"^params: {edge} needs {name}; "):
         build_edge_query(f"102/{edge}", params={**missing, name: None})
 

@@ -295,11 +295,14 @@ class TestBadInput:
             ({"edge": ""}, "edge: .* is not the name of an edge"),
             ({"edge": "None!"}, "edge: .* is not the name of an edge"),
             ({"edge": 5}, "edge: 5 is not the name of an edge"),
-            ({"edge": "pricing_analytics"}, "edge_params: pricing_analytics needs start, end, granularity; a right"),
-            ({"edge": "assigned_users", "edge_params": {}}, "edge_params: assigned_users needs business; a right one"),
+            (
+                {"edge": "pricing_analytics"},
+                "edge_params: pricing_analytics needs start, end, granularity; for example",
+            ),
+            ({"edge": "assigned_users", "edge_params": {}}, "edge_params: assigned_users needs business; for example"),
             (
                 {"edge": "template_analytics", "edge_params": DAY},
-                "edge_params: template_analytics needs template_ids; a right one looks like",
+                "edge_params: template_analytics needs template_ids; for example {",
             ),
             ({"edge_params": "x"}, "edge_params: 'x' is not"),
             ({"edge_params": [1]}, "edge_params: "),

@@ -14,7 +14,6 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
-from documentation import code_in, section, tables
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import dataset
@@ -173,11 +172,8 @@ class TestColumns:
         with pytest.raises(ValueError, match="not JSON compliant"):
             write_object(Target(str(tmp_path / "a.parquet")), [{"surprise": [float("nan")]}], ["surprise"])
 
-    def test_the_page_has_the_columns_of_each_type(self) -> None:
-        (rows,) = tables(section("## Columns", "parquet.md"))
-        documented = [code_in(row[2]) for row in rows[:-1]]
-        assert documented == [list(names) for names in TYPED_COLUMNS.values()]
-        names = [name for row in documented for name in row]
+    def test_every_column_has_one_row(self) -> None:
+        names = [column.name for column in TYPED_COLUMNS]
         assert len(names) == len(set(names))
 
 
