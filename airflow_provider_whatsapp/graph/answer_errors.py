@@ -74,7 +74,7 @@ def _error_from_envelope(
     code, subcode = _parse_code(envelope.get("code")), _parse_code(envelope.get("error_subcode"))
     is_transient = envelope.get("is_transient") is True
     message = text("message") or "no message"
-    # The edges of WhatsApp say there what is wrong, and where a person can mend it.
+    # The edges of WhatsApp say there what is wrong, and where a person can fix it.
     details = text("details", within=envelope.get("error_data"))
     kind = _class_of(code, status, text("type"), is_transient)
     too_much_data = code == 1 and "reduce the amount of data" in message.lower()
