@@ -80,10 +80,21 @@ def quick(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Run the linter, and check the format, what imports what, the declared dependencies and the workflows."""
-    session.install(*PINS, "--group", "lint")
+    """Run the linters, and check the format, the tables of the documentation, imports, dependencies and workflows.
+
+    ``nox -s lint -- --write`` writes the format and the tables instead of checking them.
+    """
+    session.install(*PINS, "-e", ".", "--group", "lint")
+    writes = "--write" in session.posargs
     session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "format", *(() if writes else ("--check",)), ".")
+    # The tables are printed by docs/tables.py, which imports the package, and Airflow then writes into its home.
+    pages = map(str, sorted(Path("docs").glob("*.md")))
+    mode = ("-r",) if writes else ("--check", "--diff")
+    session.run(
+        "cog", *mode, "--verbosity=1", "-P", "-I", "docs", "-p", "import tables", *pages,
+        env={"AIRFLOW_HOME": str(Path(session.create_tmp()).resolve())},
+    )  # fmt: skip
     session.run("lint-imports", "--no-cache")
     # What it prints is shown if it fails. Otherwise, it would list every package that is not installed here.
     session.run("deptry", "airflow_provider_whatsapp", silent=True)
