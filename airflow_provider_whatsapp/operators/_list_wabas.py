@@ -46,11 +46,14 @@ class WhatsAppListWabasOperator(BaseOperator):
     :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
     :param fields: fields of each account, as a sequence of names or a comma string; nested ``{}`` is allowed; by
         default id, name and ten more
-    :param ownership_types: ``SELF``, ``CLIENT_OWNED`` and ``ON_BEHALF_OF``, as a sequence or a comma string; by default
-        all
-    :param created_after: datetime, ISO 8601 string or unix seconds; UTC if no time zone is given
-    :param created_before: datetime, ISO 8601 string or unix seconds; UTC if no time zone is given
-    :param filtering: list of ``{"field", "operator", "value"}``, added to the filters above
+    :param ownership_types: only accounts of these types: ``SELF``, ``CLIENT_OWNED``, ``ON_BEHALF_OF``, as a sequence or
+        a comma string; by default all
+    :param created_after: only accounts created after this time: a datetime, ISO 8601 string or unix seconds; UTC if
+        no time zone is given
+    :param created_before: only accounts created before this time: a datetime, ISO 8601 string or unix seconds; UTC if
+        no time zone is given
+    :param filtering: further filters of the Graph API: a list of ``{"field", "operator", "value"}``, or the same as
+        JSON text
     :param sort: ``"creation_time_ascending"`` or ``"creation_time_descending"``; by default the API's own order
     :param page_size: number of accounts to request at a time
     :param max_items: number of accounts after which to stop; unlimited by default

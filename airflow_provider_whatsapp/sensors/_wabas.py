@@ -58,7 +58,7 @@ class WhatsAppWabasSensor(BaseSensorOperator):
     ``waba_ids``, ``min_count`` and ``where`` define the condition; by default, that there is at least one account.
 
     :param waba_ids: ids of accounts that must all exist, as a sequence or a comma string; only these accounts match
-    :param min_count: number of accounts that must match
+    :param min_count: number of accounts that must match; by default the number of ``waba_ids``, or otherwise 1
     :param where: value or list of values by field, e.g. ``{"account_review_status": "APPROVED"}``; only accounts with
         these values match. A dot in the name of a field leads into an object
     :param deferrable: whether to wait in the triggerer, without a worker slot; by default
@@ -67,11 +67,14 @@ class WhatsAppWabasSensor(BaseSensorOperator):
     :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
     :param fields: fields of each account, as a sequence of names or a comma string; nested ``{}`` is allowed; by
         default id, name and ten more
-    :param ownership_types: ``SELF``, ``CLIENT_OWNED`` and ``ON_BEHALF_OF``, as a sequence or a comma string; by default
-        all
-    :param created_after: datetime, ISO 8601 string or unix seconds; UTC if no time zone is given
-    :param created_before: datetime, ISO 8601 string or unix seconds; UTC if no time zone is given
-    :param filtering: list of ``{"field", "operator", "value"}``, added to the filters above
+    :param ownership_types: only accounts of these types: ``SELF``, ``CLIENT_OWNED``, ``ON_BEHALF_OF``, as a sequence or
+        a comma string; by default all
+    :param created_after: only accounts created after this time: a datetime, ISO 8601 string or unix seconds; UTC if
+        no time zone is given
+    :param created_before: only accounts created before this time: a datetime, ISO 8601 string or unix seconds; UTC if
+        no time zone is given
+    :param filtering: further filters of the Graph API: a list of ``{"field", "operator", "value"}``, or the same as
+        JSON text
     :param sort: ``"creation_time_ascending"`` or ``"creation_time_descending"``; by default the API's own order
     :param page_size: number of accounts to request at a time
     :param max_items: number of accounts after which to stop; unlimited by default
