@@ -41,7 +41,10 @@ _GROUPS = {
 }
 # The value of the setting is that of the Airflow that runs this.
 _DEFAULTS = {"deferrable": "the setting `[operators] default_deferrable`"}
-_PARQUET = {"text": "STRING", "truth": "BOOLEAN", "number": "INT64", "time": "TIMESTAMP(MICROS, UTC)"}
+_PARQUET = {
+    "text": "STRING", "truth": "BOOLEAN", "number": "INT64", "decimal": "DECIMAL(38, 18)",
+    "time": "TIMESTAMP(MICROS, UTC)",
+}  # fmt: skip
 _RESULTS = {"harmless": "complete", "passing": "retried"}
 # The errors that a listing raises for a fault. tests/docs/test_reference.py tries every fault.
 _ERRORS = {
