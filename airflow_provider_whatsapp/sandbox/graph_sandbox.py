@@ -58,6 +58,7 @@ class GraphSandbox:
     :param calls_per_hour: number of calls allowed within an hour; None for no quota
     :param calls_per_hour_and_account: number of calls for each account allowed within an hour; None for no quota
     :param hour: real duration of the quotas' hour
+    :param new_app: whether the app is newer than v27.0; Meta refuses the aliases of such an app, ``name.as(other)``
     :raises ValueError: if an argument is invalid
     """
 
@@ -77,6 +78,7 @@ class GraphSandbox:
         calls_per_hour: int | None = None,
         calls_per_hour_and_account: int | None = None,
         hour: timedelta = REAL_HOUR,
+        new_app: bool = False,
     ) -> None:
         if businesses < 1:
             raise ValueError("businesses must be at least 1")
@@ -87,7 +89,7 @@ class GraphSandbox:
         self._quotas = Quotas(calls_per_hour, calls_per_hour_and_account, hour)
         self._api = SimulatedApi(
             accounts=accounts, owned_accounts=owned_accounts, businesses=businesses, seed=seed,
-            token=token, app_secret=app_secret, api_version=api_version,
+            token=token, app_secret=app_secret, api_version=api_version, new_app=new_app,
         )  # fmt: skip
         self.business_id: str = self._api.businesses[0]["id"]
         self._address = (host, port)

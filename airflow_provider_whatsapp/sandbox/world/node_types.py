@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .accounts import CLIENT_EDGE, OWNED_EDGE
+from .accounts import ASSIGNED_EDGE, CLIENT_EDGE, OWNED_EDGE
 from .analytics import ANALYTICS_OF_ACCOUNT
 from .row_maker import NodeType
 from .shapes import ROWS_OF_ACCOUNT
@@ -31,13 +31,16 @@ ACCOUNT = NodeType(
     edges={**ROWS_OF_ACCOUNT, **ANALYTICS_OF_ACCOUNT},
 )
 SHARED_ACCOUNT = replace(ACCOUNT, others=f"{ACCOUNT.others} permitted_tasks")
+ASSIGNED_ACCOUNT = replace(
+    ACCOUNT, defaults=f"{ACCOUNT.defaults} tasks", others=f"{ACCOUNT.others} tasks", counts_rows=True
+)
 BUSINESS = NodeType(
     "Business",
     others="name verification_status created_time updated_time timezone_id vertical link two_factor_type"
     " profile_picture_uri is_hidden primary_page payment_account_id created_by updated_by",
     edges={CLIENT_EDGE: SHARED_ACCOUNT, OWNED_EDGE: ACCOUNT},
 )
-SYSTEM_USER = NodeType("SystemUser", others="name", edges={"businesses": BUSINESS})
+SYSTEM_USER = NodeType("SystemUser", others="name", edges={"businesses": BUSINESS, ASSIGNED_EDGE: ASSIGNED_ACCOUNT})
 APPLICATION = NodeType("Application", others="name namespace link category")
 
 #: The names of all edges.

@@ -45,6 +45,7 @@ def _phone_numbers(it: RowDraft) -> int:
 PHONE_NUMBER = NodeType(
     "WhatsAppBusinessPhoneNumber", "id display_phone_number verified_name quality_rating",
     count=_phone_numbers, ids=range(50), others="new_name_status certificate health_status webhook_configuration",
+    nulls="messaging_limit_tier", since={24: "whatsapp_business_manager_messaging_limit"},
     shapes={
         "display_phone_number": lambda it: f"+1 555-{it.draw(range(100, 1000))}-{it.draw(range(1000, 10_000))}",
         "verified_name": _account_name,
@@ -58,20 +59,26 @@ PHONE_NUMBER = NodeType(
         "account_mode": lambda it: "SANDBOX" if it.rng.random() < 0.05 else "LIVE",
         "is_official_business_account": lambda it: it.rng.random() < 0.1,
         "is_pin_enabled": lambda it: it.rng.random() < 0.8,
-        "messaging_limit_tier": lambda it: (
+        # All numbers of a portfolio share its limit.
+        "whatsapp_business_manager_messaging_limit": lambda it: (
             it.read.account.get("whatsapp_business_manager_messaging_limit") or it.draw(TIERS)
         ),
         "throughput": {"level": ("STANDARD", "STANDARD", "STANDARD", "HIGH", "NOT_APPLICABLE")},
         "quality_score": {"score": lambda it: it["quality_rating"]},
         "last_onboarded_time": _time,
+        "is_on_biz_app": lambda it: it.rng.random() < 0.1,
+        "is_preverified_number": lambda it: it.rng.random() < 0.05,
+        "country_code": "US",
+        "country_dial_code": "1",
+        "search_visibility": ("VISIBLE", "VISIBLE", "NON_VISIBLE"),
     },
 )
 _TEMPLATE = NodeType(
     "WhatsAppMessageTemplate", "id name language status category components",
     count=(0, 2, 3, 5, 8, 30), ids=range(50, 100), others="message_send_ttl_seconds library_template_name sub_category",
-    optional="status category language name quality_score", keep=special.keep_templates,
+    optional="status category language name quality_score source", keep=special.keep_templates,
     shapes={
-        "status": (*12 * ("APPROVED",), "PENDING", "PENDING", "REJECTED", "REJECTED", "PAUSED", "DISABLED"),
+        "status": (*12 * ("APPROVED",), "PENDING", "PENDING", "REJECTED", "REJECTED", "PAUSED", "DISABLED", "ARCHIVED"),
         "name": lambda it: f"{it.draw(_TEMPLATE_NAMES)}_{it.number}",
         "language": ("en_US", "pt_BR", "es_MX", "hi", "ar"),
         "category": ("MARKETING", "UTILITY", "AUTHENTICATION"),
@@ -187,7 +194,7 @@ ROWS_OF_ACCOUNT = {
     # every id.
     "assigned_users": NodeType(
         "AssignedUser", "id name tasks",
-        count=range(1, 4), ids=range(900, 1000), required="business",
+        count=range(1, 4), ids=range(900, 1000), required="business", counts_rows=True,
         shapes={
             "name": _PEOPLE,
             "tasks": lambda it: _TASKS[it.draw(range(4)) :],
