@@ -1,6 +1,7 @@
 """Prints the tables of the documentation from the code.
 
-cog runs what stands in a page between ``[[[cog`` and ``]]]``, and puts what it prints below.
+cog runs what stands in a page between ``[[[cog`` and ``]]]``, and puts what it prints below. Run on its own, this file
+prints the rows of the tables that name no source.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
-from airflow_provider_whatsapp.graph.edges import EDGES_OF_ACCOUNT, RELATIONSHIPS, find_edge
+from airflow_provider_whatsapp.graph.edges import EDGES, EDGES_OF_ACCOUNT, RELATIONSHIPS, find_edge
 from airflow_provider_whatsapp.graph.error_codes import ADVICE_OF_CLASS, CODES
 from airflow_provider_whatsapp.graph.errors import GraphRateLimitError
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
@@ -178,6 +179,16 @@ def faults() -> None:
     print()
 
 
+def without_source() -> list[str]:
+    """Return the rows of the tables of codes, edges and columns that name no page or file of Meta."""
+    sources = {
+        **{f"code {row.codes[0]}": row.source for row in CODES},
+        **{f"edge {row.name}": row.source for row in EDGES},
+        **{f"column {row.name}": row.source for row in TYPED_COLUMNS},
+    }
+    return [name for name, source in sources.items() if not source.startswith("https://")]
+
+
 def _shared(of: str) -> list[str]:
     theirs = _descriptions("WhatsAppListWabasOperator")
     return [name for name, text in _descriptions(of).items() if theirs.get(name) == text]
@@ -239,3 +250,7 @@ def _print_table(head: tuple[str, ...], rows: Iterable[list[str]]) -> None:
     print("|---" * len(head) + "|")
     for row in rows:
         print("|", " | ".join(cell.replace("|", "\\|") for cell in row), "|")
+
+
+if __name__ == "__main__":
+    print(*without_source(), sep="\n")

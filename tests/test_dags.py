@@ -547,6 +547,7 @@ def test_example_audit_subscribed_apps(
     apps: tuple[list[Any], ...] = ([], [other], [ours], [other, ours])
     for number, account in enumerate(connected.accounts):
         account["subscribed_apps"] = apps[number % 4]
+        account["phone_numbers"] = [] if number == 3 else [{"id": f"{number}0"}]
     locked = connected.accounts[2]
     connected.fail_next(Fault.no_account_permission().on(locked["id"]).times(100))
     conf: dict[str, Any] = {"conf": {"lake": f"{tmp_path}"}, "logical_date": None, "run_after": TODAY}
@@ -555,6 +556,7 @@ def test_example_audit_subscribed_apps(
     assert finished.xcom("missing") == wanted
     assert finished.states["check", -1] == "failed"
     assert f"{len(wanted)} accounts lack a subscription of our app: {wanted[0]}, " in capfd.readouterr().out
+    assert finished.xcom("without_numbers") == [connected.accounts[3]["id"]]
     connected.reset()
     for account in connected.accounts:
         account["subscribed_apps"] = [other, ours]
