@@ -32,6 +32,7 @@ def find_error(
     retry_after: timedelta | None,
     redact: Callable[[str], str],
     version_problem: str = "",
+    is_partial: bool = False,
 ) -> GraphError | None:
     """The error that an answer stands for, or None when the answer holds what was asked for.
 
@@ -43,13 +44,14 @@ def find_error(
     :param redact: takes secrets out of a text, because servers repeat tokens in their messages
     :param version_problem: what is wrong with the version that was asked for, if anything is. The message of an error
         of the request begins with it, because a version that has ended is the likely cause
+    :param is_partial: whether the headers say that the body is only a part of the answer
     """
     envelope = payload.get("error") if isinstance(payload, dict) else None
     if isinstance(envelope, dict):
         return _error_from_envelope(envelope, status, retry_after, redact, version_problem)
     if envelope is not None:
         return GraphProtocolError("the answer's `error` is not an error envelope", retryable=True)
-    if 200 <= status < 300:
+    if status == 200 and not is_partial:
         return None
     return _error_from_status(status, retry_after, version_problem)
 
@@ -142,6 +144,13 @@ def _class_of_status(status: int) -> type[GraphApiError]:
 
 
 def _error_from_status(status: int, retry_after: timedelta | None, version_problem: str) -> GraphError:
+    if status < 300:
+        # A part of a list can be valid JSON, so it would be taken for the whole list.
+        return GraphProtocolError(
+            f"the answer is HTTP {status} and may be only a part of what was requested; a proxy has most likely "
+            "changed it. Check the proxy and the connection's host.",
+            retryable=True,
+        )
     if status < 400:
         return GraphProtocolError(
             f"the answer is HTTP {status}, a redirect; the token is not sent on to another address. "

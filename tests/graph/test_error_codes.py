@@ -133,7 +133,13 @@ def test_without_an_envelope_the_status_decides(status: int, kind: type[GraphErr
 @pytest.mark.parametrize("payload", [{"data": []}, {"error": None, "data": []}, None, []])
 def test_an_answer_without_an_error_is_none(payload: object) -> None:
     assert judged(200, payload) is None
-    assert judged(299, payload) is None
+
+
+@given(st.integers(200, 299), st.booleans(), st.sampled_from([{"data": []}, {"error": None, "id": "1"}, None, []]))
+def test_only_a_whole_answer_with_status_200_is_the_answer(status: int, is_partial: bool, payload: object) -> None:
+    error = find_error(status, payload, retry_after=None, redact=str, is_partial=is_partial)
+    assert (error is None) is (status == 200 and not is_partial)
+    assert error is None or (type(error) is GraphProtocolError and f"HTTP {status} " in str(error))
 
 
 @pytest.mark.parametrize("value", ["text", [], 0, False])
