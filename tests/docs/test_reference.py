@@ -24,7 +24,7 @@ from airflow_provider_whatsapp.triggers._stored import StoredClock, StoredCondit
 
 
 class TestManifest:
-    KEYS = names_in_first_column(tables(section("## Manifest", "operators.md"))[0])
+    KEYS = names_in_first_column(tables(section("## Manifest", "operators-reference.md"))[0])
 
     def test_accounts(self, connected: GraphSandbox, tmp_path: Path) -> None:
         manifest = WhatsAppListWabasOperator(task_id="a", output_path=str(tmp_path / "a.csv")).execute({})
@@ -41,7 +41,9 @@ class TestManifest:
 
 
 def test_formats() -> None:
-    suffixes = [suffix for row in tables(section("## Output", "operators.md"))[1] for suffix in code_in(row[1])]
+    suffixes = [
+        suffix for row in tables(section("## Formats", "operators-reference.md"))[0] for suffix in code_in(row[1])
+    ]
     assert suffixes == [f".{name}" for name in _FORMATS]
 
 
