@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from .accounts import ASSIGNED_EDGE, CLIENT_EDGE, OWNED_EDGE
 from .analytics import ANALYTICS_OF_ACCOUNT
-from .row_maker import NodeType
+from .row_maker import NodeType, count_rows
 from .shapes import ROWS_OF_ACCOUNT
 
 ACCOUNT = NodeType(
@@ -32,7 +32,7 @@ ACCOUNT = NodeType(
 )
 SHARED_ACCOUNT = replace(ACCOUNT, others=f"{ACCOUNT.others} permitted_tasks")
 ASSIGNED_ACCOUNT = replace(
-    ACCOUNT, defaults=f"{ACCOUNT.defaults} tasks", others=f"{ACCOUNT.others} tasks", counts_rows=True
+    ACCOUNT, defaults=f"{ACCOUNT.defaults} tasks", others=f"{ACCOUNT.others} tasks", summary=count_rows
 )
 BUSINESS = NodeType(
     "Business",
@@ -45,8 +45,9 @@ APPLICATION = NodeType("Application", others="name namespace link category")
 
 #: The names of all edges.
 EDGES = frozenset(name for kind in (SYSTEM_USER, BUSINESS, ACCOUNT) for name in kind.edges)
-#: The modifiers that a field accepts: paging and alias of a nested edge, and parameters of edges and analytics.
-MODIFIERS = frozenset(
+#: The modifiers that a field accepts: paging and alias of a nested edge, parameters of edges and analytics, and those
+#: of two fields of flows.
+MODIFIERS = frozenset({"invalidate", "phone_number"}) | frozenset(
     name
     for kind in ACCOUNT.edges.values()
     for name in ("limit", "after", "before", "as", "summary", *kind.required.split(), *kind.optional.split())

@@ -43,6 +43,11 @@ class RowDraft(dict[str, Any]):
         return [self.draw(inner) for inner in shape] if isinstance(shape, list) else shape
 
 
+def count_rows(count: int) -> Node:
+    """Return the usual summary of an edge."""
+    return {"total_count": count}
+
+
 @dataclass(frozen=True)
 class NodeType:
     """A type of node or row: its fields and edges, and how to generate the rows of an account's edge.
@@ -57,7 +62,8 @@ class NodeType:
     :param edges: the types of the rows at the other end of each edge
     :param has_id: whether it has an id; a row without one is always sent whole, regardless of ``fields``
     :param is_paged: whether a page of such rows has ``paging``
-    :param counts_rows: whether a page has a ``summary`` with the number of all rows, for a request that asks for it
+    :param summary: function that returns the ``summary`` of a page, given the number of all rows of the edge; a request
+        has to ask for it
     :param count: shape of the number of rows that an account has
     :param ids: the numbers that follow the id of the account in the ids of generated rows
     :param make: function that generates the rows of an account, instead of the shapes
@@ -76,7 +82,7 @@ class NodeType:
     edges: dict[str, NodeType] = field(default_factory=dict)
     has_id: bool = True
     is_paged: bool = True
-    counts_rows: bool = False
+    summary: Callable[[int], Node] | None = None
     count: Any = 0
     ids: range = range(0)
     make: Callable[[AccountRead], list[Node]] | None = None

@@ -176,7 +176,7 @@ class RowSlice:
     :param render: function that returns the object to send for a row
     :param link: function that returns the URL of another page, given ``after`` or ``before`` and a cursor
     :param is_paged: whether the page has ``paging``
-    :param has_total: whether the page has a ``summary`` with the number of rows of the edge
+    :param summary: totals of the edge, or None if the request does not ask for them
     """
 
     rows: list[Node]
@@ -185,14 +185,14 @@ class RowSlice:
     render: Callable[[Node], Node]
     link: Callable[[str, str], str]
     is_paged: bool = True
-    has_total: bool = False
+    summary: Node | None = None
 
     def payload(self) -> dict[str, Any]:
         """Return the body of the page: its rows and, unless it is empty, where the listing continues."""
         data = [self.render(row) for row in self.rows[self.start : self.end]]
         page: dict[str, Any] = {"data": data}
-        if self.has_total:
-            page["summary"] = {"total_count": len(self.rows)}
+        if self.summary is not None:
+            page["summary"] = self.summary
         if not data or not self.is_paged:
             return page
         before, after = self.cursor(self.start), self.cursor(self.end - 1)
@@ -219,12 +219,12 @@ def slice_rows(
     link: Callable[[str, str], str],
     *,
     is_paged: bool = True,
-    counts_rows: bool = False,
+    summary: Callable[[int], Node] | None = None,
 ) -> RowSlice:
     """Return the page that ``limit``, ``after`` and ``before`` select.
 
     :param is_paged: whether the page has ``paging``
-    :param counts_rows: whether the edge gives the number of its rows to a request with a ``summary``
+    :param summary: function that returns the totals of the edge, given the number of its rows
     :raises ApiError: (100) if the limit or the cursor is invalid
     """
     limit = _parse_limit(params.get("limit"))
@@ -237,4 +237,5 @@ def slice_rows(
         start = max(end - limit, 0)
     else:
         start, end = 0, min(limit, len(rows))
-    return RowSlice(rows, start, end, render, link, is_paged, counts_rows and "summary" in params)
+    totals = summary(len(rows)) if summary and "summary" in params else None
+    return RowSlice(rows, start, end, render, link, is_paged, totals)

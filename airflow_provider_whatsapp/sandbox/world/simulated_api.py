@@ -269,7 +269,7 @@ class SimulatedApi:
             render=lambda row: self._render(row, selection, kind, context),
             link=lambda direction, cursor: context.url(path, {**kept, direction: cursor}),
             is_paged=kind.is_paged,
-            counts_rows=kind.counts_rows,
+            summary=kind.summary,
         )
         kind.check(selection, context.major, _own_names(page.rows[page.start : page.end], kind))
         return page
