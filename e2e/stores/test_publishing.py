@@ -78,7 +78,7 @@ def test_overwriting(store: Store, result: Note) -> None:
     result("overwriting", "new bytes, nothing beside")
 
 
-# Not on GCS, where gcsfs asks for the type of the bucket over gRPC for some minutes (see "Traps of the libraries"), and
+# Not on GCS, where gcsfs asks for the type of the bucket over gRPC for some minutes (see "Known problems of the libraries"), and
 # not on SFTP, where Airflow keeps a connection that another test has broken.
 @pytest.mark.quick
 @on("local", "s3", "azure")
