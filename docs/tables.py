@@ -26,12 +26,13 @@ from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 from airflow_provider_whatsapp.storage.columns import TYPED_COLUMNS
 from airflow_provider_whatsapp.tasks.arguments import LIST_ARGUMENTS, OUTPUT_ARGUMENTS, QUERY_ARGUMENTS
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasChangeTrigger, WhatsAppWabasTrigger
+from airflow_provider_whatsapp.webhooks import ENTRY_IS_A_BUSINESS, TOPICS, AccountChange
 
 _CLASSES = {
     it.__name__: it
     for it in (
-        GraphSandbox, WhatsAppHook, WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator, WhatsAppWabasChangeTrigger,
-        WhatsAppWabasSensor, WhatsAppWabasTrigger,
+        AccountChange, GraphSandbox, WhatsAppHook, WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator,
+        WhatsAppWabasChangeTrigger, WhatsAppWabasSensor, WhatsAppWabasTrigger,
     )
 }  # fmt: skip
 _WAITING = ("deferrable", "max_wait_in_place", "max_usage")
@@ -179,12 +180,31 @@ def faults() -> None:
     print()
 
 
+def change_attributes() -> None:
+    """Print the attributes of a change that a webhook reports."""
+    _print_table(("attribute", "meaning"), ([f"`{name}`", it] for name, it in _descriptions("AccountChange").items()))
+
+
+def webhook_topics() -> None:
+    """Print the topics of webhooks about accounts."""
+    rows = (
+        [
+            f"[`{it.field}`]({it.source})",
+            f"`{it.event}`" + (f" in `{it.inside}`" if it.inside else "") if it.event else "the name of the topic",
+            "no" if it.field in ENTRY_IS_A_BUSINESS else "yes",
+        ]
+        for it in TOPICS
+    )
+    _print_table(("topic", "`event` is", "names the account"), rows)
+
+
 def without_source() -> list[str]:
-    """Return the rows of the tables of codes, edges and columns that name no page or file of Meta."""
+    """Return the rows of the tables of codes, edges, columns and topics that name no page or file of Meta."""
     sources = {
         **{f"code {row.codes[0]}": row.source for row in CODES},
         **{f"edge {row.name}": row.source for row in EDGES},
         **{f"column {row.name}": row.source for row in TYPED_COLUMNS},
+        **{f"topic {row.field}": row.source for row in TOPICS},
     }
     return [name for name, source in sources.items() if not source.startswith("https://")]
 
