@@ -6,6 +6,7 @@ from collections.abc import Generator
 
 import httpx
 from fastapi import FastAPI, Request, Response
+from starlette.requests import ClientDisconnect
 
 from airflow_provider_whatsapp.webhooks import account_changes, answer_handshake, verify_signature
 
@@ -48,10 +49,13 @@ async def handshake(request: Request) -> Response:
 async def receive(request: Request) -> Response:
     """Start the runs of a delivery. Meta sends it again later unless the answer is 200."""
     body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST:
-            return Response(status_code=413)
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > LARGEST:
+                return Response(status_code=413)
+    except ClientDisconnect:  # otherwise, anyone could fill the log with tracebacks
+        return Response(status_code=400)
     if not verify_signature(body, request.headers.get("X-Hub-Signature-256"), os.environ["META_APP_SECRET"]):
         return Response(status_code=403)
     try:

@@ -15,17 +15,19 @@ from airflow.sdk import Param, dag, task
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.rows import Manifest, read_rows
 
-POOR_QUALITY = ("RED", "UNKNOWN")
-GOOD_NAMES = ("APPROVED", "AVAILABLE_WITHOUT_REVIEW")
+# What is normal for a new number is no finding: the quality UNKNOWN until it has sent some messages, and the name
+# PENDING_REVIEW until Meta has reviewed it. Otherwise, the run of each day would fail.
+NEEDS_ATTENTION = {
+    "quality_rating": ("RED",),
+    "name_status": ("DECLINED", "EXPIRED"),
+}
 # `dag_run.run_after` instead of `ds`, because a run that an asset or a person starts may have no logical date.
 FOLDER, DAY = "{{ params.lake }}/phone_numbers", "{{ dag_run.run_after | ds }}"
 
 
 def problems_of(number: dict[str, Any]) -> list[str]:
-    """What is wrong with a phone number. A new number has the quality UNKNOWN until it has sent some messages."""
-    quality, name_status = number.get("quality_rating"), number.get("name_status")
-    problems = [f"quality is {quality}"] if quality in POOR_QUALITY else []
-    return problems if name_status in GOOD_NAMES else [*problems, f"name is {name_status}"]
+    """What is wrong with a phone number."""
+    return [f"{field} is {number[field]}" for field, values in NEEDS_ATTENTION.items() if number.get(field) in values]
 
 
 @dag(

@@ -2,7 +2,9 @@
 
 Without a subscription, your app gets no webhooks of the account: no messages and no changes of status. Set the param
 `lake`. The subscriptions of all accounts go to `subscribed_apps/<day>.ndjson`. The task `missing` gives the ids of the
-accounts without a subscription, and of those that could not be read, to XCom.
+accounts without a subscription, and of those that could not be read, to XCom. The task `without_numbers` gives those
+that have no phone numbers, for example because a change of currency has moved them to a new account: such an account
+gets no webhooks either, even if your app is subscribed.
 """
 
 from __future__ import annotations
@@ -40,6 +42,10 @@ def audit_subscribed_apps() -> None:
         }
         return [account["id"] for account in read_rows(accounts) if account["id"] not in subscribed]
 
+    @task
+    def without_numbers(accounts: Manifest) -> list[str]:
+        return [account["id"] for account in read_rows(accounts) if not account["phone_numbers"]["data"]]
+
     @task(retries=0)
     def check(found: list[str]) -> None:
         if found:
@@ -47,7 +53,7 @@ def audit_subscribed_apps() -> None:
 
     accounts = WhatsAppListWabasOperator(
         task_id="accounts",
-        fields="id,name",
+        fields="id,name,phone_numbers{id}",
         output_path=f"{FOLDER}/_accounts/{DAY}.ndjson",
     )
     subscriptions = WhatsAppListWabaEdgeOperator(
@@ -57,6 +63,7 @@ def audit_subscribed_apps() -> None:
         on_account_error="skip",
         output_path=f"{FOLDER}/{DAY}.ndjson",
     )
+    without_numbers(accounts.output)
     check(missing(accounts.output, subscriptions.output))
 
 

@@ -494,16 +494,25 @@ def test_example_export_template_analytics_looks_back_90_days(connected: GraphSa
 
 
 def test_example_audit_phone_numbers(connected: GraphSandbox, tmp_path: Path) -> None:
-    del connected.accounts[80:]
-    locked, gone = connected.accounts[3], connected.accounts[50]
-    shown = ("id", "display_phone_number", "verified_name", "name_status", "quality_rating", "status")
+    del connected.accounts[12:]
+    locked, gone = connected.accounts[3], connected.accounts[7]
+    for place, account in enumerate(connected.accounts):
+        account["phone_numbers"] = [
+            {
+                "id": f"{place * 20 + number}",
+                "name_status": ("APPROVED", "DECLINED", "EXPIRED", "PENDING_REVIEW")[number % 4],
+                "quality_rating": ("RED", "GREEN", "UNKNOWN")[number % 3],
+            }
+            for number in range(20)
+        ]
+    shown = ("id", "name_status", "quality_rating")
     fine: list[dict[str, Any]] = []
     poor: list[dict[str, Any]] = []
     for account in connected.accounts:
         answer = get(connected, f"{account['id']}/phone_numbers", {"limit": 100, "fields": ",".join(shown)}).json
         for number in answer["data"] if account not in (locked, gone) else []:
-            declined = number["name_status"] in ("PENDING_REVIEW", "DECLINED")
-            kind = poor if declined or number["quality_rating"] in ("RED", "UNKNOWN") else fine
+            is_poor = number["name_status"] in ("DECLINED", "EXPIRED") or number["quality_rating"] == "RED"
+            kind = poor if is_poor else fine
             kind.append({"waba_id": account["id"], **number})
     assert fine
     assert len(poor) > 100
@@ -530,7 +539,9 @@ def test_example_audit_phone_numbers(connected: GraphSandbox, tmp_path: Path) ->
     assert run(fail=False).state == "success"
     connected.reset()
     good = {"id": "1", "display_phone_number": "+1", "name_status": "APPROVED", "quality_rating": "GREEN"}
-    connected.accounts[:] = [{**account, "phone_numbers": [good]} for account in connected.accounts[:2]]
+    # What is normal for a new number is no finding.
+    new = {**good, "id": "2", "name_status": "PENDING_REVIEW", "quality_rating": "UNKNOWN"}
+    connected.accounts[:] = [{**account, "phone_numbers": [good, new]} for account in connected.accounts[:2]]
     assert (
         run_dag("audit_phone_numbers", conf={"lake": f"{tmp_path}"}, logical_date=None, run_after=TODAY).state
         == "success"
@@ -547,6 +558,7 @@ def test_example_audit_subscribed_apps(
     apps: tuple[list[Any], ...] = ([], [other], [ours], [other, ours])
     for number, account in enumerate(connected.accounts):
         account["subscribed_apps"] = apps[number % 4]
+        account["phone_numbers"] = [] if number == 3 else [{"id": f"{number}0"}]
     locked = connected.accounts[2]
     connected.fail_next(Fault.no_account_permission().on(locked["id"]).times(100))
     conf: dict[str, Any] = {"conf": {"lake": f"{tmp_path}"}, "logical_date": None, "run_after": TODAY}
@@ -555,6 +567,7 @@ def test_example_audit_subscribed_apps(
     assert finished.xcom("missing") == wanted
     assert finished.states["check", -1] == "failed"
     assert f"{len(wanted)} accounts lack a subscription of our app: {wanted[0]}, " in capfd.readouterr().out
+    assert finished.xcom("without_numbers") == [connected.accounts[3]["id"]]
     connected.reset()
     for account in connected.accounts:
         account["subscribed_apps"] = [other, ours]

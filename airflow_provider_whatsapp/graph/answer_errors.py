@@ -32,6 +32,7 @@ def find_error(
     retry_after: timedelta | None,
     redact: Callable[[str], str],
     version_problem: str = "",
+    is_partial: bool = False,
 ) -> GraphError | None:
     """The error that an answer stands for, or None when the answer holds what was asked for.
 
@@ -41,15 +42,16 @@ def find_error(
     :param payload: parsed JSON body, or None when the body was not JSON
     :param retry_after: wait that the headers named
     :param redact: takes secrets out of a text, because servers repeat tokens in their messages
-    :param version_problem: what is wrong with the version that was asked for, if anything is. The message of an error
+    :param version_problem: what is wrong with the version that was asked for, if anything is. The advice for an error
         of the request begins with it, because a version that has ended is the likely cause
+    :param is_partial: whether the headers say that the body is only a part of the answer
     """
     envelope = payload.get("error") if isinstance(payload, dict) else None
     if isinstance(envelope, dict):
         return _error_from_envelope(envelope, status, retry_after, redact, version_problem)
     if envelope is not None:
         return GraphProtocolError("the answer's `error` is not an error envelope", retryable=True)
-    if 200 <= status < 300:
+    if status == 200 and not is_partial:
         return None
     return _error_from_status(status, retry_after, version_problem)
 
@@ -84,10 +86,10 @@ def _error_from_envelope(
     named_wait = _describe_wait(retry_after) if kind is GraphRateLimitError else ""
     cause = f"{version_problem} " if version_problem and kind is GraphRequestError else ""
     advice = _advice(kind, code, subcode, message, too_much_data=too_much_data)
-    said = message if details is None or details in message else f"{message} ({details})"
+    said = (message if details is None or details in message else f"{message} ({details})").rstrip()
+    stop = "" if said.endswith((".", "!", "?")) else "."
     error = kind(
-        # What happened and what to do comes first, because a line of a log has room for no more.
-        f"{cause}{advice}{named_wait} The API said: {said} [{where}]",
+        f"The API said: {said}{stop} {cause}{advice}{named_wait} [{where}]",
         code=code,
         subcode=subcode,
         type=text("type"),
@@ -142,6 +144,13 @@ def _class_of_status(status: int) -> type[GraphApiError]:
 
 
 def _error_from_status(status: int, retry_after: timedelta | None, version_problem: str) -> GraphError:
+    if status < 300:
+        # A part of a list can be valid JSON, so it would be taken for the whole list.
+        return GraphProtocolError(
+            f"the answer is HTTP {status} and may be only a part of what was requested; a proxy has most likely "
+            "changed it. Check the proxy and the connection's host.",
+            retryable=True,
+        )
     if status < 400:
         return GraphProtocolError(
             f"the answer is HTTP {status}, a redirect; the token is not sent on to another address. "
@@ -151,7 +160,7 @@ def _error_from_status(status: int, retry_after: timedelta | None, version_probl
     named_wait = _describe_wait(retry_after) if kind is GraphRateLimitError else ""
     cause = f"{version_problem} " if version_problem and kind is GraphRequestError else ""
     return kind(
-        f"{cause}{ADVICE_OF_CLASS[kind]}{named_wait} It answered HTTP {status} without an error envelope.",
+        f"The answer is HTTP {status} without an error envelope. {cause}{ADVICE_OF_CLASS[kind]}{named_wait}",
         http_status=status,
         retry_after=retry_after,
     )

@@ -40,7 +40,8 @@ class Edge:
             raise ValueError(f"params: {self.name} needs {', '.join(missing)}; for example {json.dumps(self.required)}")
 
 
-_BUSINESS = "https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/business"
+_REFERENCE = "https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference"
+_BUSINESS = f"{_REFERENCE}/business"
 _WHATSAPP = "https://developers.facebook.com/documentation/business-messaging/whatsapp"
 _GRAPH = "https://developers.facebook.com/docs/graph-api/reference"
 _SDK = "https://github.com/facebook/facebook-python-business-sdk/blob/main/facebook_business/adobjects"
@@ -65,7 +66,7 @@ EDGES_OF_ACCOUNT = (
     Edge(
         "phone_numbers",
         f"{_GRAPH}/whats-app-business-account-to-number-current-status",
-        "id,display_phone_number,verified_name,quality_rating",
+        "id,display_phone_number,verified_name,status,name_status,quality_rating,throughput",
         lists_nodes=True,
     ),
     Edge(
@@ -95,6 +96,7 @@ EDGES_OF_ACCOUNT = (
     Edge("activities", _OPENAPI),
     Edge("audiences", _ACCOUNT_IN_SDK),
     Edge("message_campaigns", _ACCOUNT_IN_SDK),
+    Edge("signups", f"{_WHATSAPP}/in-app-signup"),
     Edge("subscribed_apps", _OPENAPI),
     Edge("welcome_message_sequences", _ACCOUNT_IN_SDK),
     Edge("degrees_of_freedom_spec", _ACCOUNT_IN_SDK),
@@ -115,6 +117,12 @@ EDGES_OF_ACCOUNT = (
 #: All edges about which something is known.
 EDGES = (
     *(Edge(name, f"{_BUSINESS}/{name}", _WABA_FIELDS, lists_nodes=True) for name in RELATIONSHIPS.values()),
+    Edge(
+        "assigned_whatsapp_business_accounts",
+        f"{_REFERENCE}/system-user/assigned_whatsapp_business_accounts",
+        f"{_WABA_FIELDS},tasks",
+        lists_nodes=True,
+    ),
     Edge("businesses", f"{_SDK}/user.py", "id,name", lists_nodes=True),
     *EDGES_OF_ACCOUNT,
 )

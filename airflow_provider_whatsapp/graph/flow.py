@@ -253,6 +253,7 @@ class GraphFlow:
             retry_after=parse_retry_after(response.headers),
             redact=partial(self._credentials.redact, now=self._now()),
             version_problem=describe_version_problem(self._version, answered, now=self._now()),
+            is_partial="content-range" in response.headers,
         )
         # Errors found by status come first: the body of an error page is rarely JSON, and "not JSON" would hide the
         # reason.

@@ -108,7 +108,13 @@ class Store:
         """Remove a folder, if it exists, with all its objects."""
         self.fs.invalidate_cache()
         with suppress(FileNotFoundError):
-            self.fs.rm(folder, recursive=True)
+            if not any(character in folder for character in "*?["):
+                self.fs.rm(folder, recursive=True)
+                return
+            # The library would take this name for a pattern, and also remove other folders that match it.
+            for name in self.names(folder):
+                self.fs.rm_file(f"{folder}/{name}")
+            self.fs.rmdir(folder)
 
     def _check_size(self, file: Path, key: str) -> None:
         stored, size = self.size(key), file.stat().st_size

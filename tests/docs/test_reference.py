@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,3 +130,11 @@ def test_connection_has_every_field() -> None:
     documented = {code_in(row[1])[0]: row[0] for row in rows}
     labels = {name: field["label"] for name, field in declared["conn-fields"].items()}
     assert documented == {**labels, **declared["ui-field-behaviour"]["relabeling"]}
+
+
+def test_which_rows_of_the_tables_name_no_page_of_meta() -> None:
+    command = [sys.executable, str(PROJECT / "docs" / "tables.py")]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines() == [
+        "code 960",
+        "column waba_id",
+    ]

@@ -5,6 +5,7 @@ Airflow is a small server here that answers as its REST API does. ``e2e/webhooks
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import http.client
@@ -241,6 +242,23 @@ def test_a_body_is_limited(receiver: str) -> None:
     assert send(receiver, "POST", body, X_Hub_Signature_256=sign(body))[0] == 503
     # Without Content-Length, too.
     assert send(receiver, "POST", iter([body, b" "]))[0] == 413
+
+
+def test_a_request_that_is_cut_off_is_no_error(receiver: str) -> None:
+    app = runpy.run_path(str(FILE))["app"]
+    messages = [{"type": "http.request", "body": b"123", "more_body": True}, {"type": "http.disconnect"}]
+    sent = []
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/whatsapp", "query_string": b"", "headers": []}
+    # The server writes a long traceback for an exception.
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 400
 
 
 def test_no_other_path(receiver: str) -> None:

@@ -133,7 +133,13 @@ def test_without_an_envelope_the_status_decides(status: int, kind: type[GraphErr
 @pytest.mark.parametrize("payload", [{"data": []}, {"error": None, "data": []}, None, []])
 def test_an_answer_without_an_error_is_none(payload: object) -> None:
     assert judged(200, payload) is None
-    assert judged(299, payload) is None
+
+
+@given(st.integers(200, 299), st.booleans(), st.sampled_from([{"data": []}, {"error": None, "id": "1"}, None, []]))
+def test_only_a_whole_answer_with_status_200_is_the_answer(status: int, is_partial: bool, payload: object) -> None:
+    error = find_error(status, payload, retry_after=None, redact=str, is_partial=is_partial)
+    assert (error is None) is (status == 200 and not is_partial)
+    assert error is None or (type(error) is GraphProtocolError and f"HTTP {status} " in str(error))
 
 
 @pytest.mark.parametrize("value", ["text", [], 0, False])
@@ -177,8 +183,8 @@ def test_the_envelope_is_at_hand() -> None:
     assert (error.fbtrace_id, error.user_title, error.user_message) == ("Abc", "Titel", "Hinweis")
     assert error.is_transient is False
     assert str(error) == (
-        "The token has expired: create a new one and put it in the connection's password. "
-        "The API said: what happened [code 190/463, HTTP 400, fbtrace_id Abc]"
+        "The API said: what happened. The token has expired: create a new one and put it in the connection's password. "
+        "[code 190/463, HTTP 400, fbtrace_id Abc]"
     )
 
 
@@ -260,11 +266,11 @@ def test_the_trace_id_is_short_too() -> None:
 
 
 @pytest.mark.parametrize("payload", [envelope(100, message="nonexisting field"), envelope(12), envelope(2635), None])
-def test_a_version_that_has_ended_is_named_first(payload: Any) -> None:
+def test_the_advice_begins_with_a_version_that_has_ended(payload: Any) -> None:
     def find(status: int, payload: Any) -> str:
         return str(find_error(status, payload, retry_after=None, redact=str, version_problem="v20.0 ended."))
 
-    assert find(404, payload).startswith("v20.0 ended. ")
+    assert ". v20.0 ended. The " in find(404, payload)
     # What has another cause is not blamed on the version.
     for other in (envelope(190), envelope(4), envelope(2), envelope(200)):
         assert "v20.0" not in find(400, other)
@@ -317,14 +323,14 @@ def test_no_half_of_a_secret_is_left_at_the_end_of_a_long_message(at: int) -> No
 @pytest.mark.parametrize(
     ("error_data", "said"),
     [
-        ({"messaging_product": "whatsapp", "details": "Accept the terms."}, "no (Accept the terms.) [code"),
-        ({"details": "see token-0123456789"}, "no (see ***) [code"),
-        ({"details": "n"}, "no [code"),
-        ({"details": "d" * 600}, f"no ({'d' * 500}) [code"),
-        ({"details": ""}, "no [code"),
-        ({"details": {"blame": 1}}, "no [code"),
-        ("details", "no [code"),
-        (None, "no [code"),
+        ({"messaging_product": "whatsapp", "details": "Accept the terms."}, "no (Accept the terms.). "),
+        ({"details": "see token-0123456789"}, "no (see ***). "),
+        ({"details": "n"}, "no. "),
+        ({"details": "d" * 600}, f"no ({'d' * 500}). "),
+        ({"details": ""}, "no. "),
+        ({"details": {"blame": 1}}, "no. "),
+        ("details", "no. "),
+        (None, "no. "),
     ],
 )
 def test_the_details_of_an_error_are_told(error_data: object, said: str) -> None:
@@ -399,17 +405,18 @@ def test_the_account_is_named_first() -> None:
     assert str(copy) == str(error)
 
 
+@pytest.mark.parametrize(("said", "shown"), [("No", "No. "), ("No.", "No. "), ("No! ", "No! "), ("Is it?", "Is it? ")])
+def test_what_the_api_said_ends_as_a_sentence(said: str, shown: str) -> None:
+    assert f"The API said: {shown}Too many calls" in str(judged(400, envelope(4, message=said)))
+
+
 @pytest.mark.parametrize(
     ("message", "longest", "short"),
     [
         ("a b", 3, "a b"),
         ("a\n b\tc", 10, "a b c"),
-        ("First sentence. Second one.", 20, "First sentence. …"),
-        ("First part; and more of it.", 20, "First part; …"),
-        ("No. Sentence ends in the second half", 20, "No. Sentence ends …"),
-        ("word " * 10, 20, "word word word wor…"),
+        ("It broke. " + "z" * 90 + " Mend it.", 30, "It broke. zzzzzzz … z Mend it."),
     ],
 )
-def test_a_message_is_cut_where_a_part_of_it_ends(message: str, longest: int, short: str) -> None:
+def test_a_long_message_is_cut_in_the_middle(message: str, longest: int, short: str) -> None:
     assert shorten(message, longest) == short
-    assert len(shorten(message, longest)) <= longest

@@ -96,6 +96,8 @@ ANSWERS: dict[str, bytes] = {
     "redirect, no name": b"HTTP/1.1 302 Found\r\nLocation: http://xn--/\r\nContent-Length: 0\r\n\r\n",
     "redirect without location": b"HTTP/1.1 301 Moved\r\nContent-Length: 0\r\n\r\n",
     "no content": b"HTTP/1.1 204 No Content\r\n\r\n",
+    "part": b'HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-10/5000\r\nContent-Length: 11\r\n\r\n{"data":[]}',
+    "part with 200": HEAD + b'Content-Range: bytes 0-10/5000\r\nContent-Length: 11\r\n\r\n{"data":[]}',
     "not modified": b"HTTP/1.1 304 Not Modified\r\n\r\n",
     "upgrade": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
     "long cursor": b'{"data":[],"paging":{"next":"x","cursors":{"after":"' + b"x" * 70_000 + b'"}}}',
