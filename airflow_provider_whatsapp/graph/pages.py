@@ -23,8 +23,10 @@ MAX_BARREN_PAGES = 1000
 _LONGEST_CURSOR = 8192
 # Leaves room for a URL with the longest cursor, percent-encoded, and a long query.
 _LONGEST_ADDRESS = 64 * 1024
-# After a page had to be made smaller, a larger one is tried again after this many pages.
-_PAGES_BEFORE_GROWTH = 10
+# After these numbers of faults, a page is requested with a quarter of the rows. Not every error for a page that is too
+# large says so, but most faults have another cause and pass. Only twice, so that an outage does not end in pages of one
+# row.
+_FAULTS_BEFORE_SHRINKING = (3, 5)
 _CONTAINERS = frozenset((dict, list))
 
 
@@ -177,11 +179,17 @@ class PageReader:
         self._count = 0
         self._barren_pages = 0
         self._page_size = query.page_size
-        self._pages_since_shrinking = 0
+        # Largest size to try: below every size that was refused.
+        self._largest_size = query.page_size
+        # Size of the last page that could be read, or 0 before the first.
+        self._proven_size = 0
+        self._faults = 0
+        self._pages_of_size = 0
+        self._pages_before_growth = 1
         self._position = position
         if position is not None:
             self._after = position.after
-            self._page_size = position.limit
+            self._page_size = self._proven_size = position.limit
 
     def next_request(self) -> Request:
         """Return the request for the next page."""
@@ -203,6 +211,7 @@ class PageReader:
         self._move_on(raw.after, barren=not rows)
         truncated = self._items_left == 0 and (self.more or len(kept) < len(rows))
         self._end_at_max_items()
+        self._proven_size, self._faults = limit, 0
         self._grow()
         return Page(kept, position, usage, truncated)
 
@@ -224,12 +233,23 @@ class PageReader:
         return Page([], position, usage, truncated)
 
     def shrink(self) -> bool:
-        """Request half as many rows from now on. Returns False if the page already has only one row."""
+        """Request at most half as many rows from now on. Returns False if the page already has only one row."""
         if self._limit == 1:
             return False
-        self._page_size = self._limit // 2
-        self._pages_since_shrinking = 0
+        self._page_size = self._largest_size = self._limit // 2
+        self._pages_of_size = 0
         return True
+
+    def note_fault(self) -> None:
+        """Request fewer rows for now if the page may be too large although the API does not say so."""
+        self._faults += 1
+        if 0 < self._proven_size < self._limit:
+            self._page_size = self._proven_size
+            # Otherwise, a listing whose larger pages all fail would try one before every other page.
+            self._pages_before_growth *= 4
+        elif self._faults in _FAULTS_BEFORE_SHRINKING:
+            self._page_size = max(1, self._limit // 4)
+        self._pages_of_size = 0
 
     @property
     def _limit(self) -> int:
@@ -268,11 +288,11 @@ class PageReader:
         self.more = after is not None
 
     def _grow(self) -> None:
-        # Without this, one account with a lot of data would keep all later pages small.
-        self._pages_since_shrinking += 1
-        if self._pages_since_shrinking >= _PAGES_BEFORE_GROWTH and self._page_size < self._query.page_size:
-            self._page_size = min(self._page_size * 2, self._query.page_size)
-            self._pages_since_shrinking = 0
+        # Otherwise, one outage would keep all later pages small.
+        self._pages_of_size += 1
+        if self._pages_of_size >= self._pages_before_growth and self._page_size < self._largest_size:
+            self._page_size = min(self._page_size * 2, self._largest_size)
+            self._pages_of_size = 0
 
 
 def _digest(raw: RawPage) -> str:

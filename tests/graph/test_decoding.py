@@ -63,11 +63,15 @@ class TestParseJson:
     @given(st.data())
     def test_a_key_that_occurs_twice_anywhere_is_an_error(self, data: st.DataObject) -> None:
         key = data.draw(st.sampled_from(["data", "paging", "next", "id", "name", "é"]))
-        spellings = st.sampled_from([json.dumps(key), json.dumps(key, ensure_ascii=False), f'"\\u{ord(key[0]):04x}{key[1:]}"'])
+        spellings = st.sampled_from(
+            [json.dumps(key), json.dumps(key, ensure_ascii=False), f'"\\u{ord(key[0]):04x}{key[1:]}"']
+        )
         values = st.sampled_from(["null", "[]", '"1"', '{"next":"n"}', '[{"id":"1"}]', "7"])
         first, second = (f"{data.draw(spellings)}:{data.draw(values)}" for _ in range(2))
         body = "{" + ",".join(data.draw(st.permutations([first, second, '"other":1']))) + "}"
-        for around in data.draw(st.lists(st.sampled_from(['{"data":[{"id":"2"},%s]}', '{"a":%s}', "[1,%s]"]), max_size=9)):
+        for around in data.draw(
+            st.lists(st.sampled_from(['{"data":[{"id":"2"},%s]}', '{"a":%s}', "[1,%s]"]), max_size=9)
+        ):
             body = around % body
         for mask in (None, str):
             with pytest.raises(GraphProtocolError, match="a key is repeated") as caught:
