@@ -17,8 +17,10 @@ from airflow_provider_whatsapp.graph.messages import Request
 from airflow_provider_whatsapp.graph.query import EdgeQuery
 from airflow_provider_whatsapp.graph.usage import Usage
 
-#: Maximum number of consecutive pages without a new row. A single empty page is normal, even with a ``next``.
-MAX_BARREN_PAGES = 1000
+#: Maximum number of pages without any row between two new rows. Meta filters after paging, so many can be empty.
+MAX_EMPTY_PAGES = 1000
+#: Maximum number of pages with rows but without a new one between two new rows.
+MAX_REPEATED_PAGES = 20
 # A longer cursor would not fit into the URL of the next request.
 _LONGEST_CURSOR = 8192
 # Leaves room for a URL with the longest cursor, percent-encoded, and a long query.
@@ -177,7 +179,8 @@ class PageReader:
         self._ids = set() if ids is None else ids
         self._pages = 0
         self._count = 0
-        self._barren_pages = 0
+        self._empty_pages = 0
+        self._repeated_pages = 0
         self._page_size = query.page_size
         # Largest size to try: below every size that was refused.
         self._largest_size = query.page_size
@@ -208,7 +211,8 @@ class PageReader:
         kept = rows[: self._items_left]
         self._count += len(kept)
         position = Position(self._pages, self._after, limit, _digest(raw), self._count)
-        self._move_on(raw.after, barren=not rows)
+        self._check_for_end(raw.rows, rows)
+        self._move_on(raw.after)
         truncated = self._items_left == 0 and (self.more or len(kept) < len(rows))
         self._end_at_max_items()
         self._proven_size, self._faults = limit, 0
@@ -226,7 +230,7 @@ class PageReader:
         if _digest(raw) != position.digest:
             raise ListingMovedError(f"page {position.page} does not hold the same accounts as before")
         self._pages, self._count = position.page, position.count
-        self._move_on(raw.after, barren=False)
+        self._move_on(raw.after)
         # The API may have returned more rows than requested; those over `max_items` were cut.
         truncated = self._items_left == 0 and (self.more or len(raw.rows) > position.limit)
         self._end_at_max_items()
@@ -276,10 +280,18 @@ class PageReader:
                 self._ids.add(id_)
         return unknown
 
-    def _move_on(self, after: str | None, *, barren: bool) -> None:
-        self._barren_pages = self._barren_pages + 1 if barren else 0
-        if self._barren_pages > MAX_BARREN_PAGES:
-            raise GraphProtocolError(f"the listing has no end: {MAX_BARREN_PAGES} consecutive pages held nothing new")
+    def _check_for_end(self, rows: list[dict[str, Any]], new_rows: list[dict[str, Any]]) -> None:
+        if new_rows:
+            self._empty_pages = self._repeated_pages = 0
+        elif rows:
+            self._repeated_pages += 1
+        else:
+            self._empty_pages += 1
+        if self._repeated_pages > MAX_REPEATED_PAGES or self._empty_pages > MAX_EMPTY_PAGES:
+            pages = self._repeated_pages + self._empty_pages
+            raise GraphProtocolError(f"the listing has no end: {pages} consecutive pages held nothing new")
+
+    def _move_on(self, after: str | None) -> None:
         if after is not None:
             if hash(after) in self._cursors:
                 raise GraphProtocolError("the listing loops: the API returned a cursor that it had returned before")

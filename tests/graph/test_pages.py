@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_whatsapp.graph import GraphProtocolError, pages
+from airflow_provider_whatsapp.graph import GraphProtocolError
 from airflow_provider_whatsapp.graph.fields import parse_fields
 from airflow_provider_whatsapp.graph.pages import ListingMovedError, PageReader, Position, RawPage, parse_page
 from airflow_provider_whatsapp.graph.query import EdgeQuery
@@ -153,17 +153,20 @@ class TestListing:
         with pytest.raises(GraphProtocolError, match="loops"):
             reader.take(RawPage([], str(data.draw(st.sampled_from(cursors)))))
 
-    def test_empty_pages_are_read_on_but_not_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pages, "MAX_BARREN_PAGES", 3)
+    @pytest.mark.parametrize(("page", "most"), [(rows(), 1000), (rows(1), 20), (rows(1, 1), 20)], ids=str)
+    def test_pages_without_a_new_row_are_read_on_but_not_forever(self, page: list[dict[str, Any]], most: int) -> None:
         reader = page_reader()
-        for number in range(3):
-            reader.take(RawPage([], f"A{number}"))
-        reader.take(RawPage(rows(1), "B"))
-        for number in range(3):
-            reader.take(RawPage(rows(1), f"C{number}"))
+        reader.take(RawPage(rows(1), "A"))
+        for number in range(most):
+            reader.take(RawPage(page, f"B{number}"))
+        reader.take(RawPage(rows(2), "C"))
+        for number in range(most):
+            reader.take(RawPage(page, f"D{number}"))
+        # A page of the other kind does not begin the count again.
+        reader.take(RawPage([] if page else rows(2), "E"))
         assert reader.more
-        with pytest.raises(GraphProtocolError, match="no end: 3 consecutive pages"):
-            reader.take(RawPage(rows(1), "D"))
+        with pytest.raises(GraphProtocolError, match=f"no end: {most + 2} consecutive pages held nothing new"):
+            reader.take(RawPage(page, "F"))
 
     @pytest.mark.parametrize(
         ("max_items", "after", "kept", "truncated"),
