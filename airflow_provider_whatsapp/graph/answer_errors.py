@@ -19,6 +19,10 @@ from airflow_provider_whatsapp.graph.errors import (
     GraphTokenError,
 )
 
+_REFUSED_PROOF = (
+    "The API refused the proof: the connection's app_secret must be set, and be the secret of the app that the token "
+    "belongs to."
+)
 _LONGEST_TEXT = 500
 # Only so much of a text is searched for secrets, because a text can be as long as the whole answer.
 _SEARCHED_TEXT = 20_000
@@ -85,12 +89,15 @@ def _error_from_envelope(
         row is not None and row.details(subcode).too_much_data
     )
     kind = GraphServerError if too_much_data else _class_of(code, status, text("type"), is_transient)
+    is_proof_refused = code == 100 and "appsecret_proof" in message
+    if is_proof_refused:
+        kind = GraphTokenError
     number = "no code" if code is None else f"code {code}" if subcode is None else f"code {code}/{subcode}"
     trace = text("fbtrace_id", _LONGEST_TRACE)
     where = f"{number}, HTTP {status}" + (f", fbtrace_id {trace}" if trace else "")
     named_wait = _describe_wait(retry_after) if kind is GraphRateLimitError else ""
     cause = f"{version_problem} " if version_problem and kind is GraphRequestError else ""
-    advice = _advice(kind, code, subcode, message, too_much_data=too_much_data)
+    advice = _REFUSED_PROOF if is_proof_refused else _advice(kind, code, subcode, too_much_data=too_much_data)
     said = (message if details is None or details in message else f"{message} ({details})").rstrip()
     stop = "" if said.endswith((".", "!", "?")) else "."
     error = kind(
@@ -111,16 +118,9 @@ def _error_from_envelope(
     return error
 
 
-def _advice(
-    kind: type[GraphApiError], code: int | None, subcode: int | None, message: str, *, too_much_data: bool
-) -> str:
+def _advice(kind: type[GraphApiError], code: int | None, subcode: int | None, *, too_much_data: bool) -> str:
     if too_much_data:
         return TOO_MUCH_DATA
-    if code == 100 and "appsecret_proof" in message:
-        return (
-            "The API refused the proof: the connection's app_secret must be set, and be the secret of the app that the "
-            "token belongs to."
-        )
     row = find_code(code)
     return (row.details(subcode).advice if row else "") or ADVICE_OF_CLASS[kind]
 

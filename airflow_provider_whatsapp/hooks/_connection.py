@@ -7,7 +7,8 @@ import json
 import math
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.log import mask_secret
@@ -35,11 +36,15 @@ class WhatsAppConnection:
     :param conn_id: its id in Airflow
     :param config: where the API is and which credentials to use
     :param business_id: id of the business portfolio to list if a task names none, or None
+    :param read_config: reads the connection again, for a client whose requests begin to fail
+    :param aread_config: the same for an event loop
     """
 
     conn_id: str
     config: GraphConfig
     business_id: str | None
+    read_config: Callable[[], GraphConfig] | None = field(default=None, compare=False, repr=False)
+    aread_config: Callable[[], Awaitable[GraphConfig]] | None = field(default=None, compare=False, repr=False)
 
     def waba_query(
         self, business_id: str | int | None = None, *, relationship: str = "client", **query: Unpack[Query]
@@ -71,7 +76,11 @@ def load_connection(hook: BaseHook, conn_id: str, *, api_version: str | None = N
     connection = parse_connection(hook.get_connection(conn_id), api_version=api_version)
     for secret in connection.config.credentials.secrets:
         mask_secret(secret)
-    return connection
+
+    def read_config() -> GraphConfig:
+        return load_connection(hook, conn_id, api_version=api_version).config
+
+    return replace(connection, read_config=read_config)
 
 
 async def aload_connection(hook: BaseHook, conn_id: str, *, api_version: str | None = None) -> WhatsAppConnection:
@@ -83,7 +92,11 @@ async def aload_connection(hook: BaseHook, conn_id: str, *, api_version: str | N
     connection = parse_connection(airflow_connection, api_version=api_version)
     for secret in connection.config.credentials.secrets:
         await _compat.amask_secret(secret)
-    return connection
+
+    async def aread_config() -> GraphConfig:
+        return (await aload_connection(hook, conn_id, api_version=api_version)).config
+
+    return replace(connection, aread_config=aread_config)
 
 
 def parse_connection(connection: Connection, *, api_version: str | None = None) -> WhatsAppConnection:

@@ -260,7 +260,8 @@ class WhatsAppHook(BaseHook):
         # lazy: an HTTP library
         from airflow_provider_whatsapp.transport.sync import GraphClient
 
-        return GraphClient(self._connection.config, on_call=count_call)
+        connection = self._connection
+        return GraphClient(connection.config, on_call=count_call, read_connection=connection.read_config)
 
     @cached_property
     def _connection(self) -> WhatsAppConnection:
@@ -279,7 +280,7 @@ def _open_async_client(connection: WhatsAppConnection) -> AsyncGraphClient:
     # lazy: an HTTP library
     from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 
-    return AsyncGraphClient(connection.config, on_call=count_call)
+    return AsyncGraphClient(connection.config, on_call=count_call, read_connection=connection.aread_config)
 
 
 async def _aiter_rows(connection: WhatsAppConnection, query: EdgeQuery) -> AsyncGenerator[dict[str, Any], None]:

@@ -141,13 +141,21 @@ class GraphSandbox:
 
     @property
     def token(self) -> str:
-        """The access token that the sandbox accepts."""
+        """The access token that the sandbox accepts. To rotate it, assign another one: the old one is then refused."""
         return self._api.token
+
+    @token.setter
+    def token(self, token: str) -> None:
+        self._api.token = token
 
     @property
     def app_secret(self) -> str | None:
-        """The app secret that proofs must be made with, or None if no proof is required."""
+        """The app secret that proofs must be made with, or None for no proof. To rotate it, assign another one."""
         return self._api.app_secret
+
+    @app_secret.setter
+    def app_secret(self, secret: str | None) -> None:
+        self._api.app_secret = secret
 
     @property
     def connection(self) -> str:

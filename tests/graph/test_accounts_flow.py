@@ -33,8 +33,9 @@ from airflow_provider_whatsapp.graph.accounts_flow import (
     Receive,
     Send,
 )
+from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.credentials import Credentials
-from airflow_provider_whatsapp.graph.flow import GraphFlow, Wait
+from airflow_provider_whatsapp.graph.flow import GraphFlow, ReadConnection, Wait
 from airflow_provider_whatsapp.graph.messages import Request, Response
 from airflow_provider_whatsapp.graph.patience import UNNAMED_WAIT, Patience
 from airflow_provider_whatsapp.graph.query import EdgeQuery, build_waba_edge_query
@@ -114,8 +115,9 @@ class Played:
         self._coming: list[tuple[float, int, str, Reply]] = []
         flow = AccountsFlow(
             new_flow=lambda patience, waba_id: GraphFlow(
-                credentials=Credentials("EAAtokentokentokentokentoken"),
-                version="v26.0",
+                config=GraphConfig(
+                    credentials=Credentials("EAAtokentokentokentokentoken"), base_url="https://x.example", version="v26.0"
+                ),
                 patience=patience,
                 random=lambda: chance,
                 now=self._clock,
@@ -150,7 +152,9 @@ class Played:
     def time(self) -> float:
         return self._now - START
 
-    def _act(self, step: Send | Receive | Wait | AccountPage | AccountEnd) -> Answer:
+    def _act(self, step: Send | Receive | Wait | ReadConnection | AccountPage | AccountEnd) -> Answer:
+        if isinstance(step, ReadConnection):
+            return None
         if isinstance(step, Send):
             waba_id = step.request.path.partition("/")[0]
             self.sent.append((self.time, waba_id))

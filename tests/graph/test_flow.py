@@ -18,8 +18,9 @@ from airflow_provider_whatsapp.graph import (
     GraphTokenError,
     GraphTransportError,
 )
+from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.credentials import Credentials
-from airflow_provider_whatsapp.graph.flow import GraphFlow, Wait
+from airflow_provider_whatsapp.graph.flow import GraphFlow, ReadConnection, Wait
 from airflow_provider_whatsapp.graph.messages import Request, Response, too_large_error
 from airflow_provider_whatsapp.graph.pages import ListingMovedError, Position
 from airflow_provider_whatsapp.graph.patience import Patience
@@ -33,8 +34,7 @@ Answer = Response | GraphError
 
 def flow(patience: Patience | None = None, answered_versions: set[str] | None = None) -> GraphFlow:
     return GraphFlow(
-        credentials=Credentials(TOKEN),
-        version="v26.0",
+        config=GraphConfig(credentials=Credentials(TOKEN), base_url="https://graph.example", version="v26.0"),
         patience=patience or Patience(),
         random=lambda: 1.0,
         now=lambda: NOW,
@@ -46,12 +46,16 @@ def flow(patience: Patience | None = None, answered_versions: set[str] | None = 
 class Played:
     """Runs a flow with the given answers and records what it did."""
 
-    def __init__(self, steps: Any, answer: Callable[[Request], Answer]) -> None:
+    def __init__(
+        self, steps: Any, answer: Callable[[Request], Answer], settings: Iterable[GraphConfig | None] = ()
+    ) -> None:
+        #: Settings of the connection when it is read again; by default, they have not changed.
+        left = iter(settings)
         self.requests: list[Request] = []
         self.waits: list[float] = []
         self.read: list[Any] = []
         self.error: GraphError | None = None
-        outcome: Answer | None = None
+        outcome: Answer | GraphConfig | None = None
         try:
             while True:
                 step = steps.send(outcome)
@@ -61,6 +65,8 @@ class Played:
                     outcome = answer(step)
                 elif isinstance(step, Wait):
                     self.waits.append(step.seconds)
+                elif isinstance(step, ReadConnection):
+                    outcome = next(left, None)
                 else:
                     self.read.append(step)
         except StopIteration:
