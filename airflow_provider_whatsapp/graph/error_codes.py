@@ -182,8 +182,7 @@ CODES = (
         subcodes={
             33: Subcode(
                 "The id is unknown, or the token's system user may not see it: check the id, and what Business "
-                "Settings assign to the system user. Accounts are listed by the id of a business portfolio (see "
-                "Business Info), not by that of a WABA, an app or a phone number.",
+                "Settings assign to the system user.",
                 one_account=True,
             )
         },
