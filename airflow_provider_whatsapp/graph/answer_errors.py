@@ -34,6 +34,7 @@ def find_error(
     retry_after: timedelta | None,
     redact: Callable[[str], str],
     path: str = "",
+    clock_problem: str = "",
     version_problem: str = "",
     is_partial: bool = False,
 ) -> GraphError | None:
@@ -46,13 +47,14 @@ def find_error(
     :param retry_after: wait that the headers named
     :param redact: takes secrets out of a text, because servers repeat tokens in their messages
     :param path: path of the request, for advice on its id and its edge
+    :param clock_problem: what is wrong with this machine's clock, if anything is; the likely cause of a refused proof
     :param version_problem: what is wrong with the version that was asked for, if anything is. The message of an error
         of the request begins with it, because a version that has ended is the likely cause
     :param is_partial: whether the headers say that the body is only a part of the answer
     """
     envelope = payload.get("error") if isinstance(payload, dict) else None
     if isinstance(envelope, dict):
-        return _error_from_envelope(envelope, status, retry_after, redact, path, version_problem)
+        return _error_from_envelope(envelope, status, retry_after, redact, path, clock_problem, version_problem)
     if envelope is not None:
         return GraphProtocolError("the answer's `error` is not an error envelope", retryable=True)
     if status == 200 and not is_partial:
@@ -66,6 +68,7 @@ def _error_from_envelope(
     retry_after: timedelta | None,
     redact: Callable[[str], str],
     path: str,
+    clock_problem: str,
     version_problem: str,
 ) -> GraphApiError:
     def text(name: str, longest: int = _LONGEST_TEXT, *, within: Any = envelope) -> str | None:
@@ -96,6 +99,8 @@ def _error_from_envelope(
     advice = [version_problem if kind is GraphRequestError else ""]
     if kind is GraphRequestError or code == 2500:
         advice.append(suggest_edge(path))
+    if code == 104 or (code == 100 and "appsecret_proof" in message):
+        advice.append(clock_problem)
     advice.append(_advice(kind, code, subcode, message, too_much_data=too_much_data))
     if (code, subcode) == (100, 33):
         advice.append(describe_node(path))

@@ -254,7 +254,7 @@ class GraphFlow:
         if isinstance(outcome, GraphError):
             raise outcome
         response = cast("Response", outcome)
-        answered = printable_header(response.headers, "facebook-api-version")
+        answered, date = (printable_header(response.headers, name) for name in ("facebook-api-version", "date"))
         self._warn_about_other_version(answered)
         payload, unreadable = self._parse(response)
         reported = find_error(
@@ -263,6 +263,7 @@ class GraphFlow:
             retry_after=parse_retry_after(response.headers),
             redact=partial(self._credentials.redact, now=self._now()),
             path=path,
+            clock_problem=self._credentials.describe_clock_problem(date, now=self._now()),
             version_problem=describe_version_problem(self._version, answered, now=self._now()),
             is_partial="content-range" in response.headers,
         )
