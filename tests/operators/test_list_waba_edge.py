@@ -347,7 +347,7 @@ class TestSkipping:
         assert names_in(path) == {"a.ndjson"}
 
     @pytest.mark.parametrize(
-        "fault", [Fault.wrong_business(), Fault.no_account_permission(), Fault.insights_not_enabled()]
+        "fault", [Fault.wrong_business(), Fault.no_account_permission(), Fault.insights_not_enabled(), Fault.blocked()]
     )
     def test_an_account_that_cannot_be_read_is_left_out(
         self, numbered: GraphSandbox, fault: Fault, log: pytest.LogCaptureFixture
@@ -365,7 +365,6 @@ class TestSkipping:
         [
             Fault.no_permission(),
             Fault.no_capability(),
-            Fault.blocked(),
             Fault.expired_token(),
             Fault.server_error(),
             Fault.closed(),
