@@ -6,11 +6,13 @@ the wrong field is described instead of shown.
 
 from __future__ import annotations
 
+import ast
+import json
 import math
 import re
 from datetime import date, datetime, time, timezone
 from types import NoneType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from airflow_provider_whatsapp.graph.credentials import redact
 
@@ -47,6 +49,25 @@ def given(value: _Value | None, default: _Default) -> _Value | _Default:
     if isinstance(value, NoneType) or (isinstance(value, str) and value.strip() in ("", "None")):
         return default
     return value
+
+
+def parse_rendered(name: str, value: Any, example: str) -> Any:
+    """Return the argument. The text of a list or an object, which a template renders it to, becomes that again.
+
+    :param name: name of the argument, for the error
+    :param value: the argument as the user gave it; JSON and Python's own notation are understood
+    :param example: what a correct value looks like, for the error
+    :raises ValueError: if the text begins like a list or an object, but is neither
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    if text[:1] not in ("[", "{", "("):
+        return value
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(text)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+    raise ValueError(f"{name}: {shown(value)} is neither JSON nor a list or an object of Python; {example}")
 
 
 def parse_business_id(value: object) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from types import MappingProxyType
 
-from airflow_provider_whatsapp.graph.arguments import given, parse_time, shown
+from airflow_provider_whatsapp.graph.arguments import given, parse_rendered, parse_time, shown
 from airflow_provider_whatsapp.graph.fields import Field
 
 _SIGNED = "the connection says with which token and app secret requests are signed"
@@ -42,18 +42,14 @@ _PARAMS_EXAMPLE = "for example {'business': '1906385232743451'}"
 def parse_params(params: object, *, refused: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """Return the query parameters that a user gave, in the form in which they are sent.
 
-    :param params: values by name, as a mapping or as JSON text, or None. Times are sent in unix seconds, and other
+    :param params: values by name, as a mapping or its text, or None. Times are sent in unix seconds, and other
         values that are not ``str`` as JSON; empty values are left out
     :param refused: more names that must not be given, each with what to do instead
     :raises ValueError: if a parameter would change what is read or how, has no name, or has a value that is not JSON
     """
     if params is None:
         return {}
-    if isinstance(params, str):
-        try:
-            params = json.loads(params)
-        except ValueError:
-            raise ValueError(f"params: {shown(params)} is not JSON; {_PARAMS_EXAMPLE}") from None
+    params = parse_rendered("params", params, _PARAMS_EXAMPLE)
     if not isinstance(params, Mapping):
         raise ValueError(f"params: {shown(params)} is not an object; {_PARAMS_EXAMPLE}")
     parsed = {}

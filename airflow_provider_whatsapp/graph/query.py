@@ -19,6 +19,7 @@ from airflow_provider_whatsapp.graph.arguments import (
     parse_count,
     parse_edge_name,
     parse_path,
+    parse_rendered,
     parse_time,
     parse_waba_id,
     shown,
@@ -292,25 +293,23 @@ def _build_filters(
 
 
 def _parse_ownership_types(value: str | Sequence[str]) -> list[str]:
-    names = value.split(",") if isinstance(value, str) else value
+    example = "for example ['CLIENT_OWNED']"
+    names = parse_rendered("ownership_types", value, example)
+    names = names.split(",") if isinstance(names, str) else names
     if (
         not isinstance(names, Sequence)
         or not names
         or not all(isinstance(name, str) and name.strip() for name in names)
     ):
-        raise ValueError(f"ownership_types: {shown(value)} has no names; for example ['CLIENT_OWNED']")
+        raise ValueError(f"ownership_types: {shown(value)} has no names; {example}")
     return [name.strip() for name in names]
 
 
 def _parse_filtering(filtering: object) -> list[dict[str, Any]]:
     if filtering is None:
         return []
-    if isinstance(filtering, str):
-        try:
-            filtering = json.loads(filtering)
-        except ValueError:
-            raise ValueError(f"filtering: {shown(filtering)} is not JSON; {_FILTERING_EXAMPLE}") from None
-    if not isinstance(filtering, Sequence):
+    filtering = parse_rendered("filtering", filtering, _FILTERING_EXAMPLE)
+    if isinstance(filtering, str) or not isinstance(filtering, Sequence):
         raise ValueError(f"filtering: {shown(filtering)} is not a list; {_FILTERING_EXAMPLE}")
     for one in filtering:
         if not isinstance(one, Mapping) or set(one) != {"field", "operator", "value"}:

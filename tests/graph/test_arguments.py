@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -78,6 +79,41 @@ def test_a_secret_in_the_wrong_argument_is_not_shown(argument: str, secret: str)
     message = str(caught.value)
     for part in (secret, secret[-12:], "hunter2", "abcdefgh"):
         assert part not in message
+
+
+# A template renders a list or an object to its text, unless the DAG has native rendering.
+RENDERED: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+    "fields": (["id", "phone_numbers.limit(5){id}"], lambda value: build_edge_query(EDGE, fields=value)),
+    "ownership_types": (["SELF", "CLIENT_OWNED"], lambda value: build_edge_query(EDGE, ownership_types=value)),
+    "filtering": (
+        [{"field": "name", "operator": "CONTAIN", "value": "it's"}],
+        lambda value: build_edge_query(EDGE, filtering=value),
+    ),
+    "params": ({"a": [1, True, None], "b": "it's"}, lambda value: build_edge_query(EDGE, params=value)),
+    "where": ({"country": ["BR", None], "ok": True}, lambda value: build_condition(where=value)),
+    "waba_ids": (["1", "2"], lambda value: build_condition(waba_ids=value)),
+}
+
+
+@pytest.mark.parametrize("as_text", [str, json.dumps, lambda value: f" {json.dumps(value)}\n"])
+@pytest.mark.parametrize("name", RENDERED)
+def test_the_text_of_a_list_or_an_object(name: str, as_text: Callable[[Any], str]) -> None:
+    value, build = RENDERED[name]
+    assert build(as_text(value)) == build(value)
+    if isinstance(value, list):
+        assert build(str(tuple(value))) == build(value)
+
+
+@pytest.mark.parametrize("text", ["[1", "{", "[x]", "(1, y())", "[" * 50_000, "soon" * 50, '"id"', "{{ params.x }}"])
+@pytest.mark.parametrize("name", RENDERED)
+def test_a_text_that_is_neither(name: str, text: str) -> None:
+    if (name, text) == ("fields", "soon" * 50):
+        return
+    if name == "ownership_types" and text[0] not in "[({":
+        return
+    with pytest.raises(ValueError, match=f"^{name}: ") as caught:
+        RENDERED[name][1](text)
+    assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,6 @@ def test_ids_and_values_together() -> None:
         ({"waba_ids": [True]}, "waba_ids"),
         ({"waba_ids": [None]}, "waba_ids"),
         ({"waba_ids": 5.5}, "waba_ids"),
-        ({"waba_ids": "['1', '2']"}, "waba_ids"),
         ({"min_count": 0}, "min_count"),
         ({"min_count": "many"}, "min_count"),
         ({"min_count": 3, "waba_ids": ["1", "2"]}, "min_count"),
