@@ -10,7 +10,9 @@ import ast
 import json
 import math
 import re
+from collections.abc import Iterable
 from datetime import date, datetime, time, timezone
+from difflib import get_close_matches
 from types import NoneType
 from typing import Any, TypeVar
 
@@ -223,6 +225,32 @@ def shown_if_short(value: object) -> str:
 def _describe(value: object) -> str:
     kind, length = ("text", len(value)) if isinstance(value, str) else (type(value).__name__, len(repr(value)))
     return f"a {kind} of {length} characters (not shown, as it could be a secret)"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the known name that is most like the given one, as ``"; did you mean 'x'?"``; empty if none is.
+
+    :param name: name that is not known
+    :param known: the known names
+    """
+    by_letters = {re.sub(r"[\W_]", "", one.lower()): one for one in known}
+    near = get_close_matches(re.sub(r"[\W_]", "", name.lower()), by_letters, n=1, cutoff=0.7)
+    return f"; did you mean {by_letters[near[0]]!r}?" if near else ""
+
+
+def check_holds_no_token(name: str, text: str) -> None:
+    """Check that a text that is about to be sent as a query parameter holds no access token.
+
+    Parameters end up in logs of proxies and of the API, and an API that refuses one repeats it in its message.
+
+    :param name: name of the argument, for the error
+    :raises ValueError: if something in the text looks like a token
+    """
+    if redact(text) != text or _APP_TOKEN.search(text):
+        raise ValueError(
+            f"{name}: holds what looks like an access token, so nothing was sent; the token goes into the "
+            "connection's password"
+        )
 
 
 def could_be_secret(text: str) -> bool:

@@ -8,7 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_whatsapp.graph.arguments import given, parse_count, parse_rendered, parse_waba_id, shown
+from airflow_provider_whatsapp.graph.arguments import (
+    did_you_mean,
+    given,
+    parse_count,
+    parse_rendered,
+    parse_waba_id,
+    shown,
+)
 from airflow_provider_whatsapp.graph.fields import Field
 
 Row = dict[str, Any]
@@ -186,7 +193,8 @@ def _check_asked_for(name: str, fields: Sequence[Field]) -> None:
         by_key = {field.key: field for field in fields}
         if part not in by_key:
             asked_for = ", ".join(map(shown, by_key))
-            raise ValueError(f"where: {shown(part)} of {shown(name)} is not among the fields {asked_for}; add it there")
+            hint = did_you_mean(part, by_key) or "; add it there"
+            raise ValueError(f"where: {shown(part)} of {shown(name)} is not among the fields {asked_for}{hint}")
         fields = by_key[part].fields
         if not fields:
             # Without nested fields, the API decides what the object holds.

@@ -128,6 +128,43 @@ def test_an_ordinary_value_is_shown(value: object) -> None:
     assert shown(value) == repr(value)
 
 
+TOKENS = {
+    "token": "EAAJ" + "abC9" * 50,
+    "token of an app": "123456789012345|abcdEFGH123-9xY_8abcdefghijk",
+    "address": "https://graph.facebook.com/me?access_token=abcdefgh",
+}
+SENDING: dict[str, Callable[[str], object]] = {
+    "params: language": lambda token: build_edge_query(EDGE, params={"language": ["de", token]}),
+    "params: a": lambda token: build_node_query("1", params={"a": token}),
+    "filtering": lambda token: build_edge_query(EDGE, ownership_types=token),
+    "filtering with a value": lambda token: build_edge_query(
+        EDGE, filtering=[{"field": "name", "operator": "CONTAIN", "value": token}]
+    ),
+    "fields": lambda token: build_node_query("1", fields=f"a.b({token})"),
+}
+
+
+@pytest.mark.parametrize("token", TOKENS.values(), ids=TOKENS)
+@pytest.mark.parametrize("argument", SENDING)
+def test_a_token_in_an_argument_is_never_sent(argument: str, token: str) -> None:
+    with pytest.raises(ValueError, match=f"^{argument.partition(' with')[0]}: holds what looks like a") as caught:
+        SENDING[argument](token)
+    assert "abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["path", "sort", "path of an edge", "fields of an edge"])
+def test_a_token_as_a_name_is_never_sent(name: str) -> None:
+    token = TOKENS["token"]
+    calls: dict[str, Callable[[], object]] = {
+        "path": lambda: build_node_query(token),
+        "sort": lambda: build_edge_query(EDGE, sort=token.replace("9", "")),
+        "path of an edge": lambda: build_waba_edge_query(token),
+        "fields of an edge": lambda: build_edge_query(EDGE, fields=token),
+    }
+    with pytest.raises(ValueError, match=f"^{name.partition(' of')[0]}: holds what looks like a"):
+        calls[name]()
+
+
 def test_a_long_value_is_cut() -> None:
     assert shown("no " * 100) == repr("no " * 100)[:77] + "..."
 
