@@ -79,6 +79,8 @@ def parse_business_id(value: object) -> str:
     :raises ValueError: if the value is anything else
     """
     hint = "Business Settings, Business Info shows it, e.g. '1906385232743451'"
+    if isinstance(value, str) and value.strip().lower().startswith("act_"):
+        hint = f"this is the id of an ad account; {hint}"
     return _parse_id("business_id", value, "a business portfolio", hint)
 
 
