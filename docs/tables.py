@@ -55,7 +55,7 @@ _ERRORS = {
     "GraphPermissionError": "no_advanced_access no_permission no_capability blocked no_account_permission",
     "GraphRequestError": "wrong_business insights_not_enabled nonexisting_field",
     "GraphProtocolError": (
-        "redirect deep_json unknown_encoding huge_body gzip_bomb repeated_cursor cursor_cycle no_data data_not_a_list "
+        "redirect deep_json unknown_encoding repeated_cursor cursor_cycle no_data data_not_a_list "
         "row_not_an_object paging_not_an_object"
     ),
 }

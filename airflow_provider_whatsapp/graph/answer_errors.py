@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from airflow_provider_whatsapp.graph.error_codes import ADVICE_OF_CLASS, find_code
+from airflow_provider_whatsapp.graph.error_codes import ADVICE_OF_CLASS, TOO_MUCH_DATA, find_code
 from airflow_provider_whatsapp.graph.errors import (
     GraphApiError,
     GraphError,
@@ -78,8 +79,12 @@ def _error_from_envelope(
     message = text("message") or "no message"
     # The edges of WhatsApp say there what is wrong, and where a person can fix it.
     details = text("details", within=envelope.get("error_data"))
-    kind = _class_of(code, status, text("type"), is_transient)
-    too_much_data = code == 1 and "reduce the amount of data" in message.lower()
+    row = find_code(code)
+    # The sentence comes with several codes, and in other languages, too. Those are only retried.
+    too_much_data = "reduce the amount of data" in message.lower() or (
+        row is not None and row.details(subcode).too_much_data
+    )
+    kind = GraphServerError if too_much_data else _class_of(code, status, text("type"), is_transient)
     number = "no code" if code is None else f"code {code}" if subcode is None else f"code {code}/{subcode}"
     trace = text("fbtrace_id", _LONGEST_TRACE)
     where = f"{number}, HTTP {status}" + (f", fbtrace_id {trace}" if trace else "")
@@ -100,7 +105,7 @@ def _error_from_envelope(
         user_message=text("error_user_msg"),
         retry_after=retry_after,
     )
-    if too_much_data and isinstance(error, GraphServerError):
+    if too_much_data:
         error.too_much_data = True
         error.retryable = False
     return error
@@ -110,7 +115,7 @@ def _advice(
     kind: type[GraphApiError], code: int | None, subcode: int | None, message: str, *, too_much_data: bool
 ) -> str:
     if too_much_data:
-        return "The API cannot collect so much data at once: ask for fewer fields or a smaller page_size."
+        return TOO_MUCH_DATA
     if code == 100 and "appsecret_proof" in message:
         return (
             "The API refused the proof: the connection's app_secret must be set, and be the secret of the app that the "
@@ -173,6 +178,6 @@ def _describe_wait(retry_after: timedelta | None) -> str:
 
 
 def _parse_code(value: Any) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+    if isinstance(value, str) and re.fullmatch("-?[0-9]{1,9}", value):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -159,8 +159,8 @@ class GraphFlow:
         """
         while True:
             try:
-                payload, usage = yield from self._send_until_answered(reader.next_request())
-            except GraphServerError as error:
+                payload, usage = yield from self._send_until_answered(reader.next_request(), reader)
+            except GraphError as error:
                 if not (error.too_much_data and reader.shrink()):
                     raise
                 log.warning("%s - continuing with pages half the size", error)
@@ -214,8 +214,15 @@ class GraphFlow:
         # `paging` is left out of the row: it is no longer needed, and its URLs can contain the token.
         return {**{name: value for name, value in edge.items() if name != "paging"}, "data": rows}
 
-    def _send_until_answered(self, request: Request) -> Flow[_Result, tuple[dict[str, Any], Usage | None]]:
-        """Send a request, again where that helps, and return the response's payload and usage."""
+    def _send_until_answered(
+        self, request: Request, reader: PageReader | None = None
+    ) -> Flow[_Result, tuple[dict[str, Any], Usage | None]]:
+        """Send a request, again where that helps, and return the response's payload and usage.
+
+        :param request: the request to send
+        :param reader: the page reader that the request comes from, which may make it smaller after a fault; None sends
+            the same request again
+        """
         attempt = 0
         while True:
             attempt += 1
@@ -234,6 +241,9 @@ class GraphFlow:
                 # accounts would keep one in memory.
                 outcome = None
                 wait = Wait(delay, error.with_traceback(None))
+                if reader is not None and not isinstance(error, GraphRateLimitError):
+                    reader.note_fault()
+                    request = reader.next_request()
             else:
                 self._on_call(usage, False)
                 return payload, usage

@@ -62,9 +62,11 @@ def decompress(response: Response) -> bytes:
 
 def too_large_error() -> GraphProtocolError:
     """Return the error for a response that is larger than ``MAX_BODY_BYTES``."""
-    return GraphProtocolError(
+    error = GraphProtocolError(
         f"the response is larger than {MAX_BODY_BYTES // 1024 // 1024} MiB; ask for fewer fields or a smaller page_size"
     )
+    error.too_much_data = True
+    return error
 
 
 def _gunzip(data: bytes) -> bytes:

@@ -53,7 +53,8 @@ CASES: list[tuple[list[int], type[GraphApiError], str, bool]] = [
     ([4, 17, 32, 341, 613, 130429, 131064], GraphRateLimitError, "calls during a throttle lengthen it", False),
     ([*range(80000, 80007), *range(80009, 80015)], GraphRateLimitError, "calls during a throttle lengthen it", False),
     ([80007, 80008], GraphRateLimitError, "calls during a throttle lengthen it", True),
-    ([1, 2, 960, 131000, 131016, 131057], GraphServerError, "passes by itself", False),
+    ([-3], GraphServerError, "cannot collect so much data at once", False),
+    ([-2, -1, 1, 2, 99, 960, 131000, 131016, 131057], GraphServerError, "passes by itself", False),
     ([12, 2635], GraphRequestError, "has ended: set a newer api_version", False),
     ([33, 100, 506], GraphRequestError, "check the id, the fields, the filters", False),
     ([803], GraphRequestError, "check the id, the fields, the filters", True),
@@ -81,7 +82,7 @@ def test_the_code_decides_whatever_the_status(
     assert type(error) is kind
     assert error.code == code
     assert error.http_status == status
-    assert error.retryable is (kind in (GraphRateLimitError, GraphServerError))
+    assert error.retryable is (kind in (GraphRateLimitError, GraphServerError) and code != -3)
     assert advice in str(error)
     assert is_limit_of_one_account(error) is (is_of_one_account and kind is GraphRateLimitError)
     assert concerns_one_account(error) is (is_of_one_account and kind is not GraphRateLimitError)
@@ -158,7 +159,8 @@ def test_an_envelope_without_a_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "read"), [("190", 190), ("1234567890", None), ("-1", None), ("²", None), (True, None), (1.5, None)]
+    ("code", "read"),
+    [("190", 190), ("1234567890", None), ("-1", -1), ("--1", None), ("²", None), (True, None), (1.5, None)],
 )
 def test_a_code_is_a_whole_number_or_none(code: object, read: int | None) -> None:
     error = judged(400, envelope(code))
@@ -232,9 +234,10 @@ def test_too_much_data_is_told_apart_and_not_worth_the_same_request_again() -> N
     assert isinstance(other, GraphServerError)
     assert not other.too_much_data
     assert other.retryable
-    not_one = judged(500, envelope(2, message="Please reduce the amount of data"))
-    assert isinstance(not_one, GraphServerError)
-    assert not not_one.too_much_data
+    for code in (2, 100, 99999, None):
+        assert type(judged(400, envelope(code, message="Please reduce the amount of data"))) is GraphServerError
+    for code in (1, 2):
+        assert judged(500, envelope(code, error_subcode=1504018)).too_much_data
 
 
 @given(st.text("abcXYZ019|_-").map("tok~{}".format), st.text(max_size=50))
