@@ -100,7 +100,7 @@ def airflow() -> Iterator[Airflow]:
 
 @contextmanager
 def receiving(airflow_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Run the receiver; gives its address."""
+    """Run the receiver and yield its address."""
     for name, value in {
         "AIRFLOW_URL": airflow_url,
         "AIRFLOW_USER": USER["username"],
@@ -215,14 +215,14 @@ def test_a_wrong_password(
     assert airflow.runs == {}
 
 
-def test_airflow_is_away(monkeypatch: pytest.MonkeyPatch, sandbox: GraphSandbox) -> None:
+def test_airflow_is_unreachable(monkeypatch: pytest.MonkeyPatch, sandbox: GraphSandbox) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with receiving(f"http://127.0.0.1:{port}", monkeypatch) as receiver:
         assert sandbox.share_account(receiver).status == 503
 
 
-def test_what_it_does_not_understand_or_need(receiver: str, airflow: Airflow) -> None:
+def test_what_it_cannot_parse_or_ignores(receiver: str, airflow: Airflow) -> None:
     def post(body: bytes) -> int:
         return send(receiver, "POST", body, X_Hub_Signature_256=sign(body))[0]
 
