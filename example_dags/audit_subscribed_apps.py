@@ -1,10 +1,11 @@
 """Finds the clients' accounts that your app is not subscribed to, and fails the run if there are any.
 
-Without a subscription, your app gets no webhooks of the account: no messages and no changes of status. Set the param
-`lake`. The subscriptions of all accounts go to `subscribed_apps/<day>.ndjson`. The task `missing` gives the ids of the
-accounts without a subscription, and of those that could not be read, to XCom. The task `without_numbers` gives those
-that have no phone numbers, for example because a change of currency has moved them to a new account: such an account
-gets no webhooks either, even if your app is subscribed.
+Without a subscription, your app gets no webhooks of the account: no messages and no changes of status.
+
+Set the param `lake`. The subscriptions of all accounts go to `subscribed_apps/<day>.ndjson`. The task `missing` returns
+the ids of the accounts without a subscription, and of those that could not be read, to XCom. The task `without_numbers`
+returns those that have no phone numbers, for example because a change of currency has moved them to a new account: such
+an account gets no webhooks either, even if your app is subscribed.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def audit_subscribed_apps() -> None:
     @task
     def missing(accounts: Manifest, subscriptions: Manifest) -> list[str]:
         our_app = WhatsAppHook().debug_token()["app_id"]
-        # These rows have no `id`. The app is in an object of its own, and an account without apps has no row at all.
+        # These rows have no `id`. The app is in a nested object, and an account without apps has no row.
         subscribed = {
             row["waba_id"]
             for row in read_rows(subscriptions)

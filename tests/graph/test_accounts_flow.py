@@ -116,7 +116,9 @@ class Played:
         flow = AccountsFlow(
             new_flow=lambda patience, waba_id: GraphFlow(
                 config=GraphConfig(
-                    credentials=Credentials("EAAtokentokentokentokentoken"), base_url="https://x.example", version="v26.0"
+                    credentials=Credentials("EAAtokentokentokentokentoken"),
+                    base_url="https://x.example",
+                    version="v26.0",
                 ),
                 patience=patience,
                 random=lambda: chance,
@@ -560,7 +562,7 @@ class TestWaitsInPlace:
         played = Played(numbered(3), {"2": [throttled("2", 5), page("b")]})
         assert isinstance(played.error, GraphRateLimitError)
         assert (played.error.waba_id, played.error.code) == ("2", 80008)
-        assert str(played.error).startswith("Account 2: Too many calls")
+        assert str(played.error).startswith("Account 2: The API said: m. Too many calls")
         # The third account was read first.
         assert played.ended == ["1", "3"]
         assert played.error.retry_after == timedelta(minutes=5, seconds=-1)
@@ -653,13 +655,13 @@ class TestWaitsInPlace:
 
 
 SKIPPABLE = [
-    *(failed(code, status=403) for code in (200, 201, 299, 131005, 131031)),
+    *(failed(code, status=403) for code in (200, 201, 299, 368, 131005, 131031)),
     failed(100, 33),
     failed(803),
     *(failed(code) for code in (200005, 200006, 200007, 200008)),
 ]
 UNSKIPPABLE: list[tuple[Reply, type[GraphError]]] = [
-    *((failed(code, status=403), GraphPermissionError) for code in (3, 10, 368)),
+    *((failed(code, status=403), GraphPermissionError) for code in (3, 10)),
     (Response(403, {}, b"<html>proxy"), GraphPermissionError),
     (ok({"error": {"message": "m"}}, 403), GraphPermissionError),
     (failed(190), GraphTokenError),

@@ -137,7 +137,7 @@ def test_the_proof_goes_along_on_every_page(driver_class: Callable[[GraphConfig]
     with GraphSandbox(accounts=250, app_secret=SECRET) as sandbox:
         assert len(ids(driver_class(config_of(sandbox)).pages(clients_of(sandbox)))) == 250
         assert [request.params["appsecret_proof"] for request in sandbox.requests] == ["***"] * 3
-        with pytest.raises(GraphRequestError, match="app_secret must be set"):
+        with pytest.raises(GraphTokenError, match="app_secret must be set"):
             driver_class(config_of(sandbox, credentials=Credentials(sandbox.token))).pages(clients_of(sandbox))
         with pytest.raises(GraphError, match="appsecret_proof"):
             driver_class(config_of(sandbox, credentials=Credentials(sandbox.token, "wrong"))).pages(clients_of(sandbox))
@@ -243,6 +243,13 @@ def test_each_fault_ends_in_the_whole_list_or_an_error(
             assert len(driver.waits) == (name in HEALED)
         shown += caught_log.text + repr(config) + repr(driver.__dict__)
         assert not [secret for secret in config.credentials.secrets if secret in shown]
+
+
+def test_an_edge_that_is_spelled_wrong(sandbox: GraphSandbox, driver: Driver) -> None:
+    with pytest.raises(GraphError, match=r" phonenumbers is not a known edge: did you mean phone_numbers\?"):
+        driver.pages(build_edge_query(f"{sandbox.accounts[0]['id']}/phonenumbers"))
+    with pytest.raises(GraphRequestError, match="phone_numbers are listed by the id of a WABA"):
+        driver.pages(build_edge_query("4242/phone_numbers"))
 
 
 def test_a_throttle_says_how_long(sandbox: GraphSandbox, driver: Driver) -> None:
