@@ -70,7 +70,12 @@ class Store:
     def exists(self, key: str) -> bool:
         """Return whether the object exists now."""
         self.fs.invalidate_cache()
-        return bool(self.fs.exists(key))
+        try:
+            # Not with `exists` of the library, which in some stores takes every error for an object that is not there.
+            self.fs.info(key)
+        except FileNotFoundError:
+            return False
+        return True
 
     def size(self, key: str) -> int | None:
         """Return the size of an object in bytes, or None if the store does not say.
