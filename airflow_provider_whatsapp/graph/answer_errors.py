@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from airflow_provider_whatsapp.graph.edges import describe_node, suggest_edge
 from airflow_provider_whatsapp.graph.error_codes import ADVICE_OF_CLASS, TOO_MUCH_DATA, find_code
 from airflow_provider_whatsapp.graph.errors import (
     GraphApiError,
@@ -32,6 +33,8 @@ def find_error(
     *,
     retry_after: timedelta | None,
     redact: Callable[[str], str],
+    path: str = "",
+    clock_problem: str = "",
     version_problem: str = "",
     is_partial: bool = False,
 ) -> GraphError | None:
@@ -43,13 +46,15 @@ def find_error(
     :param payload: parsed JSON body, or None when the body was not JSON
     :param retry_after: wait that the headers named
     :param redact: takes secrets out of a text, because servers repeat tokens in their messages
+    :param path: path of the request, for advice on its id and its edge
+    :param clock_problem: what is wrong with this machine's clock, if anything is; the likely cause of a refused proof
     :param version_problem: what is wrong with the version that was asked for, if anything is. The advice for an error
         of the request begins with it, because a version that has ended is the likely cause
     :param is_partial: whether the headers say that the body is only a part of the answer
     """
     envelope = payload.get("error") if isinstance(payload, dict) else None
     if isinstance(envelope, dict):
-        return _error_from_envelope(envelope, status, retry_after, redact, version_problem)
+        return _error_from_envelope(envelope, status, retry_after, redact, path, clock_problem, version_problem)
     if envelope is not None:
         return GraphProtocolError("the answer's `error` is not an error envelope", retryable=True)
     if status == 200 and not is_partial:
@@ -62,6 +67,8 @@ def _error_from_envelope(
     status: int,
     retry_after: timedelta | None,
     redact: Callable[[str], str],
+    path: str,
+    clock_problem: str,
     version_problem: str,
 ) -> GraphApiError:
     def text(name: str, longest: int = _LONGEST_TEXT, *, within: Any = envelope) -> str | None:
@@ -89,12 +96,18 @@ def _error_from_envelope(
     trace = text("fbtrace_id", _LONGEST_TRACE)
     where = f"{number}, HTTP {status}" + (f", fbtrace_id {trace}" if trace else "")
     named_wait = _describe_wait(retry_after) if kind is GraphRateLimitError else ""
-    cause = f"{version_problem} " if version_problem and kind is GraphRequestError else ""
-    advice = _advice(kind, code, subcode, message, too_much_data=too_much_data)
+    advice = [version_problem if kind is GraphRequestError else ""]
+    if kind is GraphRequestError or code == 2500:
+        advice.append(suggest_edge(path))
+    if code == 104 or (code == 100 and "appsecret_proof" in message):
+        advice.append(clock_problem)
+    advice.append(_advice(kind, code, subcode, message, too_much_data=too_much_data))
+    if (code, subcode) == (100, 33):
+        advice.append(describe_node(path))
     said = (message if details is None or details in message else f"{message} ({details})").rstrip()
     stop = "" if said.endswith((".", "!", "?")) else "."
     error = kind(
-        f"The API said: {said}{stop} {cause}{advice}{named_wait} [{where}]",
+        f"The API said: {said}{stop} {' '.join(filter(None, advice))}{named_wait} [{where}]",
         code=code,
         subcode=subcode,
         type=text("type"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 #: The edge of a business that lists its WABAs, by their relationship to the business.
@@ -127,6 +128,32 @@ EDGES = (
     *EDGES_OF_ACCOUNT,
 )
 _BY_NAME = {edge.name: edge for edge in EDGES}
+
+
+def describe_node(path: str) -> str:
+    """Return whose id the path of an edge must begin with, as a sentence, or an empty text if that is not known.
+
+    :param path: path of a request, e.g. ``"102290129340398/phone_numbers"``
+    """
+    edge = path.partition("/")[2]
+    if edge in RELATIONSHIPS.values():
+        return (
+            "Accounts are listed by the id of a business portfolio (see Business Info), not by that of a WABA, an app "
+            "or a phone number."
+        )
+    if edge in {it.name for it in EDGES_OF_ACCOUNT}:
+        return f"{edge} are listed by the id of a WABA, not by that of a business portfolio, an app or a phone number."
+    return ""
+
+
+def suggest_edge(path: str) -> str:
+    """Return the known edge that an unknown edge is most likely meant to be, as a sentence, or an empty text.
+
+    :param path: path of a request, e.g. ``"102290129340398/phonenumbers"``
+    """
+    edge = path.partition("/")[2]
+    near = get_close_matches(edge, _BY_NAME, n=1)
+    return f"{edge} is not a known edge: did you mean {near[0]}?" if near and edge not in _BY_NAME else ""
 
 
 def find_edge(name: str) -> Edge:

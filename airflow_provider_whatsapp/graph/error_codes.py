@@ -79,8 +79,6 @@ _OPENAPI = "https://github.com/facebook/openapi/blob/main/business-messaging-api
 _SDK = "https://github.com/facebook/facebook-python-business-sdk/blob/main/facebook_business/fberrcodes.py"
 _REPORTS = "reports of users; no page of Meta's has it"
 
-_VERSION_ENDED = "The version of the API that was asked for has ended: set a newer api_version in the connection."
-
 #: What to do when one response cannot hold all rows of a page.
 TOO_MUCH_DATA = "The API cannot collect so much data at once: ask for fewer fields or a smaller page_size."
 
@@ -132,8 +130,10 @@ CODES = (
     Code(
         [368],
         GraphPermissionError,
-        _GUIDE,
-        "Meta has restricted this app or business: see Business Support Home before trying again.",
+        _WHATSAPP,
+        "Meta has restricted or disabled this account, app or business for a violation of its policies: see Business "
+        "Support Home before trying again.",
+        one_account=True,
     ),
     Code(
         [131005],
@@ -161,8 +161,19 @@ CODES = (
     Code([2], GraphServerError, _GUIDE, subcodes={1504018: Subcode(TOO_MUCH_DATA, too_much_data=True)}),
     Code([-1, -2, 99, 960], GraphServerError, _REPORTS),
     Code([131000, 131016, 131057], GraphServerError, _WHATSAPP),
-    Code([12], GraphRequestError, _VERSIONS, _VERSION_ENDED),
-    Code([2635], GraphRequestError, _INSIGHTS, _VERSION_ENDED),
+    Code(
+        [12],
+        GraphRequestError,
+        _VERSIONS,
+        "This version of the API no longer has a field or an edge that was requested: leave it out, or set an older "
+        "api_version that has not ended in the connection.",
+    ),
+    Code(
+        [2635],
+        GraphRequestError,
+        _INSIGHTS,
+        "The version of the API that was asked for has ended: set a newer api_version in the connection.",
+    ),
     Code([33], GraphRequestError, _WHATSAPP),
     Code(
         [100],
@@ -171,8 +182,7 @@ CODES = (
         subcodes={
             33: Subcode(
                 "The id is unknown, or the token's system user may not see it: check the id, and what Business "
-                "Settings assign to the system user. Accounts are listed by the id of a business portfolio (see "
-                "Business Info), not by that of a WABA, an app or a phone number.",
+                "Settings assign to the system user.",
                 one_account=True,
             )
         },

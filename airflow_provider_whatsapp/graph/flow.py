@@ -229,7 +229,7 @@ class GraphFlow:
             outcome = yield request
             usage = Usage.from_headers(outcome.headers) if isinstance(outcome, Response) else None
             try:
-                payload = self._judge(outcome)
+                payload = self._judge(outcome, request.path)
             except GraphError as error:
                 self._on_call(usage, isinstance(error, GraphRateLimitError))
                 error.attempts, error.waba_id = attempt, self._waba_id
@@ -250,11 +250,11 @@ class GraphFlow:
             self._waited += delay
             yield wait
 
-    def _judge(self, outcome: Outcome) -> dict[str, Any]:
+    def _judge(self, outcome: Outcome, path: str) -> dict[str, Any]:
         if isinstance(outcome, GraphError):
             raise outcome
         response = cast("Response", outcome)
-        answered = printable_header(response.headers, "facebook-api-version")
+        answered, date = (printable_header(response.headers, name) for name in ("facebook-api-version", "date"))
         self._warn_about_other_version(answered)
         payload, unreadable = self._parse(response)
         reported = find_error(
@@ -262,6 +262,8 @@ class GraphFlow:
             payload,
             retry_after=parse_retry_after(response.headers),
             redact=partial(self._credentials.redact, now=self._now()),
+            path=path,
+            clock_problem=self._credentials.describe_clock_problem(date, now=self._now()),
             version_problem=describe_version_problem(self._version, answered, now=self._now()),
             is_partial="content-range" in response.headers,
         )

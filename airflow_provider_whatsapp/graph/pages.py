@@ -145,6 +145,8 @@ def has_nested_edge(rows: list[dict[str, Any]]) -> bool:
 def _find_cursor(paging: dict[str, Any], following: str) -> str:
     cursors = paging.get("cursors")
     after = cursors.get("after") if isinstance(cursors, dict) else None
+    if type(after) is int:
+        return str(after)
     if not after:
         # Take only the cursor from the `next` URL and never fetch that URL: it could lead to another host, which would
         # then receive the token, and it lacks the proof.

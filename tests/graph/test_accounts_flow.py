@@ -649,13 +649,13 @@ class TestWaitsInPlace:
 
 
 SKIPPABLE = [
-    *(failed(code, status=403) for code in (200, 201, 299, 131005, 131031)),
+    *(failed(code, status=403) for code in (200, 201, 299, 368, 131005, 131031)),
     failed(100, 33),
     failed(803),
     *(failed(code) for code in (200005, 200006, 200007, 200008)),
 ]
 UNSKIPPABLE: list[tuple[Reply, type[GraphError]]] = [
-    *((failed(code, status=403), GraphPermissionError) for code in (3, 10, 368)),
+    *((failed(code, status=403), GraphPermissionError) for code in (3, 10)),
     (Response(403, {}, b"<html>proxy"), GraphPermissionError),
     (ok({"error": {"message": "m"}}, 403), GraphPermissionError),
     (failed(190), GraphTokenError),

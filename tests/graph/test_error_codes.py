@@ -47,7 +47,7 @@ CASES: list[tuple[list[int], type[GraphApiError], str, bool]] = [
     ([10], GraphPermissionError, "lacks a permission", False),
     ([200], GraphPermissionError, "Advanced access", True),
     ([201, *range(202, 300)], GraphPermissionError, "check the permissions", True),
-    ([368], GraphPermissionError, "has restricted this app or business", False),
+    ([368], GraphPermissionError, "has restricted or disabled this account", True),
     ([131005], GraphPermissionError, "accepted the terms of WhatsApp Payments", True),
     ([131031], GraphPermissionError, "locked this account", True),
     ([4, 17, 32, 341, 613, 130429, 131064], GraphRateLimitError, "calls during a throttle lengthen it", False),
@@ -55,7 +55,8 @@ CASES: list[tuple[list[int], type[GraphApiError], str, bool]] = [
     ([80007, 80008], GraphRateLimitError, "calls during a throttle lengthen it", True),
     ([-3], GraphServerError, "cannot collect so much data at once", False),
     ([-2, -1, 1, 2, 99, 960, 131000, 131016, 131057], GraphServerError, "passes by itself", False),
-    ([12, 2635], GraphRequestError, "has ended: set a newer api_version", False),
+    ([12], GraphRequestError, "no longer has a field or an edge that was requested: leave it out", False),
+    ([2635], GraphRequestError, "has ended: set a newer api_version", False),
     ([33, 100, 506], GraphRequestError, "check the id, the fields, the filters", False),
     ([803], GraphRequestError, "check the id, the fields, the filters", True),
     ([200005, 200006, 200007], GraphRequestError, "enable them in WhatsApp Manager", True),
@@ -193,7 +194,7 @@ def test_the_envelope_is_at_hand() -> None:
 @pytest.mark.parametrize(
     ("payload", "advice"),
     [
-        (envelope(100, error_subcode=33), "business portfolio"),
+        (envelope(100, error_subcode=33), "or the token's system user may not see it"),
         (envelope(100, error_subcode=999), "check the id, the fields, the filters"),
         (
             envelope(100, message="API calls from the server require an appsecret_proof argument"),
@@ -211,6 +212,48 @@ def test_the_envelope_is_at_hand() -> None:
 )
 def test_the_subcode_and_the_message_count_too(payload: dict[str, Any], advice: str) -> None:
     assert advice in str(judged(400, payload))
+
+
+@pytest.mark.parametrize(
+    ("path", "payload", "advice"),
+    [
+        (
+            "1/client_whatsapp_business_accounts",
+            envelope(100, error_subcode=33),
+            "by the id of a business portfolio (see",
+        ),
+        (
+            "1/phone_numbers",
+            envelope(100, error_subcode=33),
+            "phone_numbers are listed by the id of a WABA, not by that of",
+        ),
+        ("1/phonenumbers", envelope(2500), "phonenumbers is not a known edge: did you mean phone_numbers? Either"),
+        (
+            "1/message_template",
+            envelope(100),
+            "message_template is not a known edge: did you mean message_templates? The",
+        ),
+        ("1/client_whatsapp_accounts", envelope(100), "did you mean client_whatsapp_business_accounts? The"),
+    ],
+)
+def test_the_advice_fits_the_path(path: str, payload: dict[str, Any], advice: str) -> None:
+    assert advice in str(find_error(400, payload, retry_after=None, redact=str, path=path))
+
+
+@pytest.mark.parametrize(
+    ("path", "payload"),
+    [
+        ("1/phonenumbers", envelope(190)),
+        ("1/phonenumbers", envelope(2)),
+        ("1/phone_numbers", envelope(100)),
+        ("1/phone_numbers", envelope(2500)),
+        ("1/hologram", envelope(100, error_subcode=33)),
+        ("1", envelope(100, error_subcode=33)),
+        ("debug_token", envelope(100)),
+    ],
+)
+def test_a_path_that_says_nothing_changes_no_advice(path: str, payload: dict[str, Any]) -> None:
+    assert str(find_error(400, payload, retry_after=None, redact=str, path=path)) == str(judged(400, payload))
 
 
 def test_a_rate_limit_tells_the_wait_that_the_api_named() -> None:

@@ -31,9 +31,11 @@ EDGE = "1/client_whatsapp_business_accounts"
 Answer = Response | GraphError
 
 
-def flow(patience: Patience | None = None, answered_versions: set[str] | None = None) -> GraphFlow:
+def flow(
+    patience: Patience | None = None, answered_versions: set[str] | None = None, app_secret: str | None = None
+) -> GraphFlow:
     return GraphFlow(
-        credentials=Credentials(TOKEN),
+        credentials=Credentials(TOKEN, app_secret),
         version="v26.0",
         patience=patience or Patience(),
         random=lambda: 1.0,
@@ -337,6 +339,18 @@ def test_a_version_that_has_ended_is_named_as_the_cause_of_an_error() -> None:
     assert " Graph API v26.0 was requested, but v27.0 answered: set api_version" in str(error)
     assert "nonexisting field" in str(error)
     assert "v27.0" not in str(play([failed(190, facebook_api_version="v27.0")]).error)
+
+
+@pytest.mark.parametrize("code", [100, 104])
+@pytest.mark.parametrize(
+    ("date", "is_named"), [("Tue, 14 Nov 2023 22:03:50 GMT", True), ("Tue, 14 Nov 2023 22:13:50 GMT", False)]
+)
+def test_a_wrong_clock_is_named_as_the_cause_of_a_refused_proof(code: int, date: str, is_named: bool) -> None:
+    refused = failed(code, message="Invalid appsecret_proof provided in the API argument", date=date)
+    played = Played(flow(app_secret="5ecre7" * 5).pages(build_edge_query(EDGE)), lambda request: refused)
+    assert str(played.error).startswith("The clock of this machine is 10 minutes ahead of the API's") is is_named
+    played = Played(flow(app_secret="5ecre7" * 5).pages(build_edge_query(EDGE)), lambda request: failed(190, date=date))
+    assert "clock" not in str(played.error)
 
 
 @pytest.mark.parametrize(

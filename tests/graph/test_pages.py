@@ -56,6 +56,10 @@ class TestParsePage:
         }
         assert parse_page(payload) == RawPage([{"id": "1"}], "RIGHT")
 
+    @pytest.mark.parametrize("after", [0, 5, -1, 9007199254740993])
+    def test_a_cursor_may_be_a_number(self, after: int) -> None:
+        assert parse_page(page(next=NEXT, cursors={"after": after})).after == str(after)
+
     @pytest.mark.parametrize(
         "cursors", [{}, {"cursors": None}, {"cursors": []}, {"cursors": {"after": ""}}, {"cursors": {"after": None}}]
     )
@@ -66,7 +70,7 @@ class TestParsePage:
         "paging",
         [
             {"next": "https://graph.facebook.com/v26.0/1/edge"}, {"next": "https://[bad/?after=x"}, {"next": "?after="}, {"next": ""},
-            {"next": NEXT, "cursors": {"after": 5}},
+            *({"next": NEXT, "cursors": {"after": after}} for after in (5.5, True, ["5"])),
         ],
     )  # fmt: skip
     def test_more_without_a_way_to_it_is_an_error(self, paging: dict[str, Any]) -> None:

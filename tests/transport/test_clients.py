@@ -245,6 +245,13 @@ def test_each_fault_ends_in_the_whole_list_or_an_error(
         assert not [secret for secret in config.credentials.secrets if secret in shown]
 
 
+def test_an_edge_that_is_spelled_wrong(sandbox: GraphSandbox, driver: Driver) -> None:
+    with pytest.raises(GraphError, match=r"^phonenumbers is not a known edge: did you mean phone_numbers\?"):
+        driver.pages(build_edge_query(f"{sandbox.accounts[0]['id']}/phonenumbers"))
+    with pytest.raises(GraphRequestError, match="phone_numbers are listed by the id of a WABA"):
+        driver.pages(build_edge_query("4242/phone_numbers"))
+
+
 def test_a_throttle_says_how_long(sandbox: GraphSandbox, driver: Driver) -> None:
     sandbox.fail_next(Fault.throttle(minutes=5))
     with pytest.raises(GraphRateLimitError, match="asks to wait 0:05:00") as caught:

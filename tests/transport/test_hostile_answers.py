@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 import time
+import tracemalloc
 from contextlib import suppress
 
 import pytest
@@ -15,6 +16,8 @@ from raw_server import HEAD, SECRET, TOKEN, Act, Read, config, read_async, sayin
 from airflow_provider_whatsapp.graph import GraphError, GraphProtocolError, GraphTransportError
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.credentials import Credentials
+from airflow_provider_whatsapp.graph.messages import MAX_BODY_BYTES
+from airflow_provider_whatsapp.transport.shared import Body
 from airflow_provider_whatsapp.transport.sync import GraphClient
 
 
@@ -78,6 +81,21 @@ def test_an_endless_answer_ends_early(read: Read) -> None:
     with server(act) as port, pytest.raises(GraphProtocolError, match="larger than"):
         read(config(port, timeout=20))
     assert sent < 60
+
+
+def test_a_large_body_takes_its_memory_once() -> None:
+    chunk = b" " * 64 * 1024
+    tracemalloc.start()
+    try:
+        body = Body()
+        for _ in range(MAX_BODY_BYTES // len(chunk)):
+            body.add(chunk[:-1] + b"x")
+        assert len(body.joined()) == MAX_BODY_BYTES
+        assert tracemalloc.get_traced_memory()[1] < 1.3 * MAX_BODY_BYTES
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(GraphProtocolError, match="larger than 16 MiB"):
+        body.add(b" ")
 
 
 ANSWERS: dict[str, bytes] = {

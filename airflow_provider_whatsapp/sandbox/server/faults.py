@@ -338,7 +338,7 @@ class Fault:
     no_capability = _refusal(400, 3, "(#3) Application does not have the capability to make this API call.")
     """Refuse with code 3, the app lacks a capability."""
     blocked = _refusal(400, 368, "(#368) Temporarily blocked for policies violations")
-    """Refuse with code 368, the account is blocked for a violation of policies."""
+    """Refuse with code 368, the account or the app is blocked for a violation of policies."""
     wrong_business = _refusal(
         400, 100, "Unsupported get request. Object with ID '{node}' does not exist, cannot be loaded due to missing"
         " permissions, or does not support this operation.", type="GraphMethodException", error_subcode=33,
