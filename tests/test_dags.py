@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import runpy
 from collections import Counter
 from datetime import timedelta
 from importlib.metadata import version
@@ -16,7 +15,7 @@ from typing import Any
 
 import pendulum
 import pytest
-from dag_runs import DAGS, NOON, Finished, find_dag, run_dag
+from dag_runs import NOON, PROJECT, Finished, find_dag, load_dag, run_dag
 from pyarrow import parquet
 from sandbox_http import get
 
@@ -319,10 +318,10 @@ YESTERDAY = TODAY.subtract(days=1)
 
 def scheduled_by(source: str, schedule: str, folder: Path) -> Any:
     """The DAG of an example, with another schedule."""
-    text = (DAGS / "examples" / f"{source}.py").read_text()
+    text = (PROJECT / "example_dags" / f"{source}.py").read_text()
     assert text.count('schedule="@daily"') == 1
     (folder / f"{source}.py").write_text(text.replace('schedule="@daily"', f"schedule={schedule}"))
-    return runpy.run_path(str(folder / f"{source}.py"))[source]()
+    return load_dag(source, folder / f"{source}.py")
 
 
 @pytest.fixture(params=["scheduled", "scheduled with intervals", "weekly", "manual", "manual for a date", "asset"])
