@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_whatsapp.graph.arguments import (
+    could_be_secret,
     did_you_mean,
     given,
     parse_count,
@@ -19,6 +20,9 @@ from airflow_provider_whatsapp.graph.arguments import (
 from airflow_provider_whatsapp.graph.fields import Field
 
 Row = dict[str, Any]
+# How many accounts, and how many values of a field, a reason names.
+_MOST_ACCOUNTS = 3
+_MOST_VALUES = 10
 _WHERE_EXAMPLE = "for example {'country': 'BR'} or {'owner_business_info.name': ['A', 'B']}"
 
 
@@ -46,6 +50,14 @@ class Condition:
         if self.waba_ids and row.get("id") not in self.waba_ids:
             return False
         return all(any(_equals(_value_of(row, name), value) for value in values) for name, values in self.where)
+
+    def describe_mismatch(self, row: Row) -> str:
+        """Return which field of an account has not the wanted value, e.g. ``status is PENDING, not APPROVED``."""
+        for name, wanted in self.where:
+            value = _value_of(row, name)
+            if not any(_equals(value, one) for one in wanted):
+                return f"{name} is {_in_words(value)}, not {_one_of(wanted)}"
+        return "it does not match"
 
     def new_tally(self) -> Tally:
         """Return a new tally for one reading of a listing."""
@@ -104,12 +116,55 @@ class Tally:
         #: Number of accounts that have matched so far.
         self.count = 0
         self._condition = condition
+        self._seen: set[str] = set()
+        # Why the first accounts do not match, by their ids; with `waba_ids`, only those.
+        self._mismatches: dict[str, str] = {}
+        # The first values of each field of `where`.
+        self._values: dict[str, set[str]] = {name: set() for name, _ in condition.where}
 
     def add(self, row: Row) -> bool:
         """Count the account if it matches. Returns whether it matched."""
         matches = self._condition.matches(row)
         self.count += matches
+        if self._condition.waba_ids and row.get("id") in self._condition.waba_ids:
+            self._seen.add(row["id"])
+        elif self._condition.waba_ids or not self._condition.where:
+            return matches
+        for name, found in self._values.items():
+            if len(found) < _MOST_VALUES:
+                found.add(_in_words(_value_of(row, name)))
+        if not matches and len(self._mismatches) < _MOST_ACCOUNTS:
+            self._mismatches[str(row.get("id"))] = self._condition.describe_mismatch(row)
         return matches
+
+    def reason(self, *, listed: str) -> str:
+        """Return why the accounts so far do not meet the condition, for a person who waits; empty if none was found.
+
+        :param listed: what an account of the listing is: ``"shared"`` or ``"owned"``
+        """
+        wanted = self._condition
+        missing = sorted(wanted.waba_ids - self._seen)
+        reasons = [f"{waba_id} is not {listed}" for waba_id in missing[:_MOST_ACCOUNTS]]
+        reasons += [f"{waba_id} is {listed}, but {mismatch}" for waba_id, mismatch in self._mismatches.items()]
+        del reasons[_MOST_ACCOUNTS:]
+        if not wanted.waba_ids and wanted.min_count > 1:
+            reasons.insert(0, f"{wanted.min_count} are needed")
+        if wanted.waba_ids and (left_out := len(wanted.waba_ids) - self.count - len(reasons)):
+            reasons.append(f"and {left_out} more")
+        return "; ".join([*reasons, *self._hints()])
+
+    def _hints(self) -> Iterator[str]:
+        """Yield what is probably wrong: a value that no account has, or that has other capitals."""
+        for name, values in self._condition.where:
+            found = self._values[name]
+            words = {_in_words(value) for value in values}
+            if not found or len(found) == _MOST_VALUES or found & words:
+                continue
+            if {word.lower() for word in found} & {word.lower() for word in words}:
+                yield f"capitals count: {name} is {' or '.join(sorted(found))}"
+            elif not self._condition.waba_ids:
+                only = "" if found == {"missing"} else f" {_one_of(values)}, only {' or '.join(sorted(found))}"
+                yield f"no account has {name}{only}"
 
     @property
     def is_met(self) -> bool:
@@ -131,6 +186,17 @@ class Tally:
                 yield row
             if self.is_complete:
                 return
+
+
+def _one_of(values: Sequence[Any]) -> str:
+    return " or ".join(map(_in_words, values[:_MOST_VALUES]))
+
+
+def _in_words(value: Any) -> str:
+    """Return a value for a sentence: a word as it is, and anything else as it is shown in errors."""
+    if isinstance(value, str) and re.fullmatch(r"[\w.-]{1,40}", value) and not could_be_secret(value):
+        return value
+    return "missing" if value is None else shown(value)
 
 
 def _parse_waba_ids(value: object) -> frozenset[str]:

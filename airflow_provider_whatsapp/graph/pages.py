@@ -65,6 +65,7 @@ class Page:
     :param position: where the listing stands after this page
     :param usage: rate-limit usage that the response reported, or None
     :param truncated: whether ``max_items`` ended the listing with this page although the API has more rows
+    :param is_last: whether the listing ends with this page
     :param is_kept: whether an earlier process read the rows, so that they come from its checkpoint
     """
 
@@ -73,6 +74,7 @@ class Page:
     usage: Usage | None = None
     truncated: bool = False
     is_kept: bool = False
+    is_last: bool = False
 
     @property
     def number(self) -> int:
@@ -219,7 +221,7 @@ class PageReader:
         self._end_at_max_items()
         self._proven_size, self._faults = limit, 0
         self._grow()
-        return Page(kept, position, usage, truncated)
+        return Page(kept, position, usage, truncated, is_last=not self.more)
 
     def return_to_position(self, raw: RawPage, usage: Usage | None = None) -> Page:
         """Move on to the page after the position; the returned page has no rows, because the caller has them.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_whatsapp import graph
-from airflow_provider_whatsapp._compat import AirflowFailException, AirflowSensorTimeout, conf
+from airflow_provider_whatsapp._compat import AirflowFailException, AirflowSensorTimeout, AirflowSkipException, conf
 from airflow_provider_whatsapp.graph import GraphError
-from airflow_provider_whatsapp.graph.arguments import parse_moment, shown
+from airflow_provider_whatsapp.graph.arguments import given, parse_moment, parse_percentage, shown
 from airflow_provider_whatsapp.graph.condition import Tally, build_condition
 from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
@@ -30,7 +29,7 @@ from airflow_provider_whatsapp.tasks.jobs import AccountsJob
 from airflow_provider_whatsapp.tasks.lineage import Lineage, announce
 from airflow_provider_whatsapp.tasks.mapping import short_enough_to_map_over
 from airflow_provider_whatsapp.tasks.run import log_published, open_client
-from airflow_provider_whatsapp.triggers._pace import pause_after
+from airflow_provider_whatsapp.triggers._pace import MAX_USAGE_OF_LOOKS, pause_after
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
 
 if TYPE_CHECKING:
@@ -45,7 +44,10 @@ if TYPE_CHECKING:
 # A trigger ends the wait at its deadline. If the trigger does not run at all, Airflow ends it this much later.
 _GRACE_AFTER_DEADLINE = timedelta(minutes=5)
 # One look holds a worker slot, so it waits only for short faults; longer ones are waited out between two looks.
-_PATIENCE_OF_A_LOOK = Patience(longest_named_wait=5.0, budget=30.0, max_usage=math.inf)
+_PATIENCE_OF_A_LOOK = Patience(longest_named_wait=5.0, budget=30.0)
+# The look after a trigger saw that the condition is met. It begins at the first page, so it must be able to wait for a
+# rate limit: otherwise, a listing that needs more calls than are left would be deferred again and again.
+_PATIENCE_OF_THE_LAST_LOOK = Patience(longest_named_wait=60.0, budget=300.0)
 
 
 class WhatsAppWabasSensor(BaseSensorOperator):
@@ -84,6 +86,8 @@ class WhatsAppWabasSensor(BaseSensorOperator):
         (``"s3://conn_id@bucket/key"``), or otherwise the store's own default
     :param output_format: ``"ndjson"``, ``"jsonl"``, ``"json"``, ``"csv"`` or ``"parquet"``; by default that of the
         suffix of ``output_path``, which may be followed by ``.gz`` except for Parquet
+    :param max_usage: percentage of the app's rate limit. From there on, a look waits before the next page, so that
+        other tasks of the same app can still make calls
     :param whatsapp_conn_id: Airflow connection of type ``whatsapp``
     """
 
@@ -95,6 +99,7 @@ class WhatsAppWabasSensor(BaseSensorOperator):
         "relationship",
         *QUERY_ARGUMENTS,
         *OUTPUT_ARGUMENTS,
+        "max_usage",
         "whatsapp_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"filtering": "json", "where": "json"}
@@ -121,6 +126,7 @@ class WhatsAppWabasSensor(BaseSensorOperator):
         output_path: str | XComArg | None = None,
         output_conn_id: str | XComArg | None = None,
         output_format: str | XComArg | None = None,
+        max_usage: float | str | XComArg | None = MAX_USAGE_OF_LOOKS,
         whatsapp_conn_id: str | XComArg | None = WhatsAppHook.default_conn_name,
         **kwargs: Unpack[SensorArguments],
     ) -> None:
@@ -142,6 +148,7 @@ class WhatsAppWabasSensor(BaseSensorOperator):
         self.output_path = output_path
         self.output_conn_id = output_conn_id
         self.output_format = output_format
+        self.max_usage = max_usage
         self.whatsapp_conn_id = whatsapp_conn_id
         #: Id of the business that was listed, even if it came from the connection.
         self.listed_business_id: str | None = None
@@ -154,6 +161,9 @@ class WhatsAppWabasSensor(BaseSensorOperator):
         self._deadline = 0.0
         #: The API must not be called before this time, in unix seconds, because it has throttled the app.
         self._not_before = 0.0
+        self._patience = _PATIENCE_OF_A_LOOK
+        #: Why the last look did not meet the condition.
+        self._reason = ""
 
     def execute(self, context: Context) -> Any:
         """Return the matching rows, or the manifest of the object that holds them.
@@ -184,6 +194,8 @@ class WhatsAppWabasSensor(BaseSensorOperator):
             raise AirflowFailException(
                 f"the trigger fired an event that does not say how long to wait: {error}; clear the task to wait again"
             ) from error
+        if status == "met":
+            self._patience = _PATIENCE_OF_THE_LAST_LOOK
         if status == "timeout":
             # The wait is over by the triggerer's clock; this worker's clock may be slow.
             deadline = min(deadline, time.time())
@@ -202,6 +214,7 @@ class WhatsAppWabasSensor(BaseSensorOperator):
             except GraphError as error:
                 if not error.retryable:
                     raise
+                self._reason = f"the last look failed: {error}"
                 pause = pause_after(error)
                 self._not_before = time.time() + pause
                 when = f"in {timedelta(seconds=pause)} at the earliest" if pause else "later"
@@ -236,15 +249,16 @@ class WhatsAppWabasSensor(BaseSensorOperator):
 
     def _look(self, context: Context, job: AccountsJob, tally: Tally, target: Target | None) -> PokeReturnValue:
         """Read the listing once, and write its matching rows to XCom or an object if they meet the condition."""
-        with open_client(job.connection, _PATIENCE_OF_A_LOOK) as client:
+        max_usage = parse_percentage("max_usage", given(self.max_usage, MAX_USAGE_OF_LOOKS))
+        with open_client(job.connection, replace(self._patience, max_usage=max_usage)) as client:
             listed = job.read(client)
             rows = tally.matching(listed)
             if target is None:
                 found = list(short_enough_to_map_over(self, context, rows, job.noun))
-                self._log_outcome(tally)
+                self._log_outcome(job, tally)
                 return PokeReturnValue(tally.is_met, found if tally.is_met else None)
             with target.stage(rows, job.columns) as staged:
-                self._log_outcome(tally)
+                self._log_outcome(job, tally)
                 if not tally.is_met:
                     return PokeReturnValue(False)
                 manifest = cast("Manifest", {**asdict(staged.stored), **job.facts(listed)})
@@ -254,13 +268,24 @@ class WhatsAppWabasSensor(BaseSensorOperator):
         announce(self, context, job.connection, self._lineage)
         return PokeReturnValue(True, manifest)
 
-    def _log_outcome(self, tally: Tally) -> None:
-        outcome = "met" if tally.is_met else "not met yet"
-        self.log.info("%d accounts match; condition %s", tally.count, outcome)
+    def _log_outcome(self, job: AccountsJob, tally: Tally) -> None:
+        if tally.is_met:
+            self.log.info("%d accounts match; condition met", tally.count)
+            return
+        reason = tally.reason(listed="owned" if job.relationship == "owned" else "shared")
+        self._reason = f"{tally.count} accounts match" + (f": {reason}" if reason else "")
+        self.log.info("%s; condition not met yet", self._reason)
 
     def _look_until_met(self, context: Context, *, started: float, deadline: float) -> Any:
         self._started, self._deadline = started, deadline
-        return super().execute(context)
+        try:
+            return super().execute(context)
+        except (AirflowSensorTimeout, AirflowSkipException) as end:
+            # Airflow skips the task instead with `soft_fail`, so that nothing else would be in the log.
+            if self._reason:
+                self.log.error("The wait has timed out: %s", self._reason)
+                raise type(end)(f"{end} {self._reason}") from end
+            raise
 
     def _get_next_poke_interval(
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
@@ -303,6 +328,7 @@ class WhatsAppWabasSensor(BaseSensorOperator):
                     "deadline": self._deadline,
                     "not_before": self._not_before,
                 },
+                max_usage=parse_percentage("max_usage", given(self.max_usage, MAX_USAGE_OF_LOOKS)),
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self._deadline - now) + _GRACE_AFTER_DEADLINE,

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, closing
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import httpx
 
@@ -35,9 +35,16 @@ from airflow_provider_whatsapp.transport.shared import (
 )
 
 _Result = TypeVar("_Result")
+#: Waits for a listing.
+OnWait: TypeAlias = Callable[[Wait], Awaitable[None]]
 # A larger response is parsed in a thread, so that other tasks of the event loop can run. The limit is low, because the
 # decompressed body can be a thousand times larger.
 _LONGEST_BODY_ON_THE_LOOP = 4 * 1024
+
+
+async def wait_in_place(wait: Wait) -> None:
+    """Wait as long as a listing asks for."""
+    await clock.async_wait(wait.seconds)
 
 
 class AsyncGraphClient(BaseClient):
@@ -102,12 +109,14 @@ class AsyncGraphClient(BaseClient):
         for http in (self._http, *self._former_http):
             await http.aclose()
 
-    def pages(self, query: EdgeQuery) -> AsyncGenerator[Page, None]:
+    def pages(self, query: EdgeQuery, *, wait: OnWait = wait_in_place) -> AsyncGenerator[Page, None]:
         """Return an iterator over the pages of an edge; each is fetched when it is needed.
 
+        :param query: the edge to list
+        :param wait: called for each wait of the listing, and returns when it is over
         :raises GraphError: if the listing cannot be completed
         """
-        return self._carry_out(self._new_flow().pages(query))
+        return self._carry_out(self._new_flow().pages(query), wait)
 
     async def node(self, query: NodeQuery) -> dict[str, Any]:
         """Return one node.
@@ -117,7 +126,9 @@ class AsyncGraphClient(BaseClient):
         async with aclosing(self._carry_out(self._new_flow().node(query))) as nodes:
             return await nodes.__anext__()
 
-    async def _carry_out(self, flow: Flow[_Result, None]) -> AsyncGenerator[_Result, None]:
+    async def _carry_out(
+        self, flow: Flow[_Result, None], wait: OnWait = wait_in_place
+    ) -> AsyncGenerator[_Result, None]:
         outcome: Outcome = None
         with closing(flow):
             while True:
@@ -133,7 +144,7 @@ class AsyncGraphClient(BaseClient):
                 elif isinstance(step, ReadConnection):
                     outcome = await self._settings_after(step.config)
                 elif isinstance(step, Wait):
-                    await clock.async_wait(step.seconds)
+                    await wait(step)
                 else:
                     yield step
 

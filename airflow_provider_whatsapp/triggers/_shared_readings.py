@@ -7,35 +7,32 @@ often as the shortest interval among them requires. All readings over the same c
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import copy
 import json
 import math
-import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 from airflow_provider_whatsapp.graph.changes import AnyChange, ChangeTally
 from airflow_provider_whatsapp.graph.condition import Condition, Tally
 from airflow_provider_whatsapp.graph.config import GraphConfig
-from airflow_provider_whatsapp.graph.errors import GraphError
-from airflow_provider_whatsapp.graph.pages import Page
-from airflow_provider_whatsapp.graph.patience import Patience
+from airflow_provider_whatsapp.graph.patience import UNNAMED_WAIT, Patience
 from airflow_provider_whatsapp.graph.query import EdgeQuery
 from airflow_provider_whatsapp.hooks._metrics import count_call
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient, load_trusted_cas
 from airflow_provider_whatsapp.transport.shared import find_trusted_cas
-from airflow_provider_whatsapp.triggers._pace import Pace, pause_after
+from airflow_provider_whatsapp.triggers._pace import Pace
+from airflow_provider_whatsapp.triggers._reading import Reading
 from airflow_provider_whatsapp.triggers._wait_log import Look
 
-# A client does not wait for a rate limit itself, because the other readings over the connection must also wait.
-_PATIENCE_OF_A_LOOK = Patience(longest_named_wait=0.0, max_usage=math.inf)
-# After this many comparisons of an account with a condition, other tasks of the event loop may run.
-_COMPARISONS_IN_A_ROW = 2000
-
+# A look is not given up for a rate limit, however long it lasts, and continues after its last page. It never ends
+# otherwise if the listing needs more calls than the limit allows in a row. The reading itself compares the usage with
+# `max_usage`, because the other readings over the connection must also wait.
+_PATIENCE_OF_A_LOOK = Patience(
+    longest_named_wait=math.inf, budget=math.inf, unnamed_wait=UNNAMED_WAIT, max_usage=math.inf
+)
 # The connection, and the query as JSON text.
 _ReadingKey: TypeAlias = tuple[GraphConfig, str]
 
@@ -44,7 +41,7 @@ class SharedReadings:
     """The readings, clients and rate limits that the waits of one event loop share."""
 
     def __init__(self) -> None:
-        self._readings: dict[_ReadingKey, _Reading] = {}
+        self._readings: dict[_ReadingKey, Reading] = {}
         self._clients: dict[GraphConfig, _SharedClient] = {}
         self._throttled_until: dict[GraphConfig, float] = {}
         self._loading_cas: dict[str | None, asyncio.Future[object]] = {}
@@ -75,6 +72,7 @@ class SharedReadings:
         pace: Pace,
         *,
         on_look: Callable[[Look], None],
+        max_usage: float = 80.0,
         waited: float = 0.0,
         first_look_in: float | None = None,
     ) -> Tally | ChangeTally:
@@ -86,7 +84,8 @@ class SharedReadings:
         :param query: the listing to read
         :param condition: what to wait for: accounts, or any change
         :param pace: how often to look
-        :param on_look: called after each look, in the caller's context
+        :param on_look: called after each look, and when one is interrupted, in the caller's context
+        :param max_usage: percentage of the app's rate limit from which looks wait before the next page
         :param waited: seconds that the wait has already lasted in another process
         :param first_look_in: seconds until the first look; one interval by default
         :raises GraphError: if waiting cannot fix the error
@@ -94,8 +93,8 @@ class SharedReadings:
         key = (config, json.dumps(query.to_json(), sort_keys=True))
         reading = self._readings.get(key)
         if reading is None or reading.has_ended:
-            reading = self._readings[key] = _Reading(self, config, query)
-        waiter = reading.add(condition, pace, on_look, waited, first_look_in)
+            reading = self._readings[key] = Reading(self, config, query)
+        waiter = reading.add(condition, pace, on_look, max_usage, waited, first_look_in)
         try:
             await waiter.finished
             return waiter.tally
@@ -161,185 +160,3 @@ _BY_LOOP: WeakKeyDictionary[asyncio.AbstractEventLoop, SharedReadings] = WeakKey
 class _SharedClient:
     client: AsyncGraphClient
     users: int = 0
-
-
-@dataclass(eq=False, slots=True)
-class _Waiter:
-    """One wait on a reading; ``since`` is when it started and ``due`` when it looks next, on the loop's clock."""
-
-    condition: Condition | AnyChange
-    pace: Pace
-    on_look: Callable[[Look], None]
-    since: float
-    due: float
-    finished: asyncio.Future[None]
-    tally: Tally | ChangeTally = field(init=False)
-    # The context of the waiting trigger, through which Airflow finds the log of its task. The reading has an empty one.
-    context: contextvars.Context = field(default_factory=contextvars.copy_context)
-
-    def report(self, look: Look) -> None:
-        self.context.run(self.on_look, look)
-
-    def finish(self) -> None:
-        self.report(Look(count=self.tally.count, is_met=True))
-        self.finished.set_result(None)
-
-    def schedule_next_look(self, now: float) -> None:
-        self.due = now + self.pace.next_interval(now - self.since, random.random())
-
-
-class _Reading:
-    """Reads one listing repeatedly, for all waits on it.
-
-    :param shared: the readings of the event loop
-    :param config: where the API is and which credentials to use
-    :param query: the listing to read
-    """
-
-    def __init__(self, shared: SharedReadings, config: GraphConfig, query: EdgeQuery) -> None:
-        self._shared = shared
-        self._config = config
-        self._query = query
-        self._loop = asyncio.get_running_loop()
-        self._waiters: set[_Waiter] = set()
-        # Set when a waiter was added, or when a waiter is due.
-        self._wake_up = asyncio.Event()
-        # In an empty context: that of the first trigger would send the log lines of all to its task.
-        self._task: asyncio.Task[None] = contextvars.Context().run(self._loop.create_task, self._run())
-
-    def add(
-        self,
-        condition: Condition | AnyChange,
-        pace: Pace,
-        on_look: Callable[[Look], None],
-        waited: float,
-        first_look_in: float | None,
-    ) -> _Waiter:
-        """Add a wait."""
-        now = self._loop.time()
-        waiter = _Waiter(condition, pace, on_look, now - waited, now, self._loop.create_future())
-        if first_look_in is None:
-            waiter.schedule_next_look(now)
-        else:
-            waiter.due = now + first_look_in
-        self._waiters.add(waiter)
-        self._wake_up.set()
-        return waiter
-
-    def remove(self, waiter: _Waiter) -> bool:
-        """Remove a wait. Returns whether it was the last one."""
-        self._waiters.discard(waiter)
-        return not self._waiters
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether this reading has stopped, so that a new wait needs a new reading."""
-        return self._task.done()
-
-    async def stop(self) -> None:
-        """End the reading and release its resources."""
-        # Cancel repeatedly, because before Python 3.12, wait_for can swallow a cancellation that arrives at the same
-        # time as its result.
-        while not self._task.done():
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=0.1)
-
-    async def _run(self) -> None:
-        try:
-            async with self._shared.client(self._config) as client:
-                while True:
-                    await self._wait_until_due()
-                    await self._look(client)
-        except Exception as error:
-            # Pass the error to every waiter: nothing reads for them now, so they would never be resumed.
-            self._fail(list(self._waiters), error)
-
-    async def _wait_until_due(self) -> None:
-        while True:
-            self._wake_up.clear()
-            due = self._next_look()
-            if due is not None and due <= self._loop.time():
-                return
-            alarm = None if due is None else self._loop.call_at(due, self._wake_up.set)
-            try:
-                await self._wake_up.wait()
-            finally:
-                if alarm is not None:
-                    alarm.cancel()
-
-    def _next_look(self) -> float | None:
-        """Return when to read the listing next, on the loop's clock; None if there are no waits."""
-        waiting = [waiter.due for waiter in self._waiters if not waiter.finished.done()]
-        return max(min(waiting), self._shared.throttled_until(self._config)) if waiting else None
-
-    async def _look(self, client: AsyncGraphClient) -> None:
-        """Read the listing once, for all current waits."""
-        looking = [waiter for waiter in self._waiters if not waiter.finished.done()]
-        for waiter in looking:
-            waiter.tally = waiter.condition.new_tally()
-        failure = None
-        try:
-            async with aclosing(client.pages(self._query)) as pages:
-                async for page in pages:
-                    if not await _show_page(page, looking):
-                        break
-            await _show_end(looking)
-        except GraphError as error:
-            if not error.retryable:
-                self._fail(looking, error)
-                return
-            failure = error
-            if pause := pause_after(error):
-                self._shared.throttle(self._config, pause)
-        now = self._loop.time()
-        for waiter in looking:
-            waiter.schedule_next_look(now)
-        next_look_in = (self._next_look() or now) - now
-        for waiter in looking:
-            if not waiter.finished.done():
-                count = None if failure else waiter.tally.count
-                waiter.report(Look(count=count, error=failure, next_look_in=next_look_in))
-
-    @staticmethod
-    def _fail(waiters: list[_Waiter], error: Exception) -> None:
-        for waiter in waiters:
-            if not waiter.finished.done():
-                waiter.finished.set_exception(_copy_of(error))
-
-
-def _copy_of(error: Exception) -> Exception:
-    # Each wait gets its own exception, because raising one in several places makes its traceback grow.
-    if isinstance(error, GraphError):
-        return copy.copy(error)
-    return ValueError(str(error)) if isinstance(error, ValueError) else RuntimeError(type(error).__name__)
-
-
-async def _show_page(page: Page, waiters: list[_Waiter]) -> bool:
-    """Count the accounts of a page for all waits. Returns whether any of them needs the next page."""
-    comparisons = 0
-    needs_more = False
-    for waiter in waiters:
-        if waiter.finished.done():
-            continue
-        for row in page.rows:
-            waiter.tally.add(row)
-        if waiter.tally.is_met:
-            waiter.finish()
-        else:
-            needs_more = True
-        comparisons += len(page.rows)
-        if comparisons >= _COMPARISONS_IN_A_ROW:
-            comparisons = 0
-            await asyncio.sleep(0)
-    return needs_more
-
-
-async def _show_end(waiters: list[_Waiter]) -> None:
-    """Notify the waits that need the whole listing that it was read completely."""
-    for waiter in waiters:
-        tally = waiter.tally
-        # In a thread, because the comparison of 100,000 accounts would block the other triggers for a tenth of a
-        # second. The wait may have been cancelled in the meantime.
-        is_met = tally.needs_whole_listing and await asyncio.to_thread(tally.is_met_at_end)  # type: ignore[union-attr]  # only those have it
-        if is_met and not waiter.finished.done():
-            waiter.finish()

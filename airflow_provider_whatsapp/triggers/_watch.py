@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_whatsapp.graph.changes import AnyChange, ChangeTally, Snapshot
+from airflow_provider_whatsapp.triggers._connections import Follower
 from airflow_provider_whatsapp.triggers._pace import SECONDS_TO_SPREAD, Pace
 from airflow_provider_whatsapp.triggers._shared_readings import SharedReadings
-from airflow_provider_whatsapp.triggers._wait_log import WaitLog
+from airflow_provider_whatsapp.triggers._wait_log import Look, WaitLog
 
 if TYPE_CHECKING:
     from airflow_provider_whatsapp.graph.config import GraphConfig
@@ -22,25 +23,35 @@ if TYPE_CHECKING:
 class Watch:
     """A listing and its last snapshot. Call :meth:`load` first and :meth:`close` at the end.
 
-    :param config: where the API is and which credentials to use
+    :param conn_id: id of the Airflow connection
     :param query: the listing to watch
     :param relationship: ``"client"`` or ``"owned"``, for the events
     :param pace: how often to look
+    :param max_usage: percentage of the app's rate limit from which looks wait before the next page
     :param stores: state stores of the assets for which the listing is watched, with ``aget`` and ``aset``
     :param log: logger of the trigger
     """
 
     def __init__(
-        self, config: GraphConfig, query: EdgeQuery, *, relationship: str, pace: Pace, stores: Sequence[Any], log: Any
+        self,
+        conn_id: str,
+        query: EdgeQuery,
+        *,
+        relationship: str,
+        pace: Pace,
+        max_usage: float,
+        stores: Sequence[Any],
+        log: Any,
     ) -> None:
-        self._config = config
         self._query = query
         self._relationship = relationship
         self._pace = pace
+        self._max_usage = max_usage
         self._stores = stores
         self._log = log
         self._fields = tuple(field.key for field in query.fields if field.key != "id")
         self._wait_log = WaitLog(log)
+        self._follower = Follower(conn_id, on_change=self._wait_log.add_new_settings)
         self._first_look_in: float | None = SECONDS_TO_SPREAD * random.random()  # noqa: S311  # not for cryptography
         self._seen: Snapshot | None = None
         #: Number of changes so far. With it, the same change gets a new id when it occurs again.
@@ -72,17 +83,7 @@ class Watch:
 
         :raises GraphError: if waiting cannot fix the error
         """
-        tally = cast(
-            "ChangeTally",
-            await SharedReadings.of_running_loop().wait_until_met(
-                self._config,
-                self._query,
-                AnyChange(self._seen, self._fields),
-                self._pace,
-                on_look=self._wait_log.add,
-                first_look_in=self._first_look_in,
-            ),
-        )
+        tally = await self._follower.run(self._wait)
         is_first, self._seen, self._first_look_in = self._seen is None, tally.after, None
         self._version += 1
         if is_first:
@@ -97,6 +98,23 @@ class Watch:
             "relationship": self._relationship,
             **changes,
         }
+
+    async def _wait(self, config: GraphConfig) -> ChangeTally:
+        tally = await SharedReadings.of_running_loop().wait_until_met(
+            config,
+            self._query,
+            AnyChange(self._seen, self._fields),
+            self._pace,
+            on_look=self._note_look,
+            max_usage=self._max_usage,
+            first_look_in=self._first_look_in,
+        )
+        return cast("ChangeTally", tally)
+
+    def _note_look(self, look: Look) -> None:
+        self._wait_log.add(look)
+        if look.error is not None:
+            self._follower.note_failed_look()
 
     async def store(self) -> None:
         """Store the snapshot, for use after a restart of the triggerer."""

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger, TriggerEvent
 
 from airflow_provider_whatsapp._compat import stores_of_watched_assets
-from airflow_provider_whatsapp.graph import GraphError, GraphTokenError
-from airflow_provider_whatsapp.graph.arguments import given, parse_seconds, shown
+from airflow_provider_whatsapp.graph import GraphError
+from airflow_provider_whatsapp.graph.arguments import given, parse_percentage, parse_seconds, shown
 from airflow_provider_whatsapp.graph.condition import build_condition
 from airflow_provider_whatsapp.graph.fields import parse_fields
 from airflow_provider_whatsapp.graph.query import EdgeQuery, parse_relationship
-from airflow_provider_whatsapp.hooks._connection import aload_connection
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
-from airflow_provider_whatsapp.triggers._pace import SECONDS_TO_SPREAD, SHORTEST_INTERVAL, Pace
+from airflow_provider_whatsapp.triggers._pace import MAX_USAGE_OF_LOOKS, SECONDS_TO_SPREAD, SHORTEST_INTERVAL, Pace
 from airflow_provider_whatsapp.triggers._stored import StoredClock, StoredCondition, StoredPace, read_stored
-from airflow_provider_whatsapp.triggers._wait_log import WaitLog
+from airflow_provider_whatsapp.triggers._wait_log import Look, WaitLog
 
 if TYPE_CHECKING:
+    from airflow_provider_whatsapp.graph.config import GraphConfig
     from airflow_provider_whatsapp.triggers._watch import Watch
 
 __all__ = ["WhatsAppWabasChangeTrigger", "WhatsAppWabasTrigger"]
@@ -55,6 +55,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
     :param clock: times in unix seconds: ``started`` (when the wait started), ``looked`` (when a worker last looked),
         ``deadline`` (when the wait ends, never by default; a restart of the triggerer does not move it), ``not_before``
         (before which the API asked for no calls)
+    :param max_usage: percentage of the app's rate limit from which looks wait before the next page
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
         condition: Mapping[str, Any] | None = None,
         pace: Mapping[str, Any] | None = None,
         clock: Mapping[str, Any] | None = None,
+        max_usage: float = MAX_USAGE_OF_LOOKS,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
         # Nothing is checked here, because an exception would end the whole triggerer; run() reports errors.
@@ -73,6 +75,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
         self.condition: Any = {} if condition is None else condition
         self.pace: Any = {} if pace is None else pace
         self.clock: Any = {} if clock is None else clock
+        self.max_usage: Any = max_usage
         if isinstance(self.clock, Mapping):
             # Stored with the other arguments, so that a restart of the triggerer does not restart the wait.
             now = time.time()
@@ -88,6 +91,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
             "condition": self.condition,
             "pace": self.pace,
             "clock": self.clock,
+            "max_usage": self.max_usage,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -115,6 +119,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
 
     async def _wait_until_met(self, clock: StoredClock) -> None:
         await _load_shared_readings()
+        from airflow_provider_whatsapp.triggers._connections import Follower
         from airflow_provider_whatsapp.triggers._shared_readings import SharedReadings
 
         if not isinstance(self.whatsapp_conn_id, str) or not self.whatsapp_conn_id:
@@ -123,41 +128,41 @@ class WhatsAppWabasTrigger(BaseTrigger):
         wanted = read_stored("condition", self.condition, StoredCondition)
         condition = build_condition(waba_ids=wanted.waba_ids, min_count=wanted.min_count, where=wanted.where)
         pace = _build_pace(read_stored("pace", self.pace, StoredPace))
-        hook = WhatsAppHook(self.whatsapp_conn_id)
-        config = (await aload_connection(hook, self.whatsapp_conn_id)).config
+        max_usage = parse_percentage("max_usage", self.max_usage)
         shared = SharedReadings.of_running_loop()
         wait_log = WaitLog(self.log)
+        follower = Follower(self.whatsapp_conn_id, on_change=wait_log.add_new_settings)
+
+        def note_look(look: Look) -> None:
+            wait_log.add(look)
+            if look.error is not None:
+                follower.note_failed_look()
+
+        async def wait(config: GraphConfig) -> None:
+            now = time.time()
+            if clock.not_before > now:
+                # The worker was throttled, so all waits over this connection must pause.
+                shared.throttle(config, clock.not_before - now)
+            due = clock.looked + pace.next_interval(max(0.0, clock.looked - clock.started), random.random())
+            await shared.wait_until_met(
+                config,
+                query,
+                condition,
+                pace,
+                on_look=note_look,
+                max_usage=max_usage,
+                waited=max(0.0, now - clock.started),
+                first_look_in=max(due - now, SECONDS_TO_SPREAD * random.random()),
+            )
+
         try:
-            while True:
-                now = time.time()
-                if clock.not_before > now:
-                    # The worker was throttled, so all waits over this connection must pause.
-                    shared.throttle(config, clock.not_before - now)
-                due = clock.looked + pace.next_interval(max(0.0, clock.looked - clock.started), random.random())
-                try:
-                    await shared.wait_until_met(
-                        config,
-                        query,
-                        condition,
-                        pace,
-                        on_look=wait_log.add,
-                        waited=max(0.0, now - clock.started),
-                        first_look_in=max(due - now, SECONDS_TO_SPREAD * random.random()),
-                    )
-                except GraphTokenError:
-                    # The token may have been replaced in the connection while the task waited.
-                    rotated = (await aload_connection(hook, self.whatsapp_conn_id)).config
-                    if rotated == config:
-                        raise
-                    config = rotated
-                    wait_log.add_new_token()
-                else:
-                    return
+            await follower.run(wait)
         finally:
             wait_log.close()
             # The worker looks once more after the event, unless the app is still throttled.
-            throttled_for = shared.throttled_until(config) - asyncio.get_running_loop().time()
-            self._not_before = time.time() + throttled_for if throttled_for > 0 else 0.0
+            if follower.config is not None:
+                throttled_for = shared.throttled_until(follower.config) - asyncio.get_running_loop().time()
+                self._not_before = time.time() + throttled_for if throttled_for > 0 else 0.0
 
 
 class WhatsAppWabasChangeTrigger(BaseEventTrigger):
@@ -177,6 +182,7 @@ class WhatsAppWabasChangeTrigger(BaseEventTrigger):
     :param watch_fields: fields of an account that count as a change, as a sequence of names or a comma string; none by
         default, so that only added and removed accounts are reported
     :param poke_interval: seconds between two readings, at least 1
+    :param max_usage: percentage of the app's rate limit from which readings wait before the next page
     :param whatsapp_conn_id: Airflow connection of type ``whatsapp``, as the triggerer sees it
     :raises RuntimeError: on Airflow before 3.3
     """
@@ -188,6 +194,7 @@ class WhatsAppWabasChangeTrigger(BaseEventTrigger):
         relationship: str = "client",
         watch_fields: str | Sequence[str] | None = None,
         poke_interval: float = 300.0,
+        max_usage: float = MAX_USAGE_OF_LOOKS,
         whatsapp_conn_id: str = WhatsAppHook.default_conn_name,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow leaves it untyped
@@ -198,6 +205,7 @@ class WhatsAppWabasChangeTrigger(BaseEventTrigger):
         self.relationship = relationship
         self.watch_fields = watch_fields
         self.poke_interval = poke_interval
+        self.max_usage = max_usage
         self.whatsapp_conn_id = whatsapp_conn_id
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -207,6 +215,7 @@ class WhatsAppWabasChangeTrigger(BaseEventTrigger):
             "relationship": self.relationship,
             "watch_fields": self.watch_fields,
             "poke_interval": self.poke_interval,
+            "max_usage": self.max_usage,
             "whatsapp_conn_id": self.whatsapp_conn_id,
         }
 
@@ -235,19 +244,20 @@ class WhatsAppWabasChangeTrigger(BaseEventTrigger):
                 await asyncio.sleep(_SECONDS_AFTER_AN_ERROR)
 
     async def _open_watch(self) -> Watch:
+        from airflow_provider_whatsapp.triggers._connections import read_connection
         from airflow_provider_whatsapp.triggers._watch import Watch
 
-        hook = WhatsAppHook(self.whatsapp_conn_id)
-        connection = await aload_connection(hook, hook.whatsapp_conn_id)
+        connection = await read_connection(self.whatsapp_conn_id)
         names = given(self.watch_fields, None)
         watched = () if names is None else tuple(map(str, parse_fields(names)))
         return Watch(
-            connection.config,
+            connection.conn_id,
             connection.waba_query(
                 self.business_id, relationship=self.relationship, fields=list(dict.fromkeys(("id", *watched)))
             ),
             relationship=parse_relationship(self.relationship),
             pace=Pace(max(SHORTEST_INTERVAL, parse_seconds("poke_interval", self.poke_interval))),
+            max_usage=parse_percentage("max_usage", self.max_usage),
             stores=stores_of_watched_assets(self.asset_state_store),
             log=self.log,
         )

@@ -159,3 +159,48 @@ def test_it_survives_json(ids: list[str] | None, where: dict[str, Any] | None) -
     condition = build_condition(waba_ids=ids, where=where)
     arguments = json.loads(json.dumps(condition.to_json()))
     assert build_condition(**arguments) == condition
+
+
+SHARED: list[dict[str, Any]] = [{"id": f"{number}", "review": "PENDING", "n": number} for number in range(1, 13)]
+
+
+@pytest.mark.parametrize(
+    ("condition", "rows", "reason"),
+    [
+        ({}, 0, ""),
+        ({"min_count": 20}, 12, "20 are needed"),
+        ({"waba_ids": "1", "where": {"review": "APPROVED"}}, 1, "1 is shared, but review is PENDING, not APPROVED"),
+        ({"waba_ids": "77,1"}, 12, "77 is not shared"),
+        (
+            {"waba_ids": "1,2,3,4,77", "where": {"review": ["A", "B"]}},
+            12,
+            "77 is not shared; 1 is shared, but review is PENDING, not A or B; 2 is shared, but review is PENDING, "
+            "not A or B; and 2 more",
+        ),
+        (
+            {"waba_ids": "1", "where": {"review": "pending"}},
+            12,
+            "1 is shared, but review is PENDING, not pending; capitals count: review is PENDING",
+        ),
+        (
+            {"where": {"review": "DONE"}},
+            1,
+            "1 is shared, but review is PENDING, not DONE; no account has review DONE, only PENDING",
+        ),
+        ({"where": {"gone.name": "x"}}, 1, "1 is shared, but gone.name is missing, not x; no account has gone.name"),
+        # An account could still have the value, since not all values are remembered.
+        ({"where": {"n": 99}}, 12, "; ".join(f"{n} is shared, but n is {n}, not 99" for n in (1, 2, 3))),
+        ({"where": {"review": "EAA" + "secret" * 9}}, 0, ""),
+    ],
+)  # fmt: skip
+def test_why_it_is_not_met(condition: dict[str, Any], rows: int, reason: str) -> None:
+    tally = build_condition(**condition).new_tally()
+    for row in SHARED[:rows]:
+        tally.add(row)
+    assert tally.reason(listed="shared") == reason
+
+
+def test_no_secret_is_in_the_reason() -> None:
+    tally = build_condition(where={"review": "x"}).new_tally()
+    tally.add({"id": "1", "review": "EAA" + "secret" * 9})
+    assert "secretsecret" not in tally.reason(listed="shared")

@@ -101,11 +101,14 @@ class TestPoke:
             assert not sensor().poke({})
         assert skipped.total <= longest
 
-    def test_a_look_does_not_wait_because_of_the_usage(self, connected: GraphSandbox) -> None:
+    @pytest.mark.parametrize(("most", "waits"), [(None, [30.0]), (99.5, [])])
+    def test_a_look_waits_for_the_usage_within_its_budget(
+        self, connected: GraphSandbox, most: float | None, waits: list[float]
+    ) -> None:
         connected.fail_next(Fault.high_usage(99).times(3))
         with no_waits() as skipped:
-            assert sensor(min_count=250).poke({})
-        assert skipped.seconds == []
+            assert sensor(min_count=250, max_usage=most).poke({})
+        assert skipped.seconds == waits
 
     def test_a_template_without_a_value_counts_as_not_given_in_the_trigger_too(self, connected: GraphSandbox) -> None:
         connected.accounts.clear()
@@ -182,11 +185,14 @@ class TestPokeMode:
         assert len(sensor(poke_interval=60).execute({})) == 250
         assert clock.slept == [60]
 
-    def test_it_times_out(self, connected: GraphSandbox) -> None:
-        with pytest.raises(AirflowSensorTimeout):
+    def test_it_times_out(self, connected: GraphSandbox, caplog: pytest.LogCaptureFixture) -> None:
+        with pytest.raises(AirflowSensorTimeout, match="250 accounts match: 999 are needed"):
             sensor(min_count=999, timeout=0, poke_interval=0).execute({})
-        with pytest.raises(AirflowSkipException):
+        caplog.clear()
+        with pytest.raises(AirflowSkipException, match="250 accounts match: 999 are needed"):
             sensor(min_count=999, timeout=0, poke_interval=0, soft_fail=True).execute({})
+        (line,) = (record.getMessage() for record in caplog.records if record.levelname == "ERROR")
+        assert line == "The wait has timed out: 250 accounts match: 999 are needed"
 
 
 class Rescheduled:
@@ -359,7 +365,7 @@ class TestDeferrable:
 
     def test_the_timeout(self, connected: GraphSandbox) -> None:
         event = {**met(), "status": "timeout"}
-        with pytest.raises(AirflowSensorTimeout):
+        with pytest.raises(AirflowSensorTimeout, match="250 accounts match: 251 are needed"):
             resume(sensor(deferrable=True, min_count=251), event)
         with pytest.raises(AirflowSkipException):
             resume(sensor(deferrable=True, min_count=251, soft_fail=True), event)

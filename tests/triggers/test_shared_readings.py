@@ -26,9 +26,9 @@ from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.credentials import Credentials
 from airflow_provider_whatsapp.graph.pages import Page, Position
 from airflow_provider_whatsapp.graph.query import EdgeQuery, build_edge_query
-from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
+from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
-from airflow_provider_whatsapp.triggers import _shared_readings
+from airflow_provider_whatsapp.triggers import _reading, _shared_readings
 from airflow_provider_whatsapp.triggers._pace import Pace
 from airflow_provider_whatsapp.triggers._shared_readings import SharedReadings
 from airflow_provider_whatsapp.triggers._wait_log import Look
@@ -89,10 +89,33 @@ def test_the_first_look_comes_after_one_interval(sandbox: GraphSandbox) -> None:
     assert nothing_left()
 
 
-def test_a_look_does_not_wait_because_of_the_usage(sandbox: GraphSandbox) -> None:
-    sandbox.fail_next(Fault.high_usage(99).times(3))
+@pytest.mark.parametrize(("percent", "longest"), [(79, 70), (80, 700)])
+def test_a_look_waits_before_it_uses_up_the_limit(sandbox: GraphSandbox, percent: int, longest: int) -> None:
+    sandbox.fail_next(Fault.high_usage(percent).times(3))
     _, seconds = run_virtually(wait_for(sandbox, min_count=250))
-    assert seconds <= 70
+    # After the first page and the second, not after the last.
+    assert longest - 100 < seconds <= longest
+
+
+@pytest.mark.parametrize("most", [80.0, 1000.0])
+def test_a_look_that_needs_more_calls_than_the_limit_allows_gets_to_its_end(most: float) -> None:
+    with GraphSandbox(accounts=3000, calls_per_hour=20, hour=timedelta(minutes=1)) as sandbox:
+        looks: list[Look] = []
+
+        async def run() -> None:
+            query, condition = clients_of(sandbox), build_condition(min_count=3000)
+            shared = SharedReadings.of_running_loop()
+            await shared.wait_until_met(
+                config_of(sandbox), query, condition, Pace(60), on_look=looks.append, max_usage=most, first_look_in=0
+            )
+
+        with no_waits():
+            asyncio.run(run())
+        answers = [request.status for request in sandbox.requests]
+    refused = len(answers) - answers.count(200)
+    assert (answers.count(200), refused == 0) == (30, most == 80.0)
+    assert [look.is_met for look in looks] == [False] * (len(looks) - 1) + [True]
+    assert all(look.is_interrupted and 0 < look.pages < 30 for look in looks[:-1])
 
 
 def test_it_stops_reading_when_it_knows(sandbox: GraphSandbox) -> None:
@@ -197,6 +220,35 @@ def test_a_failure_is_seen_by_all_who_share_the_reading(sandbox: GraphSandbox) -
     assert len({id(error) for error in errors}) == 3
     assert len(sandbox.requests) == 2
     assert nothing_left()
+
+
+def test_a_condition_that_cannot_be_checked_fails_alone(sandbox: GraphSandbox) -> None:
+    async def run() -> Any:
+        query = build_edge_query(clients_of(sandbox).path, fields="id,phone_numbers{id}")
+        wrong = build_condition(where={"phone_numbers.id": "1"})
+        waits = (wait_until_met(config_of(sandbox), query, it, Pace(60)) for it in (wrong, build_condition()))
+        return await asyncio.gather(*waits, return_exceptions=True)
+
+    (wrong, right), _ = run_virtually(run())
+    assert "leads through an edge" in str(wrong)
+    assert right is None
+
+
+def test_a_log_that_cannot_be_written_fails_alone(sandbox: GraphSandbox) -> None:
+    def disk_full(look: Look) -> None:
+        raise OSError(28, "No space left on device")
+
+    async def run() -> Any:
+        query = clients_of(sandbox)
+        waits = (
+            wait_until_met(config_of(sandbox), query, build_condition(), Pace(60), on_look)
+            for on_look in (disk_full, say_nothing)
+        )
+        return await asyncio.gather(*waits, return_exceptions=True)
+
+    (failed, met), _ = run_virtually(run())
+    assert str(failed) == "OSError"
+    assert met is None
 
 
 def test_passing_faults_do_not_end_the_wait(sandbox: GraphSandbox) -> None:
@@ -369,7 +421,7 @@ class FailingClient:
     def __call__(self, config: GraphConfig, **options: Any) -> FailingClient:
         return self
 
-    async def pages(self, query: EdgeQuery) -> AsyncIterator[Page]:
+    async def pages(self, query: EdgeQuery, **options: Any) -> AsyncIterator[Page]:
         self.looks.append(asyncio.get_running_loop().time())
         if len(self.looks) <= self._times:
             raise self._error
@@ -454,7 +506,7 @@ def test_a_reading_ends_even_if_a_cancellation_is_lost(sandbox: GraphSandbox, mo
         await asyncio.sleep(1000)
         raise AssertionError("it was not cancelled again")
 
-    monkeypatch.setattr(_shared_readings._Reading, "_wait_until_due", lose_one)
+    monkeypatch.setattr(_reading.Reading, "_wait_until_due", lose_one)
 
     async def run() -> None:
         wait = asyncio.create_task(wait_for(sandbox))
@@ -569,25 +621,25 @@ def test_pace(pace: Pace, waited: float, shortest: float) -> None:
     assert pace.next_interval(waited, 1) == pytest.approx(longest)
 
 
-def test_many_conditions_do_not_hold_the_loop() -> None:
+@pytest.mark.parametrize(("many", "rows"), [(500, 100), (1, 50_000)])
+def test_many_comparisons_do_not_hold_the_loop(many: int, rows: int) -> None:
     async def run() -> int:
         loop = asyncio.get_running_loop()
         waiters = []
-        for _ in range(500):
+        for _ in range(many):
             condition = build_condition(waba_ids=["4242"])
-            waiter = _shared_readings._Waiter(condition, Pace(60), say_nothing, 0, 0, loop.create_future())
+            waiter = _reading.Waiter(condition, Pace(60), say_nothing, 80, 0, 0, loop.create_future())
             waiter.tally = Tally(condition)
             waiters.append(waiter)
-        telling = asyncio.create_task(
-            _shared_readings._show_page(Page([{"id": str(number)} for number in range(100)], FIRST_PAGE), waiters)
-        )
+        page = Page([{"id": str(number)} for number in range(rows)], FIRST_PAGE)
+        telling = asyncio.create_task(_reading.show_page(page, waiters))
         turns = 0
         while not telling.done():
             await asyncio.sleep(0)
             turns += 1
         return turns
 
-    assert asyncio.run(run()) >= 500 * 100 / _shared_readings._COMPARISONS_IN_A_ROW
+    assert asyncio.run(run()) >= 50_000 / _reading.COMPARISONS_IN_A_ROW
 
 
 def test_the_example_of_a_condition_is_json(sandbox: GraphSandbox) -> None:

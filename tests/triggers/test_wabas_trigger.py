@@ -34,7 +34,8 @@ def trigger_for(sandbox: GraphSandbox, *, timeout: float = 3600, **changes: Any)
     for group in groups.values():
         group.update({name: changes.pop(name) for name in list(changes) if name in group})
     assert not changes
-    return WhatsAppWabasTrigger(whatsapp_conn_id="whatsapp_default", condition=condition, **groups)
+    arguments: dict[str, Any] = {**groups, "condition": condition}
+    return WhatsAppWabasTrigger(whatsapp_conn_id="whatsapp_default", **arguments)
 
 
 def nothing_left() -> bool:
@@ -104,6 +105,7 @@ def test_arguments_that_are_missing_take_their_defaults(connected: GraphSandbox)
         "condition": {},
         "pace": {"poke_interval": 5.0, "of_a_later_release": 1},
         "clock": {"started": started, "looked": started},
+        "max_usage": 80.0,
     }
     assert started == pytest.approx(time.time(), abs=60)
     event, seconds = fired(trigger)
@@ -349,7 +351,7 @@ def test_a_time_out_of_the_secrets_backend_is_not_that_of_the_sensor(
     async def slow(hook: object, conn_id: str) -> None:
         raise asyncio.TimeoutError
 
-    monkeypatch.setattr("airflow_provider_whatsapp.triggers.whatsapp.aload_connection", slow)
+    monkeypatch.setattr("airflow_provider_whatsapp.triggers._connections.aload_connection", slow)
     with pytest.raises(asyncio.TimeoutError):
         fired(trigger_for(connected))
 

@@ -91,14 +91,14 @@ def test_three_hours_with_a_throttle_and_two_faults(connected: GraphSandbox) -> 
     for since, level, line in lines:
         print(f"{time.strftime('%H:%M:%S', time.gmtime(since))} {level:7} {line}")
     texts = [line for _, _, line in lines]
-    assert "250 accounts match; condition not met yet - looking again in 0:05:" in texts[0]
+    assert "250 accounts match; condition not met yet: 252 are needed - looking again in 0:05:" in texts[0]
     assert texts[1].startswith("The answer is HTTP 503 without an error envelope. The API failed, ")
     assert texts[2].startswith("The API said: (#80008) ")
     assert texts[2].endswith(" - looking again in 0:20:00")
-    assert texts[3].startswith("251 accounts match; condition not met yet - ")
+    assert texts[3].startswith("251 accounts match; condition not met yet: 252 are needed - ")
     assert texts[4].startswith("no complete response from ")
     assert texts[5].startswith("Still waiting after 2:")
-    assert texts[5].endswith("; 251 accounts match")
+    assert texts[5].endswith("; 251 accounts match: 252 are needed")
     assert len(texts) == 6
     assert [level for _, level, _ in lines] == ["INFO", "WARNING", "WARNING", "INFO", "WARNING", "INFO"]
     moments = [0.0, *(since for since, _, _ in lines), 3 * 3600.0]
@@ -112,7 +112,7 @@ def test_each_wait_writes_to_the_log_of_its_own_task(connected: GraphSandbox) ->
     )
     assert lines.of("there") == ["250 accounts match; condition met"]
     (line,) = lines.of("in vain")
-    assert line.startswith("0 accounts match; condition not met yet - ")
+    assert line.startswith("0 accounts match; condition not met yet: 4242 is not shared - ")
     assert set(lines.by_task) == {"there", "in vain"}
 
 
@@ -136,9 +136,9 @@ def test_a_new_token_is_told(connected: GraphSandbox, monkeypatch: pytest.Monkey
         monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", right)
         return loaded
 
-    monkeypatch.setattr("airflow_provider_whatsapp.triggers.whatsapp.aload_connection", load_and_replace)
+    monkeypatch.setattr("airflow_provider_whatsapp.triggers._connections.aload_connection", load_and_replace)
     refused, met = run_logged(wait(connected, "wait", timeout=3600)).of("wait")
-    assert refused == "The API refused the token - continuing with the new token from the connection"
+    assert refused == "The connection has changed - continuing with its new settings"
     assert met.endswith("; condition met")
 
 

@@ -86,4 +86,4 @@ def wrong() -> None:
     WhatsAppWabasSensor(task_id="a", min_cout=3)  # type: ignore[call-arg]
     WhatsAppWabasSensor(task_id="a", min_count=[3])  # type: ignore[arg-type]
     WhatsAppWabasSensor(task_id="a", poke_interval="often")  # type: ignore[arg-type]
-    WhatsAppWabasSensor(task_id="a", max_usage=80)  # type: ignore[call-arg]
+    WhatsAppWabasSensor(task_id="a", max_usage=[80])  # type: ignore[arg-type]
