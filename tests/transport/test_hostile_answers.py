@@ -119,6 +119,7 @@ ANSWERS: dict[str, bytes] = {
     "not modified": b"HTTP/1.1 304 Not Modified\r\n\r\n",
     "upgrade": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
     "long cursor": b'{"data":[],"paging":{"next":"x","cursors":{"after":"' + b"x" * 70_000 + b'"}}}',
+    "repeated key": b'{"data":[{"id":"1","phone_numbers":{"data":[{"id":"5"}],"data":[]}}]}',
     "odd key": b'{"data":[{"id":"1","\\u0001../../x":{"data":[],"paging":{"next":"x","cursors":{"after":"a"}}}}]}',
 }
 
