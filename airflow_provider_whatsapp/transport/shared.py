@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
 
-from airflow_provider_whatsapp.graph.arguments import shown
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.flow import GraphFlow, OnCall
 from airflow_provider_whatsapp.graph.messages import MAX_BODY_BYTES, too_large_error
@@ -121,11 +120,12 @@ def load_ca_bundle(path: str) -> ssl.SSLContext:
     try:
         return _load_ca_bundle(path, os.path.getmtime(path))
     except ssl.SSLError:
-        reason = "holds no CA certificate in PEM format"
+        reason = "the file holds no CA certificate in PEM format"
     except OSError as error:
-        reason = f"cannot be read: {error.strerror}"
+        reason = f"the file cannot be read ({error.strerror})"
     setting = next((name for name in _CA_VARIABLES if os.environ.get(name) == path), "ca_bundle")
-    raise ValueError(f"{setting}: {shown(path)} {reason}; set it to a PEM file or folder with the CAs to trust")
+    # Without the path: the environment may hold anything there.
+    raise ValueError(f"{setting}: {reason}; set it to the path of a PEM file or folder with the CAs to trust")
 
 
 @lru_cache(maxsize=8)

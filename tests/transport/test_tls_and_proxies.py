@@ -158,9 +158,9 @@ def test_the_ca_of_the_connection_beats_that_of_the_environment(
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "cannot be read: No such file or directory"),
-        ("no PEM", "holds no CA certificate in PEM format"),
-        ("", "holds no CA certificate in PEM format"),
+        (None, r"the file cannot be read \(No such file or directory\)"),
+        ("no PEM", "the file holds no CA certificate in PEM format"),
+        ("", "the file holds no CA certificate in PEM format"),
     ],
 )
 def test_cas_that_cannot_be_read_are_named_before_any_connection(
@@ -171,7 +171,7 @@ def test_cas_that_cannot_be_read_are_named_before_any_connection(
         Path("ca.pem").write_text(content)
     if name != "ca_bundle":
         monkeypatch.setenv(name, "ca.pem")
-    with pytest.raises(ValueError, match=f"^{name}: 'ca.pem' {reason}; set it to a PEM file") as caught:
+    with pytest.raises(ValueError, match=f"^{name}: {reason}; set it to the path of a PEM file") as caught:
         read(config(9, ca_bundle="ca.pem" if name == "ca_bundle" else None))
     assert caught.value.__cause__ is None
 
