@@ -79,8 +79,11 @@ _OPENAPI = "https://github.com/facebook/openapi/blob/main/business-messaging-api
 _SDK = "https://github.com/facebook/facebook-python-business-sdk/blob/main/facebook_business/fberrcodes.py"
 _REPORTS = "reports of users; no page of Meta's has it"
 
-#: What to do when one response cannot hold all rows of a page.
-TOO_MUCH_DATA = "The API cannot collect so much data at once: ask for fewer fields or a smaller page_size."
+#: What to do when one response cannot hold even a page of one row; larger ones are made smaller without the user.
+TOO_MUCH_DATA = (
+    "The API cannot collect so much data at once: ask for fewer fields, or for fewer rows of nested edges with "
+    "`.limit()`."
+)
 
 #: All that is known about each code. For a code without a row, the HTTP status decides the class.
 CODES = (

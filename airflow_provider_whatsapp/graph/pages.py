@@ -29,6 +29,8 @@ _LONGEST_ADDRESS = 64 * 1024
 # large says so, but most faults have another cause and pass. Only twice, so that an outage does not end in pages of one
 # row.
 _FAULTS_BEFORE_SHRINKING = (3, 5)
+# A larger page that failed is tried again after more and more pages, up to this number.
+_MOST_PAGES_BEFORE_GROWTH = 16
 _CONTAINERS = frozenset((dict, list))
 
 
@@ -219,6 +221,8 @@ class PageReader:
         self._move_on(raw.after)
         truncated = self._items_left == 0 and (self.more or len(kept) < len(rows))
         self._end_at_max_items()
+        if limit > self._proven_size:
+            self._pages_before_growth = 1
         self._proven_size, self._faults = limit, 0
         self._grow()
         return Page(kept, position, usage, truncated, is_last=not self.more)
@@ -254,7 +258,7 @@ class PageReader:
         if 0 < self._proven_size < self._limit:
             self._page_size = self._proven_size
             # Otherwise, a listing whose larger pages all fail would try one before every other page.
-            self._pages_before_growth *= 4
+            self._pages_before_growth = min(self._pages_before_growth * 4, _MOST_PAGES_BEFORE_GROWTH)
         elif self._faults in _FAULTS_BEFORE_SHRINKING:
             self._page_size = max(1, self._limit // 4)
         self._pages_of_size = 0

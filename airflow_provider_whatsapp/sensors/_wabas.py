@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from airflow_provider_whatsapp.storage.target import Target
     from airflow_provider_whatsapp.tasks.airflow_arguments import SensorArguments
 
+log = logging.getLogger(__name__)
 # A trigger ends the wait at its deadline. If the trigger does not run at all, Airflow ends it this much later.
 _GRACE_AFTER_DEADLINE = timedelta(minutes=5)
 # One look holds a worker slot, so it waits only for short faults; longer ones are waited out between two looks.
@@ -283,7 +285,7 @@ class WhatsAppWabasSensor(BaseSensorOperator):
         except (AirflowSensorTimeout, AirflowSkipException) as end:
             # Airflow skips the task instead with `soft_fail`, so that nothing else would be in the log.
             if self._reason:
-                self.log.error("The wait has timed out: %s", self._reason)
+                log.error("The wait has timed out: %s", self._reason)
                 raise type(end)(f"{end} {self._reason}") from end
             raise
 

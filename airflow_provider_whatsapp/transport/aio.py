@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, closing
@@ -30,6 +29,7 @@ from airflow_provider_whatsapp.transport.shared import (
     Body,
     find_trusted_cas,
     ignore_call,
+    load_ca_bundle,
     lower_case_names,
     warn_of_unread_connection,
 )
@@ -84,7 +84,7 @@ class AsyncGraphClient(BaseClient):
             reason = type(error).__name__
         if reason is not None:
             # Leave out the exception's text, and do not chain it: both may contain part of the proxy's password.
-            raise ValueError(f"cannot use the proxy or CA bundle from the connection or environment ({reason})")
+            raise ValueError(f"cannot use the proxy from the connection or environment ({reason})")
         http = httpx.AsyncClient(
             transport=transport,
             headers=config.headers,
@@ -198,6 +198,7 @@ class AsyncGraphClient(BaseClient):
             timeouts=(httpx.TimeoutException, asyncio.TimeoutError, TimeoutError),
             refusals=(),
             failures=(httpx.HTTPError, httpx.StreamError),
+            proxy_errors=(httpx.ProxyError,),
         )
 
     async def _exchange(self, request: Request) -> Response:
@@ -229,18 +230,14 @@ def _build_transport(config: GraphConfig) -> Transport:
 
 
 def load_trusted_cas(path: str | None) -> ssl.SSLContext:
-    """Return an SSL context that trusts these CAs.
-
-    The CAs are read again only after the file, or the list of files in the folder, has changed.
+    """Return an SSL context that trusts these CAs; they are read only once.
 
     :param path: path of a PEM file or folder; None for the CAs of the HTTP library
+    :raises ValueError: if it cannot be read
     """
-    return _load_trusted_cas(path, os.path.getmtime(path) if path else 0.0)
+    return _load_default_cas() if path is None else load_ca_bundle(path)
 
 
-@lru_cache(maxsize=8)
-def _load_trusted_cas(path: str | None, changed: float) -> ssl.SSLContext:
-    if path is None:
-        return httpx.create_ssl_context(trust_env=False)
-    is_folder = os.path.isdir(path)
-    return ssl.create_default_context(cafile=None if is_folder else path, capath=path if is_folder else None)
+@lru_cache(maxsize=1)
+def _load_default_cas() -> ssl.SSLContext:
+    return httpx.create_ssl_context(trust_env=False)

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Iterator
 
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.errors import GraphTransportError
+from airflow_provider_whatsapp.transport.proxies import name_proxy
 
 ErrorTypes = tuple[type[BaseException], ...]
+# How http.client and httpcore begin the text of their exceptions.
+_PROXY_ANSWER = re.compile(r"(?:Tunnel connection failed: )?([1-9][0-9]{2}) ")
 _ADVICE = "check the network, the proxy and the connection's host"
 
 
 def build_transport_error(
-    error: BaseException, config: GraphConfig, *, timeouts: ErrorTypes, refusals: ErrorTypes, failures: ErrorTypes
+    error: BaseException,
+    config: GraphConfig,
+    *,
+    timeouts: ErrorTypes,
+    refusals: ErrorTypes,
+    failures: ErrorTypes,
+    proxy_errors: ErrorTypes,
 ) -> GraphTransportError:
     """Return the error for a request that got no usable response.
 
@@ -25,9 +35,19 @@ def build_transport_error(
     :param timeouts: the library's exceptions for a timeout
     :param refusals: exceptions that the library derives from a timeout although they are not one
     :param failures: the library's exceptions for a network failure, which may be temporary; others are not retried
+    :param proxy_errors: the library's exceptions for an error that a proxy answered with; their text names its status
     """
     host = config.base_url.partition("://")[2]
+    proxy = name_proxy(config)
+    if proxy:
+        host = f"{host} through the proxy {proxy}"
     causes = list(_chain_of(error))
+    answers = (_PROXY_ANSWER.match(str(cause)) for cause in causes if proxy and isinstance(cause, proxy_errors))
+    if status := next((found[1] for found in answers if found), None):
+        advice = "it needs a user and a password in its address" if status == "407" else "ask who runs it"
+        return GraphTransportError(
+            f"no connection to {host}, which answered HTTP {status}; {advice}", retryable=status != "407"
+        )
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return GraphTransportError(
             f"the TLS certificate of {host} is not signed by a trusted CA; a proxy of your own needs ca_bundle",

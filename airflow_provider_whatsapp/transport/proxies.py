@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import urllib.request
 from collections.abc import Iterator
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from requests.utils import get_environ_proxies, select_proxy
 
@@ -28,17 +29,38 @@ def check_proxy(config: GraphConfig) -> None:
     """Check that the proxy is an HTTP proxy.
 
     :param config: where the API is and which proxy to use
-    :raises ValueError: if it is not, e.g. a SOCKS proxy; the message names the environment variable that it comes from
+    :raises ValueError: if it is not, e.g. a SOCKS proxy, or a password that is not percent-encoded; the message names
+        the environment variable that it comes from
     """
     # The address is not kept in a variable, because a traceback with local variables would show its password.
-    if (find_proxy(config) or "http://").partition("://")[0].lower() in ("http", "https"):
+    if _is_http_proxy(find_proxy(config)):
         return
     names = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
     place = "proxy" if config.proxy else next(filter(os.environ.get, names), "the proxy of this machine's settings")
     raise ValueError(
-        f"{place}: not the address of an HTTP proxy; others, such as SOCKS, are not supported; set `proxy` in the "
-        "connection's extra, for example to 'http://proxy.example:3128'"
+        f"{place}: not the address of an HTTP proxy; others, such as SOCKS, are not supported; in a password, write "
+        "%23 for #, %2F for / and %3F for ?; or set `proxy` in the connection's extra, for example to "
+        "'http://proxy.example:3128'"
     )
+
+
+def _is_http_proxy(address: str | None) -> bool:
+    """Return whether the address is that of an HTTP proxy, or None."""
+    if address is None:
+        return True
+    # A password with a `#` would end the address there: the user would be taken for the proxy's name.
+    if re.fullmatch(r"https?://(?:(?![/?#])[!-~])+/?", address, re.IGNORECASE) is None:
+        return False
+    try:
+        parts = urlsplit(address)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def name_proxy(config: GraphConfig) -> str:
+    """Return the host and port of the proxy to use, without user and password, or an empty text if there is none."""
+    return (find_proxy(config) or "").rpartition("://")[2].rpartition("@")[2].rstrip("/")
 
 
 def find_proxy_passwords(config: GraphConfig) -> frozenset[str]:

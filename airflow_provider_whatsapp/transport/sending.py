@@ -155,6 +155,7 @@ class Sender:
             timeouts=(requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError),
             refusals=(urllib3.exceptions.NewConnectionError,),
             failures=(requests.RequestException, urllib3.exceptions.HTTPError),
+            proxy_errors=(OSError,),
         )
 
 

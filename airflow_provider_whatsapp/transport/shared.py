@@ -7,7 +7,9 @@ import logging
 import math
 import os
 import random
+import ssl
 from collections.abc import Mapping
+from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
 
 from airflow_provider_whatsapp.graph.config import GraphConfig
@@ -26,6 +28,7 @@ NO_COOKIES = DefaultCookiePolicy(allowed_domains=())
 _SECONDS_BETWEEN_READS = 30.0
 #: Number of bytes of a body to receive at once.
 CHUNK_BYTES = 64 * 1024
+_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 class BaseClient:
@@ -34,11 +37,15 @@ class BaseClient:
     :param config: where the API is and which credentials to use
     :param patience: how often to retry and how long to wait
     :param on_call: called after each request with its usage and whether it was throttled
-    :raises ValueError: if the connection or the environment names a proxy that is not an HTTP proxy
+    :raises ValueError: if the proxy or the CAs of the connection or the environment cannot be used; the message names
+        the setting
     """
 
     def __init__(self, config: GraphConfig, patience: Patience, on_call: OnCall) -> None:
         check_proxy(config)
+        # Otherwise each request would fail with an error of the connection, and be sent again.
+        if path := find_trusted_cas(config):
+            load_ca_bundle(path)
         self._config = config
         # Settings that failed before. Without them, a connection that alternates between two dead tokens would keep a
         # listing going forever.
@@ -139,5 +146,31 @@ def find_trusted_cas(config: GraphConfig) -> str | None:
 
     The connection's ``ca_bundle`` overrides the environment variables.
     """
-    names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-    return config.ca_bundle or next((os.environ[name] for name in names if os.environ.get(name)), None)
+    if config.is_unencrypted:
+        return None
+    return config.ca_bundle or next(filter(None, map(os.environ.get, _CA_VARIABLES)), None)
+
+
+def load_ca_bundle(path: str) -> ssl.SSLContext:
+    """Return an SSL context that trusts these CAs.
+
+    The CAs are read again only after the file, or the list of files in the folder, has changed.
+
+    :param path: path of a PEM file or folder
+    :raises ValueError: if it cannot be read; the message names the setting that it comes from
+    """
+    try:
+        return _load_ca_bundle(path, os.path.getmtime(path))
+    except ssl.SSLError:
+        reason = "the file holds no CA certificate in PEM format"
+    except OSError as error:
+        reason = f"the file cannot be read ({error.strerror})"
+    setting = next((name for name in _CA_VARIABLES if os.environ.get(name) == path), "ca_bundle")
+    # Without the path: the environment may hold anything there.
+    raise ValueError(f"{setting}: {reason}; set it to the path of a PEM file or folder with the CAs to trust")
+
+
+@lru_cache(maxsize=8)
+def _load_ca_bundle(path: str, changed: float) -> ssl.SSLContext:
+    is_folder = os.path.isdir(path)
+    return ssl.create_default_context(cafile=None if is_folder else path, capath=path if is_folder else None)

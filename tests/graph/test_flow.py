@@ -312,7 +312,7 @@ def test_the_pages_of_an_api_that_does_not_say_which_size_is_too_large() -> None
 
     played = Played(flow().pages(build_edge_query(EDGE)), answer)
     assert len(played.rows) == 2500
-    assert len(played.requests) == 107
+    assert len(played.requests) == 110
 
 
 def test_the_token_is_taken_out_of_rows() -> None:

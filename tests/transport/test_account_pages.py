@@ -244,6 +244,20 @@ class TestSandbox:
         # Besides, each fault can break one connection.
         assert served.connections - before <= bound + sum(map(len, faults.values()))
 
+    @pytest.mark.parametrize(
+        ("code", "sizes"), [(-3, ["3", "1", "1"]), (99, ["3", "3", "3", "1", "2", "1"])], ids=["says so", "does not"]
+    )
+    def test_a_page_of_an_account_that_is_too_large_is_read_in_parts(
+        self, served: GraphSandbox, code: int, sizes: list[str]
+    ) -> None:
+        served.reset()
+        waba_id = served.accounts[5]["id"]
+        expected = self.expected(served, [waba_id])
+        served.fail_next(Fault.reduce_data(above=1, code=code, message="Error"))
+        seen = len(served.requests)
+        assert self.read(served, [waba_id]).rows == expected
+        assert [request.params["limit"] for request in served.requests[seen:]][: len(sizes)] == sizes
+
     FATAL: ClassVar[dict[str, type[GraphError]]] = {
         "revoked_token": GraphTokenError,
         "no_capability": GraphPermissionError,

@@ -141,9 +141,21 @@ def test_a_socks_proxy_is_refused(read: Read, name: str, monkeypatch: pytest.Mon
         read(secure(9, proxy="http://127.0.0.1:9"))
 
 
+@pytest.mark.parametrize("rest", [":%s@127.0.0.1:bad", ":%s#@127.0.0.1:9", ":12#%s@127.0.0.1", ":%s/@127.0.0.1"])
+@pytest.mark.parametrize("name", ["proxy", "HTTPS_PROXY"])
+def test_a_proxy_whose_address_cannot_be_used(
+    read: Read, name: str, rest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name != "proxy":
+        monkeypatch.setenv(name, f"http://user{rest % ENCODED}")
+    with pytest.raises(ValueError, match=f"^{name}: not the address of an HTTP proxy.* write %23 for #") as caught:
+        read(secure(9, proxy=f"http://user{rest % ENCODED}" if name == "proxy" else None))
+    assert shown_in(str(caught.value) + locals_of(caught.value)) == []
+
+
 def test_a_proxy_that_httpx_refuses() -> None:
     with pytest.raises(ValueError, match="cannot use the proxy") as caught:
-        AsyncGraphClient(secure(9, proxy=f"http://user:{ENCODED}@127.0.0.1:bad"))
+        AsyncGraphClient(secure(9, proxy=f"http://user:{ENCODED}@999.1.1.1"))
     assert caught.value.__context__ is None
     assert shown_in(locals_of(caught.value)) == []
 

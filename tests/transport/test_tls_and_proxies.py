@@ -154,6 +154,28 @@ def test_the_ca_of_the_connection_beats_that_of_the_environment(
     assert read(config(secure_port, ca_bundle=ca_bundle)) == {"id": "1"}
 
 
+@pytest.mark.parametrize("name", ["ca_bundle", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, r"the file cannot be read \(No such file or directory\)"),
+        ("no PEM", "the file holds no CA certificate in PEM format"),
+        ("", "the file holds no CA certificate in PEM format"),
+    ],
+)
+def test_cas_that_cannot_be_read_are_named_before_any_connection(
+    read: Read, name: str, content: str | None, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path("ca.pem").write_text(content)
+    if name != "ca_bundle":
+        monkeypatch.setenv(name, "ca.pem")
+    with pytest.raises(ValueError, match=f"^{name}: {reason}; set it to the path of a PEM file") as caught:
+        read(config(9, ca_bundle="ca.pem" if name == "ca_bundle" else None))
+    assert caught.value.__cause__ is None
+
+
 def test_a_folder_of_cas(read: Read, secure_port: int, authority: trustme.CA, tmp_path: Path) -> None:
     folder = tmp_path / "cas"
     folder.mkdir()
@@ -210,8 +232,30 @@ def test_the_proxy_of_the_connection_beats_that_of_the_environment(
 
 def test_a_proxy_that_is_not_there(read: Read, secure_port: int, ca_bundle: str) -> None:
     proxy = "http://user:5ecret@127.0.0.1:9"
-    with pytest.raises(GraphTransportError, match="no complete response") as caught:
+    with pytest.raises(GraphTransportError, match=f"127.0.0.1:{secure_port} through the proxy 127.0.0.1:9: ") as caught:
         read(config(secure_port, ca_bundle=ca_bundle, proxy=proxy))
     assert "5ecret" not in str(caught.value)
     assert proxy not in repr(config(secure_port, proxy=proxy))
+    assert Node.tokens == []
+
+
+@pytest.mark.parametrize(
+    ("status", "advice", "attempts"),
+    [(407, "it needs a user and", 1), (403, "ask who runs it", 6), (502, "ask who", 6)],
+)
+def test_a_proxy_that_refuses_is_named_with_its_status(
+    read: Read, secure_port: int, status: int, advice: str, attempts: int
+) -> None:
+    class Refusing(Tunnel):
+        def do_CONNECT(self) -> None:
+            self.seen.append(self.path)
+            self.send_error(status)
+
+    with serving(Refusing) as port, pytest.raises(GraphTransportError) as caught:
+        read(config(secure_port, proxy=f"http://user:5ecret@127.0.0.1:{port}"))
+    assert str(caught.value).startswith(
+        f"no connection to 127.0.0.1:{secure_port} through the proxy 127.0.0.1:{port}, which answered HTTP {status}; {advice}"
+    )
+    assert caught.value.attempts == len(Tunnel.seen) == attempts
+    assert caught.value.retryable is (status != 407)
     assert Node.tokens == []

@@ -115,7 +115,7 @@ def test_a_secrets_backend_that_is_away_does_not_end_the_wait(
         raise OSError("vault is sealed")
 
     change = lambda: monkeypatch.setattr(_connections, "aload_connection", load)  # noqa: E731
-    event, seconds = fired(trigger_of(connected, timeout=3000, waba_ids=["4242"]), 601, change)
+    event, _ = fired(trigger_of(connected, timeout=3000, waba_ids=["4242"]), 601, change)
     assert event["status"] == "timeout"
 
 
