@@ -44,7 +44,7 @@ class AsyncGraphClient(BaseClient):
 
     :param config: where the API is and which credentials to use
     :param patience: how often to retry and how long to wait
-    :param on_call: called after each request with its usage and whether it was throttled
+    :param on_call: called after each request with its usage and its error, or None
     :param max_concurrency: maximum number of requests in flight
     :raises ValueError: if the proxy or the CAs of the connection or the environment cannot be used
     """
