@@ -11,7 +11,7 @@ from browser import SIZE, browsing
 from connection_form import APP_SECRET, click_test, fill_in, give_port, open_new, save
 from playwright.sync_api import FloatRect, Page
 from playwright.sync_api import expect as expect_on_page
-from running_airflow import Airflow, dag_file, expect, run_check, say
+from running_airflow import Airflow, dag_file, expect, run_check, say, wait_until
 
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 
@@ -21,6 +21,13 @@ LARGEST = 150_000  # bytes
 PANEL, HEADER = 320, 62
 CONN_ID = "whatsapp_clients"
 DAG_ID = "client_accounts"
+FAILING = "failing_tasks"
+FAILING_TASKS = """
+WhatsAppListWabasOperator(task_id="throttled")
+WhatsAppListWabaEdgeOperator(
+    task_id="wrong_field", waba_ids="{{ params.waba_id }}", edge="phone_numbers", fields="id,quality"
+)
+"""
 RUNS = ["monday", "tuesday", "wednesday", "thursday"]
 TASKS = """
 accounts = WhatsAppListWabasOperator(
@@ -55,6 +62,7 @@ def take_pictures(airflow: Airflow, sandbox: GraphSandbox) -> None:
         take_log(page, airflow)
         take_asset(page, airflow)
         take_grid(page, airflow)
+        take_errors(page, airflow, sandbox)
 
 
 def take_connection(page: Page, airflow: Airflow, sandbox: GraphSandbox) -> None:
@@ -100,6 +108,23 @@ def take_grid(page: Page, airflow: Airflow) -> None:
     take(page, "grid")
 
 
+def take_errors(page: Page, airflow: Airflow, sandbox: GraphSandbox) -> None:
+    """Take the ERROR lines of two tasks that have failed."""
+    sandbox.fail_next(Fault.throttle(minutes=30))
+    airflow.unpause(FAILING)
+    airflow.trigger(FAILING, "friday", {"waba_id": sandbox.accounts[0]["id"]})
+    wait_until("the tasks have failed", lambda: airflow.has_ended(FAILING, "friday"))
+    # Not tall enough for the traceback, which names folders of this machine.
+    resize(page, 535)
+    for task_id in ("wrong_field", "throttled"):
+        page.goto(f"{airflow.url}/dags/{FAILING}/runs/friday/tasks/{task_id}")
+        # The page shows the end of the log first.
+        line = page.get_by_text("The API said: ").first
+        line.scroll_into_view_if_needed()
+        expect_on_page(line).to_be_visible()
+        take(page, f"log-of-a-failure-{task_id.replace('_', '-')}", left=PANEL, top=HEADER)
+
+
 def resize(page: Page, height: int, *, width: int = SIZE["width"]) -> None:
     """Make the page as large as its picture.
 
@@ -129,4 +154,8 @@ def take(page: Page, name: str, *, left: int = 0, top: int = 0) -> None:
 
 if __name__ == "__main__":
     sandbox = GraphSandbox(accounts=400, app_secret=APP_SECRET, seed=7)
-    run_check(take_pictures, sandbox, {DAG_ID: dag_file(DAG_ID, TASKS)})
+    dags = {
+        DAG_ID: dag_file(DAG_ID, TASKS),
+        FAILING: dag_file(FAILING, FAILING_TASKS, 'schedule=None, params={"waba_id": ""}'),
+    }
+    run_check(take_pictures, sandbox, dags)

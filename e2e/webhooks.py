@@ -1,4 +1,4 @@
-"""Checks that the receiver of ``docs/webhooks.md`` starts exactly one run of a real Airflow for each shared account.
+"""Checks that the receiver of ``docs/webhooks.md`` starts exactly one run of a real Airflow for each change.
 
 It starts ``airflow standalone`` on SQLite and the receiver, and lets the sandbox deliver what Meta would.
 """
@@ -22,10 +22,17 @@ from running_airflow import LIMIT, Airflow, expect, find_processes, kill, run_ch
 from services import free_port
 
 from airflow_provider_whatsapp.sandbox import GraphSandbox, WebhookDelivery
+from airflow_provider_whatsapp.sandbox.webhook_examples import EXAMPLES
+from airflow_provider_whatsapp.webhooks import ENTRY_IS_A_BUSINESS, TOPICS
 
 PROJECT = Path(__file__).resolve().parent.parent
 DAG = "welcome_shared_waba"
 DAG_FILE = (PROJECT / "example_dags" / f"{DAG}.py").read_text(encoding="utf-8")
+# The DAG of the page that any topic can start.
+REPORT = "report_change"
+PAGE = (PROJECT / "docs" / "webhooks.md").read_text(encoding="utf-8")
+REPORT_FILE = PAGE.partition("<!-- any topic -->\n```python\n")[2].partition("```")[0]
+DAGS = " ".join([f"account_update/PARTNER_ADDED={DAG}", *(f"{topic.field}={REPORT}" for topic in TOPICS)])
 SECRET, VERIFY_TOKEN = "0123456789abcdef" * 2, "meatyhamhock"
 MEASURED = 10
 AT_ONCE = 8
@@ -33,9 +40,10 @@ MANY = 1000
 
 
 def check_webhooks(airflow: Airflow, sandbox: GraphSandbox) -> None:
-    """Deliver accounts on time, again, at the same moment, forged, without an API server and by the thousand."""
+    """Deliver accounts on time, again, at once, forged, without an API server and by the thousand; and every topic."""
     airflow.start_standalone()
-    airflow.unpause(DAG)
+    for dag in (DAG, REPORT):
+        airflow.unpause(dag)
     receiver = start_receiver(airflow)
 
     measure_starts(airflow, sandbox, receiver)
@@ -76,7 +84,13 @@ def check_webhooks(airflow: Airflow, sandbox: GraphSandbox) -> None:
         expect(welcomed.startswith("Welcome, "), f"a run gave {welcomed}")
     say(f"each of {len(run_ids)} runs found its account and read its phone numbers")
 
+    deliver_topics(airflow, sandbox, receiver)
     share_many(airflow, sandbox, receiver)
+    lines = (airflow.home / "receiver.log").read_text(encoding="utf-8").splitlines()
+    expect(not any("Traceback" in line for line in lines), "the receiver logged a traceback")
+    for line in lines:
+        if "ERROR" in line:
+            say(f"the receiver logged: {line}")
     airflow.expect_no_secret(sandbox.token)
 
 
@@ -90,12 +104,13 @@ def start_receiver(airflow: Airflow) -> str:
         # With `simple_auth_manager_all_admins`, this Airflow accepts any user.
         "AIRFLOW_USER": "receiver",
         "AIRFLOW_PASSWORD": "made up",
+        "AIRFLOW_DAGS": DAGS,
         "META_APP_SECRET": SECRET,
         "META_VERIFY_TOKEN": VERIFY_TOKEN,
     }
     command = [sys.executable, "-m", "uvicorn", "--app-dir", str(PROJECT / "docs"), "webhook_receiver:app"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--no-access-log"]
-    with airflow.output.open("ab") as output:
+    with (airflow.home / "receiver.log").open("ab") as output:
         subprocess.Popen(command, cwd=airflow.home, env=env, stdout=output, stderr=output)
 
     def answers(token: str) -> str:
@@ -154,6 +169,29 @@ def share_while_away(airflow: Airflow, sandbox: GraphSandbox, receiver: str) -> 
     return delivery
 
 
+def deliver_topics(airflow: Airflow, sandbox: GraphSandbox, receiver: str) -> None:
+    """Deliver each topic, and each event of ``account_update``, and check the runs that they start."""
+    expected = set()
+    for topic in EXAMPLES:
+        if topic != "account_update/PARTNER_ADDED":
+            delivery = sandbox.deliver(receiver, topic)
+            if delivery.status != 200:
+                deliver_again(delivery)
+            field = topic.partition("/")[0]
+            waba_id = None if field in ENTRY_IS_A_BUSINESS else sandbox.accounts[0]["id"]
+            expected.add((field, waba_id, str(delivery.changes[0]["value"])))
+    runs = airflow.runs(REPORT)
+    found = {(run["conf"]["field"], run["conf"]["waba_id"], str(run["conf"]["value"])) for run in runs}
+    expect(found == expected, f"the runs are of {found}, not of {expected}")
+    expect(len(runs) == len(expected) == len(EXAMPLES) - 1, f"{len(runs)} runs of {len(EXAMPLES) - 1} deliveries")
+    airflow.wait_for_success(REPORT, *(run["dag_run_id"] for run in runs))
+    for run in runs:
+        change = run["conf"]
+        reported = f"{change['field']}: {change['event']} of {change['waba_id']}, {change['value']}"
+        expect(airflow.xcom(REPORT, run["dag_run_id"], "report") == reported, f"a task did not report {reported}")
+    say(f"each of {len(expected)} deliveries, of {len(TOPICS)} topics, started one run with what Meta sent")
+
+
 def share_many(airflow: Airflow, sandbox: GraphSandbox, receiver: str) -> None:
     """Share as many accounts as one delivery can name. The runs are not started, which would take an hour here."""
     airflow.call("PATCH", f"/api/v2/dags/{DAG}", {"is_paused": True})
@@ -179,8 +217,8 @@ def count_runs(airflow: Airflow) -> int:
 
 def runs_of(airflow: Airflow, delivery: WebhookDelivery) -> list[dict[str, Any]]:
     """Return the runs for the account of a delivery."""
-    return [run for run in airflow.runs(DAG) if run["conf"] == {"waba_id": delivery.waba_ids[0]}]
+    return [run for run in airflow.runs(DAG) if run["conf"]["waba_id"] == delivery.waba_ids[0]]
 
 
 if __name__ == "__main__":
-    run_check(check_webhooks, GraphSandbox(accounts=150, app_secret=SECRET), {DAG: DAG_FILE})
+    run_check(check_webhooks, GraphSandbox(accounts=150, app_secret=SECRET), {DAG: DAG_FILE, REPORT: REPORT_FILE})

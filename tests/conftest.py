@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
 import hypothesis
@@ -55,12 +54,14 @@ def connected(sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> GraphSa
 
 @pytest.fixture(scope="session")
 def airflow_db() -> None:
-    """Airflow's database and DAG folder, created once for all tests that run a DAG."""
-    # Airflow before 3.3 cannot keep the state of an asset, and refuses this DAG file.
-    too_new = [] if find_spec("airflow.models.asset_state_store") else ["welcome_new_wabas.py"]
-    for name, folder in (("examples", PROJECT / "example_dags"), ("tests", PROJECT / "tests" / "dags")):
-        shutil.copytree(folder, Path(_HOME, "dags", name), ignore=shutil.ignore_patterns(*too_new))
-    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
+    """Airflow's database, created once for all tests that run a DAG."""
+    from airflow.utils.db import initdb
+
+    initdb()
     # The first release of Airflow 3.1 tests only DAGs that are in the database, and later ones put them there.
     if version("apache-airflow") == "3.1.0":
+        for name in ("example_dags", "tests/dags"):
+            # It cannot keep the state of an asset, and refuses this DAG file.
+            too_new = shutil.ignore_patterns("welcome_new_wabas.py")
+            shutil.copytree(PROJECT / name, Path(_HOME, "dags", name), ignore=too_new)
         subprocess.run([sys.executable, "-m", "airflow", "dags", "reserialize"], check=True, capture_output=True)

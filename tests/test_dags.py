@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import runpy
 from collections import Counter
 from datetime import timedelta
 from importlib.metadata import version
@@ -16,7 +15,7 @@ from typing import Any
 
 import pendulum
 import pytest
-from dag_runs import DAGS, NOON, Finished, find_dag, run_dag
+from dag_runs import NOON, PROJECT, Finished, find_dag, load_dag, run_dag
 from pyarrow import parquet
 from sandbox_http import get
 
@@ -92,8 +91,8 @@ def test_example_export_businesses(
         assert sorted(path.name for path in tmp_path.rglob("*.gz")) == sorted(f"{id_}.ndjson.gz" for id_ in worked)
         first, second, third = (sandbox.businesses[index] for index in failing)
         assert finished.states["check", -1] == "failed"
-        told = f"3 of 10 businesses were not exported: {first['name']}, {second['id']}, {third['name']}"
-        assert told in capfd.readouterr().out
+        message = f"3 of 10 businesses were not exported: {first['name']}, {second['id']}, {third['name']}"
+        assert message in capfd.readouterr().out
 
         sandbox.reset()
         assert run_dag(dag, conf={"lake": tmp_path.as_uri()}).state == "success"
@@ -122,22 +121,22 @@ def test_example_keep_wabas(connected: GraphSandbox, tmp_path: Path) -> None:
     recent = share(newest - 1800)
     # The first run lists all accounts.
     assert run(0).xcom("accounts") == len(listed(0)) == 251
-    # The second lists those that are new and those of the last hour, which are counted once.
+    # The second lists the new accounts and those of the last hour, and counts each once.
     late, first = share(newest - 86_400), share(newest + 5000)
     assert run(1).xcom("accounts") == 252
     assert {recent, first} < listed(newest - 3600)
     assert len(listed(newest - 3600)) < 10
     assert len(connected.requests) == 3 + 1
-    # A run that fails loses nothing. Neither does one without a logical date, as those that an asset starts.
+    # Neither a failed run nor a run without a logical date, such as one that an asset starts, loses accounts.
     connected.fail_next(Fault.expired_token())
     second = share(newest + 6000)
     assert run(2).state == "failed"
     assert run(3, logical_date=False).xcom("accounts") == 253
     assert listed(newest + 5000 - 3600) == {first, second}
-    # An earlier run that is started again changes nothing of what is known.
+    # Clearing an earlier run changes nothing.
     assert run(0).xcom("accounts") == 253
     assert len(listed(0)) == 251
-    # The next week begins with all accounts: also those that were shared late, and without those that are gone.
+    # The next week starts with all accounts, including those that were shared late, and without those that are gone.
     del connected.accounts[0]
     assert run(24 * 7).xcom("accounts") == 253
     assert listed(0, week="2026-W48") == {account["id"] for account in connected.accounts}
@@ -181,7 +180,7 @@ def test_mapped_over_businesses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def test_mapped_tasks_do_not_write_the_same_object(connected: GraphSandbox, tmp_path: Path) -> None:
     finished = run_dag("mapped_onto_one", conf={"folder": str(tmp_path)})
-    # Without a template, they can never have objects of their own. With one, the second is found out by the record.
+    # Without a template, the path is always the same. With one, the record shows that it was the same.
     assert [finished.states["fixed", index] for index in (0, 1)] == ["failed", "failed"]
     # Either may be the first.
     states = [finished.states["templated", index] for index in (0, 1)]
@@ -298,7 +297,7 @@ def test_the_deferred_sensor_writes_an_object(connected: GraphSandbox, tmp_path:
 
 
 @RESCHEDULES
-def test_a_wait_in_vain_ends_the_same_in_every_mode(connected: GraphSandbox) -> None:
+def test_a_timeout_is_the_same_in_every_mode(connected: GraphSandbox) -> None:
     softly, in_vain = run_dag("wait_softly"), run_dag("wait_in_vain")
     for mode in ("poke", "reschedule", "deferrable"):
         assert softly.states[mode, -1] == "skipped"
@@ -319,10 +318,10 @@ YESTERDAY = TODAY.subtract(days=1)
 
 def scheduled_by(source: str, schedule: str, folder: Path) -> Any:
     """The DAG of an example, with another schedule."""
-    text = (DAGS / "examples" / f"{source}.py").read_text()
+    text = (PROJECT / "example_dags" / f"{source}.py").read_text()
     assert text.count('schedule="@daily"') == 1
     (folder / f"{source}.py").write_text(text.replace('schedule="@daily"', f"schedule={schedule}"))
-    return runpy.run_path(str(folder / f"{source}.py"))[source]()
+    return load_dag(source, folder / f"{source}.py")
 
 
 @pytest.fixture(params=["scheduled", "scheduled with intervals", "weekly", "manual", "manual for a date", "asset"])
@@ -494,16 +493,25 @@ def test_example_export_template_analytics_looks_back_90_days(connected: GraphSa
 
 
 def test_example_audit_phone_numbers(connected: GraphSandbox, tmp_path: Path) -> None:
-    del connected.accounts[80:]
-    locked, gone = connected.accounts[3], connected.accounts[50]
-    shown = ("id", "display_phone_number", "verified_name", "name_status", "quality_rating", "status")
+    del connected.accounts[12:]
+    locked, gone = connected.accounts[3], connected.accounts[7]
+    for place, account in enumerate(connected.accounts):
+        account["phone_numbers"] = [
+            {
+                "id": f"{place * 20 + number}",
+                "name_status": ("APPROVED", "DECLINED", "EXPIRED", "PENDING_REVIEW")[number % 4],
+                "quality_rating": ("RED", "GREEN", "UNKNOWN")[number % 3],
+            }
+            for number in range(20)
+        ]
+    shown = ("id", "name_status", "quality_rating")
     fine: list[dict[str, Any]] = []
     poor: list[dict[str, Any]] = []
     for account in connected.accounts:
         answer = get(connected, f"{account['id']}/phone_numbers", {"limit": 100, "fields": ",".join(shown)}).json
         for number in answer["data"] if account not in (locked, gone) else []:
-            declined = number["name_status"] in ("PENDING_REVIEW", "DECLINED")
-            kind = poor if declined or number["quality_rating"] in ("RED", "UNKNOWN") else fine
+            is_poor = number["name_status"] in ("DECLINED", "EXPIRED") or number["quality_rating"] == "RED"
+            kind = poor if is_poor else fine
             kind.append({"waba_id": account["id"], **number})
     assert fine
     assert len(poor) > 100
@@ -530,7 +538,9 @@ def test_example_audit_phone_numbers(connected: GraphSandbox, tmp_path: Path) ->
     assert run(fail=False).state == "success"
     connected.reset()
     good = {"id": "1", "display_phone_number": "+1", "name_status": "APPROVED", "quality_rating": "GREEN"}
-    connected.accounts[:] = [{**account, "phone_numbers": [good]} for account in connected.accounts[:2]]
+    # What is normal for a new number is no finding.
+    new = {**good, "id": "2", "name_status": "PENDING_REVIEW", "quality_rating": "UNKNOWN"}
+    connected.accounts[:] = [{**account, "phone_numbers": [good, new]} for account in connected.accounts[:2]]
     assert (
         run_dag("audit_phone_numbers", conf={"lake": f"{tmp_path}"}, logical_date=None, run_after=TODAY).state
         == "success"
@@ -547,6 +557,7 @@ def test_example_audit_subscribed_apps(
     apps: tuple[list[Any], ...] = ([], [other], [ours], [other, ours])
     for number, account in enumerate(connected.accounts):
         account["subscribed_apps"] = apps[number % 4]
+        account["phone_numbers"] = [] if number == 3 else [{"id": f"{number}0"}]
     locked = connected.accounts[2]
     connected.fail_next(Fault.no_account_permission().on(locked["id"]).times(100))
     conf: dict[str, Any] = {"conf": {"lake": f"{tmp_path}"}, "logical_date": None, "run_after": TODAY}
@@ -555,6 +566,7 @@ def test_example_audit_subscribed_apps(
     assert finished.xcom("missing") == wanted
     assert finished.states["check", -1] == "failed"
     assert f"{len(wanted)} accounts lack a subscription of our app: {wanted[0]}, " in capfd.readouterr().out
+    assert finished.xcom("without_numbers") == [connected.accounts[3]["id"]]
     connected.reset()
     for account in connected.accounts:
         account["subscribed_apps"] = [other, ours]
@@ -640,7 +652,7 @@ def test_example_export_wabas_parquet(connected: GraphSandbox, tmp_path: Path) -
 
     with create_session() as session:
         events = session.query(AssetEvent).order_by(AssetEvent.id.desc()).limit(3).all()
-        # Each day is an asset of its own, and all have the alias.
+        # Each day has its own asset, and all have the alias.
         folder = f"file://{tmp_path}/wabas_parquet"
         assert [event.uri for event in events] == [f"{folder}/ds=2026-11-{day}/wabas.parquet" for day in (25, 23, 22)]
         assert events[1].extra == manifest

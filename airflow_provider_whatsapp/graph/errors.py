@@ -18,9 +18,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import ClassVar
 
+#: Maximum number of characters of an error in a line of a log. Every message that reports an answer of the API fits.
+LONGEST_LINE = 2000
 
-def shorten(message: str, longest: int) -> str:
-    """Return the message on one line of limited length, cut at the end of a sentence or clause.
+
+def shorten(message: str, longest: int = LONGEST_LINE) -> str:
+    """Return the message on one line of limited length, cut in the middle.
+
+    Its beginning says what happened, and its end what to do, so neither is cut away.
 
     :param message: any text
     :param longest: maximum number of characters
@@ -28,10 +33,8 @@ def shorten(message: str, longest: int) -> str:
     message = " ".join(message.split())
     if len(message) <= longest:
         return message
-    # Two characters are reserved for the ellipsis and the space before it.
-    cut = message[: longest - 2]
-    end = max(cut.rfind(mark) for mark in (". ", "; ")) + 1
-    return f"{cut[:end]} …" if end > longest // 2 else f"{cut}…"
+    end = longest // 3
+    return f"{message[: longest - end - 3]} … {message[-end:]}"
 
 
 class GraphError(Exception):
@@ -40,9 +43,12 @@ class GraphError(Exception):
     :param message: what happened and what to do next, without any secret
     :param retryable: whether the same request may succeed later; None takes the default of the class
     :param retry_after: how long the API asked to wait before the next call; None if it named no time
+    :ivar too_much_data: true if one response cannot hold that much data. The same request will fail again; one for a
+        smaller page or fewer fields can succeed
     """
 
     _retryable_by_default: ClassVar[bool] = False
+    too_much_data: bool = False
 
     def __init__(self, message: str, *, retryable: bool | None = None, retry_after: timedelta | None = None) -> None:
         super().__init__(message)
@@ -129,14 +135,9 @@ class GraphRateLimitError(GraphApiError):
 
 
 class GraphServerError(GraphApiError):
-    """The API itself failed; most such errors are temporary.
-
-    :ivar too_much_data: true if the API could not collect that much data for one response. The same request
-        will fail again; one for a smaller page or fewer fields will succeed.
-    """
+    """The API itself failed; most such errors are temporary."""
 
     _retryable_by_default = True
-    too_much_data: bool = False
 
 
 class GraphRequestError(GraphApiError):

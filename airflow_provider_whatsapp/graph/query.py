@@ -6,6 +6,7 @@ To add a query argument, add it to :class:`Query` and to :func:`build_edge_query
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,7 @@ from airflow_provider_whatsapp.graph.params import parse_field_arguments, parse_
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+log = logging.getLogger(__name__)
 _DEFAULT_FIELDS_OF_A_NODE = "id,name"
 #: Query arguments that only a listing of accounts accepts.
 WABA_ONLY_ARGUMENTS = ("ownership_types", "created_after", "created_before")
@@ -50,7 +52,7 @@ class Query(TypedDict, total=False):
     A blank string and the string ``None``, which an empty template renders to, count as not given.
 
     - ``fields``: sequence of names or comma string, nested ``{}`` allowed
-    - ``ownership_types``: sequence or comma string of ``SELF``, ``CLIENT_OWNED``, ``ON_BEHALF_OF``
+    - ``ownership_types``: sequence or comma string of ``SELF``, ``CLIENT_OWNED``, ``AGENCY_OWNED``, ``ON_BEHALF_OF``
     - ``created_after``, ``created_before``: datetime, ISO 8601 string or unix seconds; UTC if no time zone is given
     - ``filtering``: list of ``{"field", "operator", "value"}``, added to the filters above
     - ``sort``: ``creation_time_ascending`` or ``creation_time_descending``
@@ -184,6 +186,7 @@ def build_edge_query(
     edge = find_edge(path.rpartition("/")[2])
     wanted_fields = given(fields, edge.fields or None)
     wanted = () if wanted_fields is None else _parse_fields(wanted_fields)
+    _warn_of_aliases(wanted)
     if edge.lists_nodes and "id" not in {field.key for field in wanted}:
         wanted = (Field("id"), *wanted)
     sent = parse_params(given(params, None), refused=_ARGUMENTS)
@@ -257,9 +260,11 @@ def build_node_query(
     :param params: other query parameters; values that are not ``str`` are sent as JSON
     :raises ValueError: if an argument is wrong; the message names it and says what is wrong
     """
+    wanted = _parse_fields(given(fields, _DEFAULT_FIELDS_OF_A_NODE))
+    _warn_of_aliases(wanted)
     return NodeQuery(
         path="/".join(parse_path(path)),
-        fields=_parse_fields(given(fields, _DEFAULT_FIELDS_OF_A_NODE)),
+        fields=wanted,
         params=parse_params(given(params, None)),
     )
 
@@ -273,6 +278,24 @@ def _check_sends_no_token(path: str, fields: Sequence[Field], params: Mapping[st
     check_holds_no_token("fields", join_fields(fields))
     for name, value in params.items():
         check_holds_no_token(name if name in _ARGUMENTS else f"params: {name}", value)
+
+
+def _warn_of_aliases(fields: Sequence[Field]) -> None:
+    """Log a warning for each field with an alias, because Meta is removing aliases.
+
+    https://developers.facebook.com/blog/post/2026/11/04/introducing-graph-api-v27-and-marketing-api-v27/
+    """
+    below = list(fields)
+    while below:
+        one = below.pop()
+        if one.key != one.name:
+            log.warning(
+                "fields: %s.as(%s) is an alias; Meta refuses aliases for apps created since 2026-11-04, and for all "
+                "apps from v28.0 on; ask for the field by its own name",
+                one.name,
+                one.key,
+            )
+        below += one.fields
 
 
 def _parse_edge_path(path: object) -> str:

@@ -8,8 +8,8 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.log import mask_secret
@@ -59,11 +59,15 @@ class WhatsAppConnection:
     :param config: where the API is and which credentials to use
     :param business_id: id of the business portfolio to list if a task names none, or None
     :param warnings: what in the connection is ignored, each as a sentence
+    :param read_config: reads the connection again, for a client whose requests begin to fail
+    :param aread_config: the same for an event loop
     """
 
     config: GraphConfig
     business_id: str | None
     warnings: tuple[str, ...] = ()
+    read_config: Callable[[], GraphConfig] | None = field(default=None, compare=False, repr=False)
+    aread_config: Callable[[], Awaitable[GraphConfig]] | None = field(default=None, compare=False, repr=False)
 
     @property
     def conn_id(self) -> str:
@@ -106,7 +110,11 @@ def load_connection(hook: BaseHook, conn_id: str, *, api_version: str | None = N
     for secret in connection.config.credentials.secrets:
         mask_secret(secret)
     _log_warnings(connection)
-    return connection
+
+    def read_config() -> GraphConfig:
+        return load_connection(hook, conn_id, api_version=api_version).config
+
+    return replace(connection, read_config=read_config)
 
 
 async def aload_connection(hook: BaseHook, conn_id: str, *, api_version: str | None = None) -> WhatsAppConnection:
@@ -123,7 +131,11 @@ async def aload_connection(hook: BaseHook, conn_id: str, *, api_version: str | N
     for secret in connection.config.credentials.secrets:
         await _compat.amask_secret(secret)
     _log_warnings(connection)
-    return connection
+
+    async def aread_config() -> GraphConfig:
+        return (await aload_connection(hook, conn_id, api_version=api_version)).config
+
+    return replace(connection, aread_config=aread_config)
 
 
 def _log_warnings(connection: WhatsAppConnection) -> None:

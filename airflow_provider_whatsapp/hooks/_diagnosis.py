@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_whatsapp.graph.credentials import redact
+from airflow_provider_whatsapp.graph.edges import describe_node
 from airflow_provider_whatsapp.graph.errors import (
     GraphError,
     GraphProtocolError,
@@ -217,7 +218,8 @@ def _check_business(client: GraphClient, connection: WhatsAppConnection, diagnos
     try:
         business = client.node(build_node_query(connection.business_id))
     except GraphError as error:
-        diagnosis.report_problem(f"Business {connection.business_id}: cannot be read. {error}")
+        whose = f" {describe_node(connection.waba_query().path)}" if isinstance(error, GraphRequestError) else ""
+        diagnosis.report_problem(f"Business {connection.business_id}: cannot be read.{whose} {error}")
         return
     diagnosis.confirm(f"Business: {_printable(business.get('name')) or 'without a name'} ({connection.business_id})")
     if connection.config.credentials.app_secret is not None:

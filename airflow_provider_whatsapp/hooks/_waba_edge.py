@@ -32,7 +32,7 @@ _DEFAULT_CONCURRENCY = 10
 _CHOICES = ("fail", "skip")
 # Bounded, because a manifest is stored in XCom and in the record beside the object.
 _MOST_SKIPPED = 100
-_LONGEST_REASON = 160
+_LONGEST_REASON = 500
 
 
 @dataclass(frozen=True, slots=True)

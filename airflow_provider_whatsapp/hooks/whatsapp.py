@@ -267,7 +267,10 @@ class WhatsAppHook(BaseHook):
         # lazy: an HTTP library
         from airflow_provider_whatsapp.transport.sync import GraphClient
 
-        return GraphClient(self._connection.config, on_call=count_calls(self._connection.config))
+        connection = self._connection
+        return GraphClient(
+            connection.config, on_call=count_calls(connection.config), read_connection=connection.read_config
+        )
 
     @cached_property
     def _connection(self) -> WhatsAppConnection:
@@ -286,7 +289,9 @@ def _open_async_client(connection: WhatsAppConnection) -> AsyncGraphClient:
     # lazy: an HTTP library
     from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 
-    return AsyncGraphClient(connection.config, on_call=count_calls(connection.config))
+    return AsyncGraphClient(
+        connection.config, on_call=count_calls(connection.config), read_connection=connection.aread_config
+    )
 
 
 def _gauged(token: dict[str, Any], connection: WhatsAppConnection) -> dict[str, Any]:

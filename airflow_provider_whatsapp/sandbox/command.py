@@ -3,21 +3,53 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import shlex
 import signal
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from .graph_sandbox import GraphSandbox
+from .server.faults import Fault
 from .server.quota import REAL_HOUR
 
 DEFAULT_PORT = 8099
 _END_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+_METHODS = ("after", "times", "on")
 
 
 def seconds(text: str) -> timedelta:
     """Return the duration of an option that is given in seconds."""
     return timedelta(seconds=float(text))
+
+
+def parse_fault(text: str) -> Fault:
+    """Return the fault that an option describes, e.g. ``server_error`` or ``throttle(minutes=1).after(2)``."""
+    try:
+        return _make_fault(ast.parse(text, mode="eval").body)
+    except (SyntaxError, TypeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no fault ({error}), but for example 'throttle(minutes=1).after(2)' is one"
+        ) from None
+
+
+def _make_fault(node: ast.expr) -> Fault:
+    arguments: list[Any] = []
+    keywords: dict[Any, Any] = {}
+    if isinstance(node, ast.Call):
+        arguments = [ast.literal_eval(argument) for argument in node.args]
+        keywords = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
+        node = node.func
+    # Nothing but the faults and these methods is called, whatever the text says.
+    if isinstance(node, ast.Name) and node.id in Fault.catalogue():
+        make = getattr(Fault, node.id)
+    elif isinstance(node, ast.Attribute) and node.attr in _METHODS:
+        make = getattr(_make_fault(node.value), node.attr)
+    else:
+        raise ValueError(f"{ast.unparse(node)} is unknown")
+    fault: Fault = make(*arguments, **keywords)
+    return fault
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,12 +75,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--calls-per-hour", type=int, help="throttle after this many calls")
     parser.add_argument("--calls-per-hour-and-account", type=int, help="throttle after this many calls for one account")
     parser.add_argument("--hour", type=seconds, default=REAL_HOUR, help="length of that hour in seconds")
+    parser.add_argument(
+        "--fault",
+        type=parse_fault,
+        action="append",
+        default=[],
+        help="what goes wrong, e.g. 'throttle(minutes=1).after(2)'; may be repeated",
+    )
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port to listen on; 0 for a free one")
     options = parser.parse_args(argv)
+    arguments = vars(options).copy()
+    faults = arguments.pop("fault")
     try:
-        sandbox = GraphSandbox(**vars(options))
+        sandbox = GraphSandbox(**arguments)
     except ValueError as error:
         parser.error(str(error))
+    sandbox.fail_next(*faults)
 
     # Block the signals before the first thread starts, so that only sigwait() receives them.
     signal.pthread_sigmask(signal.SIG_BLOCK, _END_SIGNALS)

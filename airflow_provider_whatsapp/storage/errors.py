@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from airflow_provider_whatsapp._compat import AirflowFailException
 from airflow_provider_whatsapp.graph.arguments import could_be_secret, shown
 
-_UNAUTHORIZED, _FORBIDDEN = 401, 403
+_MOVED, _UNAUTHORIZED, _FORBIDDEN = 301, 401, 403
 # The stores return some of these with status 400 or 403.
 _BAD_CREDENTIALS = frozenset(
     {
@@ -36,6 +36,8 @@ _BAD_CREDENTIALS = frozenset(
         "SignatureDoesNotMatch",
     }
 )
+# What S3 answers if the bucket is in another region.
+_ELSEWHERE = frozenset({"IllegalLocationConstraintException", "PermanentRedirect"})
 _MISSING = frozenset({"ContainerNotFound", "InvalidBucketName", "MissingBucketError", "NoSuchBucket"})
 _FORBIDDEN_NAMES = frozenset({"PermissionError", "SFTPPermissionDenied", "SFTPWriteProtect"})
 # Errors of temporary credentials of a role, which last some hours. The task's next try gets new ones.
@@ -115,6 +117,7 @@ class Place:
         advice = {
             "missing": "there is no such bucket or container; create it, or correct the address",
             "credentials": "the store does not accept the credentials; correct them in the connection",
+            "elsewhere": "the bucket is in another region; correct the region or the endpoint in the connection",
             "forbidden": "the credentials lack this permission; grant it, or use another connection",
         }.get(failure.kind, "this may be temporary; Airflow retries if the task has `retries`")
         message = f"{message} ({failure}); {advice}"
@@ -130,7 +133,8 @@ class Place:
 class StoreFailure:
     """The facts about an exception, except its message.
 
-    :param kind: ``"missing"``, ``"credentials"`` or ``"forbidden"`` if a retry cannot help, otherwise empty
+    :param kind: ``"missing"``, ``"elsewhere"``, ``"credentials"`` or ``"forbidden"`` if a retry cannot help, otherwise
+        empty
     :param status: HTTP status, or None
     :param code: the store's error code, or the name of the exception
     """
@@ -159,6 +163,8 @@ class StoreFailure:
             kind = ""
         elif names & _MISSING:
             kind = "missing"
+        elif names & _ELSEWHERE or status == _MOVED:
+            kind = "elsewhere"
         elif names & _BAD_CREDENTIALS or status == _UNAUTHORIZED or _is_final_refresh_error(error):
             kind = "credentials"
         elif names & _FORBIDDEN_NAMES or status == _FORBIDDEN:

@@ -70,7 +70,12 @@ class Store:
     def exists(self, key: str) -> bool:
         """Return whether the object exists now."""
         self.fs.invalidate_cache()
-        return bool(self.fs.exists(key))
+        try:
+            # Not with `exists` of the library, which in some stores takes every error for an object that is not there.
+            self.fs.info(key)
+        except FileNotFoundError:
+            return False
+        return True
 
     def size(self, key: str) -> int | None:
         """Return the size of an object in bytes, or None if the store does not say.
@@ -108,7 +113,13 @@ class Store:
         """Remove a folder, if it exists, with all its objects."""
         self.fs.invalidate_cache()
         with suppress(FileNotFoundError):
-            self.fs.rm(folder, recursive=True)
+            if not any(character in folder for character in "*?["):
+                self.fs.rm(folder, recursive=True)
+                return
+            # The library would take this name for a pattern, and also remove other folders that match it.
+            for name in self.names(folder):
+                self.fs.rm_file(f"{folder}/{name}")
+            self.fs.rmdir(folder)
 
     def _check_size(self, file: Path, key: str) -> None:
         stored, size = self.size(key), file.stat().st_size

@@ -15,8 +15,6 @@ log = logging.getLogger(__name__)
 
 #: The exceptions that are raised when a store fails.
 STORE_ERRORS = (StoreError, StoreRefusedError)
-# Log viewers show about this many characters without scrolling.
-_LONGEST_LINE = 160
 
 
 @contextmanager
@@ -43,9 +41,9 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _describe(error: Exception) -> str:
-    """Return what happened and what to do, in one line that fits into a log viewer."""
+    """Return on one line what happened and what to do."""
+    line = shorten(str(error))
     if not (isinstance(error, GraphError) and error.retryable):
-        return shorten(str(error), _LONGEST_LINE)
+        return line
     when = "" if error.retry_after is None else f" after {error.retry_after}"
-    what_next = f" - retry{when}, if the task has `retries`"
-    return shorten(str(error), _LONGEST_LINE - len(what_next)) + what_next
+    return f"{line} - retry{when}, if the task has `retries`"

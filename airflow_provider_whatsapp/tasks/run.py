@@ -163,11 +163,14 @@ def open_client(connection: WhatsAppConnection, patience: Patience) -> Iterator[
     # lazy: an HTTP library
     from airflow_provider_whatsapp.transport.sync import GraphClient
 
-    with GraphClient(connection.config, patience=patience, on_call=count_calls(connection.config)) as client:
+    config = connection.config
+    with GraphClient(
+        config, patience=patience, on_call=count_calls(config), read_connection=connection.read_config
+    ) as client:
         try:
             yield client
         finally:
-            count("whatsapp.waited_seconds", client.waited, connection.config)
+            count("whatsapp.waited_seconds", client.waited, config)
 
 
 def _find_published(

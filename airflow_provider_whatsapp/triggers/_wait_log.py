@@ -12,7 +12,6 @@ from airflow_provider_whatsapp.graph.errors import GraphError, shorten
 
 # Seconds after which a wait without news logs a line, because a silent log looks like a task that hangs.
 _SECONDS_OF_SILENCE = 3600.0
-_LONGEST_ERROR = 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +52,7 @@ class WaitLog:
         """Log what is new in a look, if anything."""
         self._looks += 1
         if look.error is not None:
-            error = shorten(str(look.error), _LONGEST_ERROR)
+            error = shorten(str(look.error))
             self._write(logging.WARNING, "%s - looking again in %s", error, _duration(look.next_look_in))
         elif look.is_met:
             self._write(logging.INFO, "%d accounts match; condition met", look.count)

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pendulum
 import pytest
-from dag_runs import DAGS, NOON, Finished, run_dag
+from dag_runs import NOON, Finished, load_dag, run_dag
 from documentation import section, snippet
 
 from airflow_provider_whatsapp.sandbox import GraphSandbox
@@ -36,18 +36,17 @@ Run = Callable[..., Finished]
 
 
 @pytest.fixture
-def run_code(airflow_db: None, tmp_path: Path) -> Iterator[Run]:
+def run_code(airflow_db: None, tmp_path: Path) -> Run:
     """Runs a DAG of this code, which writes to ``tmp_path`` instead of the lake."""
     name = tmp_path.name
-    file = DAGS / f"{name}.py"
+    file = tmp_path / f"{name}.py"
 
     def run(code: str, zone: str = "UTC", **when: Any) -> Finished:
         code = code.replace("s3://my-lake", f"file://{tmp_path}")
         file.write_text(HEAD.format(name=name, zone=zone) + textwrap.indent(code, "    "))
-        return run_dag(name, **when)
+        return run_dag(load_dag(name, file), **when)
 
-    yield run
-    file.unlink()
+    return run
 
 
 @pytest.fixture

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import re
 import shlex
+import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -407,6 +411,17 @@ def test_waiting_for_a_rate_limit(connected: GraphSandbox, tmp_path: Path) -> No
 
 def test_throttle(monkeypatch: pytest.MonkeyPatch) -> None:
     run("throttled", "testing.md")["test_a_short_throttle_is_waited_out"](monkeypatch)
+
+
+@pytest.mark.skipif(version("apache-airflow") == "3.1.0", reason="the page says what else Airflow 3.1.0 needs")
+def test_the_files_to_copy(tmp_path: Path) -> None:
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "conftest.py").write_text(snippet("conftest", "testing.md"))
+    (tmp_path / "dags" / "export_accounts.py").write_text(snippet("tested DAG", "testing.md"))
+    (tmp_path / "test_export_accounts.py").write_text(snippet("test of a DAG", "testing.md"))
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTEST", "COV"))}
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q"], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert "3 passed" in done.stdout, done.stdout[-5000:]
 
 
 def test_quota(monkeypatch: pytest.MonkeyPatch) -> None:

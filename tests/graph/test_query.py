@@ -470,3 +470,13 @@ class TestWabaEdgeQuery:
         assert path == f"1/{edge.strip()}"
         assert path.isascii()
         assert not set(path[2:]) & set("/?#%. ")
+
+
+def test_an_alias_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    build_edge_query("1/flows", fields="id,name,a{b.as(c)}")
+    build_node_query("1", fields="name.as(title)")
+    build_node_query("1", fields="name")
+    assert [record.getMessage().partition(" is an alias")[0] for record in caplog.records] == [
+        "fields: b.as(c)",
+        "fields: name.as(title)",
+    ]

@@ -272,7 +272,7 @@ class TestAccountsThatCannotBeRead:
     def test_the_listing_fails(self) -> None:
         listed = Listed({"1": [{"id": "a"}], "2": GONE, "3": []}, max_concurrency=1)
         assert isinstance(listed.error, GraphRequestError)
-        assert str(listed.error).startswith("Account 2: The id is unknown")
+        assert str(listed.error).startswith("Account 2: The API said: gone. The id is unknown")
         assert listed.ids == ["a"]
 
     @pytest.mark.parametrize("bound", [1, 10])
@@ -283,10 +283,11 @@ class TestAccountsThatCannotBeRead:
         assert (listed.ids, listed.error) == (["a", "b"], None)
         assert (listed.progress.accounts, listed.progress.skipped_count, listed.progress.accounts_read) == (2, 2, 4)
         assert [one["waba_id"] for one in listed.progress.skipped] == ["1", "3"]
-        for one, code in zip(listed.progress.skipped, ("The id is unknown", "The app lacks Advanced"), strict=True):
+        for one, advice in zip(listed.progress.skipped, ("The id is unknown", "The app lacks Advanced"), strict=True):
             assert set(one) == {"waba_id", "reason"}
-            assert one["reason"].startswith(code)
-            assert len(one["reason"]) <= 160
+            assert one["reason"].startswith("The API said: ")
+            assert advice in one["reason"]
+            assert len(one["reason"]) <= 500
             assert f"Account {one['waba_id']} is left out: {one['reason']}" in caplog.messages
         assert "Listed 2 rows of 2 accounts on 2 pages, 2 accounts left out" in caplog.messages
 
@@ -303,7 +304,7 @@ class TestAccountsThatCannotBeRead:
     def test_all_of_them(self) -> None:
         listed = Listed({"1": GONE, "2": REFUSED}, max_concurrency=1, on_account_error="skip")
         assert isinstance(listed.error, GraphRequestError)
-        assert str(listed.error).startswith("Account 1: The id is unknown")
+        assert str(listed.error).startswith("Account 1: The API said: gone. The id is unknown")
         assert listed.error.waba_id == "1"
         assert listed.progress.skipped_count == 2
         # An account without rows was read.

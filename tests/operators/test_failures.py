@@ -6,7 +6,7 @@ import logging
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
+from typing import Any
 
 import pytest
 from listings import Listing
@@ -14,7 +14,8 @@ from listings import Listing
 from airflow_provider_whatsapp._compat import AirflowFailException
 from airflow_provider_whatsapp.graph import GraphError, GraphTokenError, GraphTransportError
 from airflow_provider_whatsapp.graph.answer_errors import find_error
-from airflow_provider_whatsapp.graph.error_codes import CODES
+from airflow_provider_whatsapp.graph.error_codes import ADVICE_OF_CLASS, CODES, find_code
+from airflow_provider_whatsapp.graph.errors import LONGEST_LINE
 from airflow_provider_whatsapp.sandbox import Fault
 from airflow_provider_whatsapp.tasks.failures import failing_fast
 
@@ -62,9 +63,15 @@ def test_a_retryable_error_is_left_to_airflow(failing: Failing) -> None:
 
 
 def test_the_wait_that_the_api_named(failing: Failing) -> None:
-    _, line = failing(GraphTransportError("down. " * 50, retry_after=timedelta(minutes=5)))
-    assert line.endswith(" … - retry after 0:05:00, if the task has `retries`")
-    assert len(line) <= 160
+    _, line = failing(GraphTransportError("down", retry_after=timedelta(minutes=5)))
+    assert line == "down - retry after 0:05:00, if the task has `retries`"
+
+
+def test_a_line_is_bounded(failing: Failing) -> None:
+    _, line = failing(ValueError("Where it was said. " + "x" * 100_000 + " What to do."))
+    assert line.startswith("Where it was said. xxx")
+    assert line.endswith("xxx What to do.")
+    assert len(line) == LONGEST_LINE
 
 
 def test_a_wrong_argument(failing: Failing) -> None:
@@ -88,35 +95,44 @@ def test_a_missing_connection(listing: Listing, is_deferrable: bool, caplog: pyt
 
 
 @pytest.mark.parametrize("code", [*(code for row in CODES for code in row.codes), None])
-@pytest.mark.parametrize("message", ["(#100) Something about it", "A long story. " * 40, "x" * 500])
-def test_the_line_of_every_code_fits_and_says_what_to_do(failing: Failing, code: int | None, message: str) -> None:
-    find = partial(find_error, retry_after=timedelta(minutes=75), redact=str, version_problem="")
-    error = find(400, {"error": {"message": message, "code": code, "fbtrace_id": "A" * 27}})
-    assert error is not None
-    _, line = failing(error)
-    assert len(line) <= 160
-    # What to do comes first, so none of it is cut away, except from the longest advice.
-    advice = str(error).partition(" The API said: ")[0]
-    assert line.startswith(advice[: min(len(advice), 80)])
-    assert (" - retry after 1:15:00, if" in line) is error.retryable
+@pytest.mark.parametrize("message", ["(#100) Something about it", "x" * 500])
+def test_the_line_of_every_code_says_the_fact_and_then_what_to_do(
+    failing: Failing, code: int | None, message: str
+) -> None:
+    row = find_code(code)
+    for subcode in row.subcodes if row else [None]:
+        envelope: dict[str, Any] = {"message": message, "code": code, "error_subcode": subcode, "fbtrace_id": "A" * 100}
+        envelope["error_data"] = {"details": "y" * 500}
+        error = find_error(400, {"error": envelope}, retry_after=timedelta(minutes=75), redact=str)
+        assert error is not None
+        error.waba_id, error.attempts = "1" * 40, 6
+        _, line = failing(error)
+        advice = row.details(subcode).advice if row else ""
+        assert f": {message} ({'y' * 500}). {advice or ADVICE_OF_CLASS[type(error)]}" in line
+        assert "…" not in line
+        assert (" - retry after 1:15:00, if" in line) is error.retryable
 
 
 @pytest.mark.parametrize(
-    ("fault", "start"),
+    ("fault", "fact", "what_to_do"),
     [
-        (Fault.expired_token(), "The token has expired: create a new one and put it in the connection's password."),
-        (Fault.throttle(minutes=5), "Too many calls: wait before calling again, as calls during a throttle"),
-        (Fault.nonexisting_field(), "The API refused the request: check the id, the fields, the filters and the sort."),
-        (Fault.closed(), "no complete response from 127.0.0.1"),
+        (Fault.expired_token(), "Session has expired", "create a new one and put it in the connection's password."),
+        (Fault.throttle(minutes=5), "(#80008) There have been too many calls", " - retry after 0:05:00, if the task"),
+        (Fault.nonexisting_field(), "nonexisting field (hologram)", "check the id, the fields, the filters"),
+        (
+            Fault.wrong_business(),
+            "does not exist, cannot be loaded",
+            "not by that of a WABA, an app or a phone number.",
+        ),
+        (Fault.too_many_requests(), "The answer is HTTP 429", "wait before calling again"),
+        (Fault.closed(), "no complete response from 127.0.0.1", "check the network"),
     ],
 )
 def test_the_log_of_an_operator_has_one_error_line(
-    operator: Listing, caplog: pytest.LogCaptureFixture, fault: Fault, start: str
+    operator: Listing, caplog: pytest.LogCaptureFixture, fault: Fault, fact: str, what_to_do: str
 ) -> None:
     operator.sandbox.fail_next(fault.times(99))
     with pytest.raises((AirflowFailException, GraphError)):
         operator.run()
     (line,) = error_lines(caplog)
-    # The one that reads many accounts names the account first.
-    assert start in line
-    assert len(line) <= 160
+    assert 0 <= line.find(fact) < line.find(what_to_do), line

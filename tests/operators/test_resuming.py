@@ -6,13 +6,10 @@ What is about pages or about accounts alone is in test_resuming_pages.py and tes
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -34,6 +31,7 @@ from listings import (
 )
 from numbered_accounts import names_in
 from task_instance import TaskInstance
+from workers import start_task
 
 from airflow_provider_whatsapp._compat import AirflowFailException, AirflowSkipException
 from airflow_provider_whatsapp.graph import GraphError, GraphRateLimitError, GraphServerError
@@ -508,19 +506,6 @@ def test_what_a_store_refuses_costs_only_the_resuming(
     assert "Access Denied" not in log.text
 
 
-WORKER = """
-import json, sys
-from types import SimpleNamespace
-from airflow_provider_whatsapp.operators import whatsapp
-kind = getattr(whatsapp, sys.argv[1])
-kind.checkpoint_interval = 0.0
-instance = SimpleNamespace(
-    dag_id="dag", run_id="run", task_id="t", map_index=-1, is_mapped=False, try_number=int(sys.argv[3]), max_tries=99
-)
-kind(task_id="t", **json.loads(sys.argv[2])).execute({"ti": instance})
-"""
-
-
 @pytest.mark.parametrize("kind", OPERATORS, ids=lambda kind: str(kind.kind.__name__))
 def test_a_worker_that_is_killed_again_and_again(
     kind: type[Listing], monkeypatch: pytest.MonkeyPatch, target: Path
@@ -534,21 +519,20 @@ def test_a_worker_that_is_killed_again_and_again(
     with kind.open(monkeypatch, units=units, latency=0.005) as operator:
         # The few accounts that are read at once are all asked for again after a kill.
         side_by_side = {"max_concurrency": 4} if "max_concurrency" in operator.arguments else {}
-        arguments = json.dumps({**operator.arguments, **side_by_side, "output_path": str(target)})
+        arguments = {**operator.arguments, **side_by_side, "output_path": str(target)}
         kills = 0
         for try_number in range(1, 100):
             enough = len(operator.sandbox.requests) + rng.randint(1, 14)
-            command = [sys.executable, "-c", WORKER, operator.kind.__name__, arguments, str(try_number)]
-            with subprocess.Popen(command) as worker:
-                while worker.poll() is None and (kills == most_kills or len(operator.sandbox.requests) < enough):
-                    time.sleep(0.001)
-                # The kill comes while a unit is on its way, or while a part is written.
-                time.sleep(rng.random() * 0.02 if kills < most_kills else 0)
-                if worker.poll() is None:
-                    worker.kill()
-            if worker.returncode == 0:
+            worker = start_task(operator.kind, arguments, try_number)
+            while worker.is_alive() and (kills == most_kills or len(operator.sandbox.requests) < enough):
+                time.sleep(0.001)
+            # The kill comes while a unit is on its way, or while a part is written.
+            time.sleep(rng.random() * 0.02 if kills < most_kills else 0)
+            worker.kill()
+            worker.join()
+            if worker.exitcode == 0:
                 break
-            assert worker.returncode == -signal.SIGKILL
+            assert worker.exitcode == -signal.SIGKILL
             assert target.read_text() == "before" or rows_in(target) == operator.rows
             kills += 1
         assert kills >= 3

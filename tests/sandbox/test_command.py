@@ -93,18 +93,39 @@ def test_taken_port() -> None:
         (["--calls-per-hour", "0"], "calls_per_hour must be"),
         (["--calls-per-hour", "5", "--hour", "0"], "hour must be"),
         (["--hour", "soon"], "argument --hour: invalid seconds value: 'soon'"),
+        (["--fault", "throtle"], "argument --fault: 'throtle' is no fault (throtle is unknown), but for example"),
+        (["--fault", "throttle(hours=1)"], "unexpected keyword argument 'hours'"),
+        (["--fault", "throttle().times(0)"], "times() needs a number of requests of at least 1"),
+        (["--fault", "throttle().__init__()"], "is unknown"),
+        (["--fault", "throttle(minutes=print(1))"], "is no fault"),
+        (["--fault", "throttle("], "is no fault"),
     ],
 )
 def test_bad_arguments(arguments: list[str], message: str) -> None:
     assert message in refusal(*arguments)
 
 
+def answers(connection: dict[str, Any], *paths: str) -> list[bytes]:
+    parts = urlsplit(connection["host"])
+    found = []
+    for path in paths:
+        with socket.create_connection((parts.hostname, parts.port), timeout=SECONDS_TO_HANG) as wire:
+            wire.sendall(f"GET /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            found.append(b"".join(iter(lambda: wire.recv(65536), b"")))
+    return found
+
+
 def test_quota() -> None:
     with serving("--port", "0", "--calls-per-hour", "1", "--hour", "600") as (_, connection):
-        parts = urlsplit(connection["host"])
-        for status in (b" 400 ", b" 400 "):
-            with socket.create_connection((parts.hostname, parts.port), timeout=SECONDS_TO_HANG) as wire:
-                wire.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                answer = b"".join(iter(lambda: wire.recv(65536), b""))
-            assert status in answer.splitlines()[0]
-        assert b"(#80008)" in answer
+        first, second = answers(connection, "x", "x")
+        assert b"(#80008)" not in first
+        assert b"(#80008)" in second
+
+
+def test_faults() -> None:
+    faults = ["--fault", "throttle(4, minutes=None).on('7').after(1).times(2)", "--fault", "blocked"]
+    with serving("--port", "0", *faults) as (_, connection):
+        blocked, passed, *throttled, over = answers(connection, "5", "7", "7", "7", "7")
+        assert b"(#368)" in blocked
+        assert all(b"(#4)" in answer for answer in throttled)
+        assert all(b'"code":4' not in answer and b"(#368)" not in answer for answer in (passed, over))

@@ -245,7 +245,7 @@ class FailingStore(MemoryFileSystem):
         super().__init__()
         self.error = error
 
-    def exists(self, path: str, **kwargs: Any) -> bool:
+    def info(self, path: str, **kwargs: Any) -> Any:
         raise self.error
 
     def _open(self, path: str, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:

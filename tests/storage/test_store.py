@@ -43,3 +43,15 @@ def test_a_file_system_built_on_that_of_a_library() -> None:
     base = type(file_system("s3fs.core", "s3"))
     derived = type("Own", (base,), {"__module__": "plugins.lake", "cachable": False})
     assert type(choose_store(derived())) is S3Store
+
+
+@pytest.mark.parametrize("name", ["plain", "a[1]", "a*", "a?", "a{x}"])
+def test_a_folder_is_removed_alone(name: str) -> None:
+    fs = MemoryFileSystem()
+    others = {f"/removed/{other}/part" for other in ("a1", "ax", "ab", "planes")}
+    for path in (*others, f"/removed/{name}/1", f"/removed/{name}/2"):
+        fs.pipe(path, b"x")
+    for _ in range(2):
+        Store(fs).remove_folder(f"/removed/{name}")
+    assert set(fs.find("/removed")) == others
+    fs.rm("/removed", recursive=True)

@@ -46,6 +46,9 @@ def caused_by(error: BaseException) -> Exception:
     ("error", "words"),
     [
         (of_boto("AccessDenied", 403), ("(403 AccessDenied)", "the credentials lack this permission")),
+        (of_boto("PermanentRedirect", 301), ("(301 PermanentRedirect)", "correct the region or the endpoint")),
+        # The answer to a HEAD has no code.
+        (of_boto("301", 301), ("(301 ", "correct the region or the endpoint")),
         (caused_by(of_boto("AccessDenied", 403)), ("(403 AccessDenied)", "the credentials lack this permission")),
         (of_boto("InvalidAccessKeyId", 403), ("the store does not accept the credentials",)),
         (of_boto("NoSuchBucket", 404), ("(404 NoSuchBucket)", "there is no such bucket or container")),

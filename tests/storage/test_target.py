@@ -7,8 +7,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -20,6 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from workers import start_publishing
 from written_objects import write_object
 
 from airflow_provider_whatsapp.storage.address import open_store
@@ -171,18 +170,9 @@ class TestAllOrNothing:
     def test_a_worker_killed_while_it_publishes_leaves_what_was_there(self, tmp_path: Path) -> None:
         path = tmp_path / "a.ndjson"
         path.write_text("before")
-        worker = f"""
-import os, shutil, signal
-from airflow_provider_whatsapp.storage.target import Target
-def copy_half(source, sink, length):
-    sink.write(b"half"); sink.flush()
-    os.kill(os.getpid(), signal.SIGKILL)
-shutil.copyfileobj = copy_half
-with Target({str(path)!r}).stage([{{"id": "1"}}], ["id"]) as staged:
-    staged.publish()
-"""
-        killed = subprocess.run([sys.executable, "-c", worker], capture_output=True, check=False)
-        assert killed.returncode == -signal.SIGKILL
+        worker = start_publishing(path)
+        worker.join()
+        assert worker.exitcode == -signal.SIGKILL
         assert path.read_text() == "before"
         (leftover,) = set(os.listdir(tmp_path)) - {"a.ndjson"}
         write_object(Target(str(path)), ROWS, COLUMNS)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pendulum
 
+PROJECT = Path(__file__).parents[2]
 DAGS = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
 NOON = pendulum.datetime(2026, 11, 22, 12, tz="UTC")
 
@@ -36,11 +39,22 @@ class Finished:
         return fields
 
 
+def load_dag(dag_id: str, file: Path) -> Any:
+    """The DAG with this id of a file, which becomes the only file in Airflow's DAG folder.
+
+    ``dag.test()`` parses and stores everything in that folder each time that it is called.
+    """
+    shutil.rmtree(DAGS, ignore_errors=True)
+    DAGS.mkdir()
+    made = runpy.run_path(shutil.copy(file, DAGS))[dag_id]
+    return made() if callable(made) else made
+
+
 def find_dag(dag_id: str) -> Any:
     """The DAG with this id, of the examples and of the tests."""
-    namespaces = (runpy.run_path(str(file)) for file in DAGS.rglob("*.py"))
-    made = next(namespace[dag_id] for namespace in namespaces if dag_id in namespace)
-    return made() if callable(made) else made
+    files = [*PROJECT.glob("example_dags/*.py"), *PROJECT.glob("tests/dags/*.py")]
+    (file,) = [file for file in files if re.search(rf"(?m)^def {dag_id}\(|\) as {dag_id}:$", file.read_text())]
+    return load_dag(dag_id, file)
 
 
 def run_dag(

