@@ -18,6 +18,7 @@ from typing import Any
 from airflow_provider_whatsapp.graph.edges import EDGES, EDGES_OF_ACCOUNT, RELATIONSHIPS, find_edge
 from airflow_provider_whatsapp.graph.error_codes import ADVICE_OF_CLASS, CODES
 from airflow_provider_whatsapp.graph.errors import GraphRateLimitError
+from airflow_provider_whatsapp.hooks._metrics import METRICS
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.rows import Manifest
@@ -122,6 +123,11 @@ def edges() -> None:
         for it in EDGES_OF_ACCOUNT
     )
     _print_table(("edge", "default fields", "`edge_params` that it needs"), rows)
+
+
+def metrics() -> None:
+    """Print Airflow's metrics of the package."""
+    _print_table(("metric", "type", "meaning"), ([f"`{name}`", *about] for name, about in METRICS.items()))
 
 
 def columns() -> None:

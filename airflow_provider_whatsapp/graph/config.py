@@ -20,6 +20,7 @@ class GraphConfig:
     :param proxy: address of an HTTP proxy; None uses the usual environment variables
     :param ca_bundle: path of a PEM file or directory with the certificate authorities (CAs) to trust; None uses the
         usual environment variables
+    :param conn_id: id of the Airflow connection, for metrics
     """
 
     credentials: Credentials
@@ -29,6 +30,8 @@ class GraphConfig:
     # Not in the repr, because the address of a proxy may contain a password.
     proxy: str | None = field(default=None, repr=False)
     ca_bundle: str | None = None
+    # Not compared, so that two connections to the same app share what they read.
+    conn_id: str = field(default="", compare=False)
 
     @property
     def headers(self) -> dict[str, str]:

@@ -77,7 +77,7 @@ _Returned = TypeVar("_Returned")
 #: Yields requests, waits, questions and results, receives outcomes, and returns a value to the flow that called it.
 Flow: TypeAlias = Generator[Request | Wait | ReadConnection | _Result, Outcome, _Returned]
 #: Called with the usage that a response reported, and whether the request was throttled.
-OnCall: TypeAlias = Callable[[Usage | None, bool], None]
+OnCall: TypeAlias = Callable[[Usage | None, GraphError | None], None]
 _VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}")
 
 
@@ -89,7 +89,7 @@ class GraphFlow:
     :param random: returns random numbers from 0 to 1
     :param now: returns the time in unix seconds
     :param answered_versions: other API versions that have responded to this client; a warning is logged once for each
-    :param on_call: called after each request with the usage that its response reported, and whether it was throttled
+    :param on_call: called after each request with the usage that its response reported, and its error
     :param waba_id: id of the account to name in errors, if several accounts are read
     """
 
@@ -242,7 +242,7 @@ class GraphFlow:
             try:
                 payload = self._judge(outcome, request.path)
             except GraphError as error:
-                self._on_call(usage, isinstance(error, GraphRateLimitError))
+                self._on_call(usage, error)
                 error.attempts, error.waba_id = attempt, self._waba_id
                 delay = self._patience.delay(error, attempt=attempt, waited=self._waited, chance=self._random())
                 # The token or the secret may have been rotated, and the host or the proxy moved.
@@ -261,7 +261,7 @@ class GraphFlow:
                     reader.note_fault()
                     request = reader.next_request()
             else:
-                self._on_call(usage, False)
+                self._on_call(usage, None)
                 return payload, usage
             self._waited += delay
             yield wait

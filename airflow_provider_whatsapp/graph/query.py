@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,19 +15,17 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from airflow_provider_whatsapp.graph.arguments import (
     check_holds_no_token,
-    did_you_mean,
     given,
     parse_business_id,
     parse_count,
     parse_edge_name,
     parse_path,
-    parse_rendered,
-    parse_time,
     parse_waba_id,
     shown,
 )
 from airflow_provider_whatsapp.graph.edges import RELATIONSHIPS, find_edge
 from airflow_provider_whatsapp.graph.fields import Field, join_fields, parse_fields
+from airflow_provider_whatsapp.graph.filters import build_filters
 from airflow_provider_whatsapp.graph.messages import Request
 from airflow_provider_whatsapp.graph.params import parse_field_arguments, parse_params
 
@@ -39,11 +36,8 @@ log = logging.getLogger(__name__)
 _DEFAULT_FIELDS_OF_A_NODE = "id,name"
 #: Query arguments that only a listing of accounts accepts.
 WABA_ONLY_ARGUMENTS = ("ownership_types", "created_after", "created_before")
-# The values of `ownership_type`. Meta may add more, so only a near miss of one of these is refused.
-_OWNERSHIP_TYPES = ("SELF", "CLIENT_OWNED", "AGENCY_OWNED", "ON_BEHALF_OF")
 # Query parameters of the API that have an argument of their own.
 _ARGUMENTS = {name: f"give the `{name}` argument instead" for name in ("filtering", "sort")}
-_FILTERING_EXAMPLE = "for example [{'field': 'ownership_type', 'operator': 'IN', 'value': ['SELF']}]"
 
 
 class Query(TypedDict, total=False):
@@ -191,7 +185,7 @@ def build_edge_query(
         wanted = (Field("id"), *wanted)
     sent = parse_params(given(params, None), refused=_ARGUMENTS)
     edge.check_required(sent)
-    filters = _build_filters(
+    filters = build_filters(
         given(ownership_types, None), given(created_after, None), given(created_before, None), given(filtering, None)
     )
     if filters:
@@ -303,73 +297,6 @@ def _parse_edge_path(path: object) -> str:
     if len(segments) < 2:
         raise ValueError(f"path: {shown(path)} names no edge; for example '<waba id>/phone_numbers'")
     return "/".join(segments)
-
-
-def _build_filters(
-    ownership_types: str | Sequence[str] | None,
-    created_after: object,
-    created_before: object,
-    filtering: Sequence[Mapping[str, Any]] | None,
-) -> list[dict[str, Any]]:
-    filters = []
-    if ownership_types is not None:
-        filters.append({"field": "ownership_type", "operator": "IN", "value": _parse_ownership_types(ownership_types)})
-    after = None if created_after is None else parse_time("created_after", created_after)
-    before = None if created_before is None else parse_time("created_before", created_before)
-    if after is not None and before is not None:
-        if after > before:
-            raise ValueError(
-                f"created_after: {shown(created_after)} is later than created_before, {shown(created_before)}; "
-                "swap them"
-            )
-        # Use one IN_RANGE filter for both times, because Meta does not document two filters on the same field.
-        # https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/business/owned_whatsapp_business_accounts
-        filters.append({"field": "creation_time", "operator": "IN_RANGE", "value": [str(after), str(before)]})
-    elif after is not None:
-        filters.append({"field": "creation_time", "operator": "GREATER_THAN", "value": str(after)})
-    elif before is not None:
-        filters.append({"field": "creation_time", "operator": "LESS_THAN", "value": str(before)})
-    return filters + _parse_filtering(filtering)
-
-
-def _parse_ownership_types(value: str | Sequence[str]) -> list[str]:
-    example = "for example ['CLIENT_OWNED']"
-    names = parse_rendered("ownership_types", value, example)
-    names = names.split(",") if isinstance(names, str) else names
-    if (
-        not isinstance(names, Sequence)
-        or not names
-        or not all(isinstance(name, str) and name.strip() for name in names)
-    ):
-        raise ValueError(f"ownership_types: {shown(value)} has no names; {example}")
-    names = [name.strip() for name in names]
-    for name in names:
-        if name not in _OWNERSHIP_TYPES and (hint := did_you_mean(name, _OWNERSHIP_TYPES)):
-            raise ValueError(f"ownership_types: {shown(name)} is not a known type{hint}")
-    return names
-
-
-def _parse_filtering(filtering: object) -> list[dict[str, Any]]:
-    if filtering is None:
-        return []
-    filtering = parse_rendered("filtering", filtering, _FILTERING_EXAMPLE)
-    if isinstance(filtering, str) or not isinstance(filtering, Sequence):
-        raise ValueError(f"filtering: {shown(filtering)} is not a list; {_FILTERING_EXAMPLE}")
-    for one in filtering:
-        if not isinstance(one, Mapping) or set(one) != {"field", "operator", "value"}:
-            raise ValueError(f"filtering: {shown(one)} is not one field, operator and value; {_FILTERING_EXAMPLE}")
-        if not all(isinstance(one[name], str) and one[name] for name in ("field", "operator")):
-            raise ValueError(f"filtering: {shown(one)} has a field or operator without a name; {_FILTERING_EXAMPLE}")
-        values = one["value"] if isinstance(one["value"], (list, tuple)) else [one["value"]]
-        if not values or not all(_is_filter_value(value) for value in values):
-            raise ValueError(f"filtering: {shown(one)} has no value to compare with; {_FILTERING_EXAMPLE}")
-    return [dict(one) for one in filtering]
-
-
-def _is_filter_value(value: object) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, (str, int)) and value != ""
 
 
 def _parse_sort(value: object) -> str:

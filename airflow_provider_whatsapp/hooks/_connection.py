@@ -56,7 +56,6 @@ class MissingConnectionError(_compat.AirflowFailException, ValueError):
 class WhatsAppConnection:
     """A checked connection.
 
-    :param conn_id: its id in Airflow
     :param config: where the API is and which credentials to use
     :param business_id: id of the business portfolio to list if a task names none, or None
     :param warnings: what in the connection is ignored, each as a sentence
@@ -64,12 +63,16 @@ class WhatsAppConnection:
     :param aread_config: the same for an event loop
     """
 
-    conn_id: str
     config: GraphConfig
     business_id: str | None
     warnings: tuple[str, ...] = ()
     read_config: Callable[[], GraphConfig] | None = field(default=None, compare=False, repr=False)
     aread_config: Callable[[], Awaitable[GraphConfig]] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def conn_id(self) -> str:
+        """The id of the connection in Airflow."""
+        return self.config.conn_id
 
     def waba_query(
         self, business_id: str | int | None = None, *, relationship: str = "client", **query: Unpack[Query]
@@ -150,7 +153,6 @@ def parse_connection(connection: Connection, *, api_version: str | None = None) 
     try:
         extra = _parse_extra(connection.extra)
         return WhatsAppConnection(
-            conn_id=connection.conn_id,
             config=GraphConfig(
                 credentials=Credentials(
                     _parse_token(connection.password),
@@ -162,6 +164,7 @@ def parse_connection(connection: Connection, *, api_version: str | None = None) 
                 timeout=_parse_timeout(extra.get("timeout")),
                 proxy=_parse_proxy(extra.get("proxy")),
                 ca_bundle=_parse_ca_bundle(extra.get("ca_bundle")),
+                conn_id=connection.conn_id,
             ),
             business_id=parse_business_id(extra["business_id"]) if "business_id" in extra else None,
             warnings=tuple(_find_ignored(connection, extra)),

@@ -21,9 +21,10 @@ from airflow_provider_whatsapp.graph.errors import (
 from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.query import NodeQuery, build_node_query
 from airflow_provider_whatsapp.graph.versions import has_ended, is_known, last_day_of
-from airflow_provider_whatsapp.hooks._metrics import count_call
+from airflow_provider_whatsapp.hooks._metrics import count_calls, gauge_token
 
 if TYPE_CHECKING:
+    from airflow_provider_whatsapp.graph.config import GraphConfig
     from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection
     from airflow_provider_whatsapp.transport.sync import GraphClient
 
@@ -109,14 +110,14 @@ def diagnose(connection: WhatsAppConnection, *, now: datetime) -> Diagnosis:
     for warning in connection.warnings:
         diagnosis.warn(warning)
     config = replace(connection.config, timeout=min(connection.config.timeout, _LONGEST_CALL))
-    with GraphClient(config, patience=_PATIENCE, on_call=count_call) as client:
-        if _check_token(client, diagnosis, now):
+    with GraphClient(config, patience=_PATIENCE, on_call=count_calls(config)) as client:
+        if _check_token(client, connection.config, diagnosis, now):
             _check_business(client, connection, diagnosis)
         _check_version(client, connection, diagnosis, now)
     return diagnosis
 
 
-def _check_token(client: GraphClient, diagnosis: Diagnosis, now: datetime) -> bool:
+def _check_token(client: GraphClient, config: GraphConfig, diagnosis: Diagnosis, now: datetime) -> bool:
     try:
         token = describe_token(client.node(TOKEN_QUERY))
     except (GraphTokenError, GraphRequestError, GraphTransportError) as error:
@@ -127,6 +128,7 @@ def _check_token(client: GraphClient, diagnosis: Diagnosis, now: datetime) -> bo
         # Some tokens are not allowed to inspect themselves. The calls that follow show whether such a token works.
         diagnosis.warn(f"Token: the API refused to describe it: {error}")
         return True
+    gauge_token(days_left(token, now), config)
     if token.get("is_valid") is not True:
         reason = token.get("error")
         why = _printable(reason.get("message")) if isinstance(reason, dict) else ""
@@ -172,6 +174,18 @@ def _check_expiry(token: dict[str, Any], diagnosis: Diagnosis, now: datetime) ->
             diagnosis.warn(f"{what} expires on {end:%Y-%m-%d}, in {(end - now).days} days: create a new token in time")
         else:
             diagnosis.confirm(f"{what} expires on {end:%Y-%m-%d}")
+
+
+def days_left(token: dict[str, Any], now: datetime) -> float | None:
+    """Return the number of days until a token expires or loses its access to data, or None if it does neither.
+
+    :param token: result of :func:`describe_token`
+    :param now: the current time
+    """
+    if token.get("is_valid") is not True:
+        return 0.0
+    moments = [_moment(token.get(key)) for key in ("expires_at", "data_access_expires_at") if token.get(key) != 0]
+    return min((max(0.0, (end - now) / timedelta(days=1)) for end in moments if end is not None), default=None)
 
 
 def _moment(unix_seconds: object) -> datetime | None:

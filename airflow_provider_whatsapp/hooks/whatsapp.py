@@ -20,16 +20,17 @@ from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection, aloa
 from airflow_provider_whatsapp.hooks._diagnosis import (
     LONGEST_MESSAGE,
     TOKEN_QUERY,
+    days_left,
     describe_token,
     diagnose,
     without_markup,
 )
-from airflow_provider_whatsapp.hooks._metrics import count_call
+from airflow_provider_whatsapp.hooks._metrics import count_calls, gauge_token
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery, Query
+    from airflow_provider_whatsapp.graph.query import EdgeQuery, Query
     from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
     from airflow_provider_whatsapp.transport.sync import GraphClient
 
@@ -178,7 +179,7 @@ class WhatsAppHook(BaseHook):
 
         https://developers.facebook.com/docs/graph-api/reference/debug_token
         """
-        return describe_token(self._client.node(TOKEN_QUERY))
+        return _gauged(describe_token(self._client.node(TOKEN_QUERY)), self._connection)
 
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the connection works, and a message that says what works and what does not; never raises."""
@@ -244,22 +245,22 @@ class WhatsAppHook(BaseHook):
         :param fields: sequence of names or comma string, nested ``{}`` allowed; ``id,name`` by default
         :param params: other query parameters; values that are not ``str`` are sent as JSON
         """
-        return await self._aget_node(build_node_query(path, fields=fields, params=params))
+        query = build_node_query(path, fields=fields, params=params)
+        async with _open_async_client(await self._aload_connection()) as client:
+            return await client.node(query)
 
     async def adebug_token(self) -> dict[str, Any]:
         """Return the type, app, validity, expiry and permissions of the token, for an event loop.
 
         https://developers.facebook.com/docs/graph-api/reference/debug_token
         """
-        return describe_token(await self._aget_node(TOKEN_QUERY))
+        connection = await self._aload_connection()
+        async with _open_async_client(connection) as client:
+            return _gauged(describe_token(await client.node(TOKEN_QUERY)), connection)
 
     def _iter_rows(self, query: EdgeQuery) -> Iterator[dict[str, Any]]:
         for page in self._client.pages(query):
             yield from page.rows
-
-    async def _aget_node(self, query: NodeQuery) -> dict[str, Any]:
-        async with _open_async_client(await self._aload_connection()) as client:
-            return await client.node(query)
 
     @cached_property
     def _client(self) -> GraphClient:
@@ -267,7 +268,9 @@ class WhatsAppHook(BaseHook):
         from airflow_provider_whatsapp.transport.sync import GraphClient
 
         connection = self._connection
-        return GraphClient(connection.config, on_call=count_call, read_connection=connection.read_config)
+        return GraphClient(
+            connection.config, on_call=count_calls(connection.config), read_connection=connection.read_config
+        )
 
     @cached_property
     def _connection(self) -> WhatsAppConnection:
@@ -286,7 +289,14 @@ def _open_async_client(connection: WhatsAppConnection) -> AsyncGraphClient:
     # lazy: an HTTP library
     from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 
-    return AsyncGraphClient(connection.config, on_call=count_call, read_connection=connection.aread_config)
+    return AsyncGraphClient(
+        connection.config, on_call=count_calls(connection.config), read_connection=connection.aread_config
+    )
+
+
+def _gauged(token: dict[str, Any], connection: WhatsAppConnection) -> dict[str, Any]:
+    gauge_token(days_left(token, datetime.now(timezone.utc)), connection.config)
+    return token
 
 
 async def _aiter_rows(connection: WhatsAppConnection, query: EdgeQuery) -> AsyncGenerator[dict[str, Any], None]:

@@ -17,6 +17,7 @@ from airflow_provider_whatsapp.graph import GraphError
 from airflow_provider_whatsapp.graph.arguments import given, parse_moment, parse_percentage, shown
 from airflow_provider_whatsapp.graph.condition import Tally, build_condition
 from airflow_provider_whatsapp.graph.patience import Patience
+from airflow_provider_whatsapp.hooks._metrics import count
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.links.whatsapp import WhatsAppManagerLink
 from airflow_provider_whatsapp.tasks.arguments import (
@@ -258,6 +259,8 @@ class WhatsAppWabasSensor(BaseSensorOperator):
             if target is None:
                 found = list(short_enough_to_map_over(self, context, rows, job.noun))
                 self._log_outcome(job, tally)
+                if tally.is_met:
+                    count("whatsapp.rows", len(found), job.connection.config)
                 return PokeReturnValue(tally.is_met, found if tally.is_met else None)
             with target.stage(rows, job.columns) as staged:
                 self._log_outcome(job, tally)

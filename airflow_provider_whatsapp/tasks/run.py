@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException, AirflowSkipException
 from airflow_provider_whatsapp.graph import GraphError, GraphRateLimitError
 from airflow_provider_whatsapp.graph.pages import ListingMovedError
-from airflow_provider_whatsapp.hooks._metrics import count_call
+from airflow_provider_whatsapp.hooks._metrics import count, count_calls
 from airflow_provider_whatsapp.resume.checkpoint import Checkpoint
 from airflow_provider_whatsapp.resume.files import RowsLostError
 from airflow_provider_whatsapp.resume.published import (
@@ -104,6 +105,7 @@ def run(
                     if target is None:
                         found = list(short_enough_to_map_over(operator, context, rows, job.noun))
                         _check_empty(len(found), arguments)
+                        count("whatsapp.rows", len(found), config)
                         return TaskResult(found)
                     with target.stage(rows, job.columns) as staged:
                         _check_empty(staged.stored.count, arguments)
@@ -125,6 +127,7 @@ def run(
                 if not arguments.deferrable:
                     raise
                 is_kept = checkpoint.keep_for_wait(error)
+                count("whatsapp.deferrals", 1, config)
                 defer_until_lifted(operator, error, Resumption(restarts + (not is_kept), is_kept))
 
 
@@ -140,17 +143,19 @@ def check_columns(target: Target | None, columns: Sequence[str]) -> None:
 
 
 def log_published(task: BaseOperator, job: Job[Any], stored: StoredObject) -> None:
-    """Log the object that a task has published.
+    """Log and count the object that a task has published.
 
     :param task: operator or sensor that published it
     :param job: what was listed
     :param stored: the object
     """
+    count("whatsapp.rows", stored.count, job.connection.config)
     task.log.info("Wrote %d %s, %d bytes, to %s", stored.count, job.noun, stored.bytes, stored.uri)
 
 
-def open_client(connection: WhatsAppConnection, patience: Patience) -> GraphClient:
-    """Return a client for a connection that counts its calls in Airflow's metrics.
+@contextmanager
+def open_client(connection: WhatsAppConnection, patience: Patience) -> Iterator[GraphClient]:
+    """Open a client for a connection that counts its calls and its waits in Airflow's metrics.
 
     :param connection: where the API is and which credentials to use
     :param patience: how often to retry and how long to wait
@@ -158,7 +163,14 @@ def open_client(connection: WhatsAppConnection, patience: Patience) -> GraphClie
     # lazy: an HTTP library
     from airflow_provider_whatsapp.transport.sync import GraphClient
 
-    return GraphClient(connection.config, patience=patience, on_call=count_call, read_connection=connection.read_config)
+    config = connection.config
+    with GraphClient(
+        config, patience=patience, on_call=count_calls(config), read_connection=connection.read_config
+    ) as client:
+        try:
+            yield client
+        finally:
+            count("whatsapp.waited_seconds", client.waited, config)
 
 
 def _find_published(

@@ -52,7 +52,7 @@ class AsyncGraphClient(BaseClient):
 
     :param config: where the API is and which credentials to use
     :param patience: how often to retry and how long to wait
-    :param on_call: called after each request with its usage and whether it was throttled
+    :param on_call: called after each request with its usage and its error, or None
     :param read_connection: returns today's settings of the connection, after a request has failed; None keeps the
         settings
     :param max_concurrency: maximum number of requests in flight

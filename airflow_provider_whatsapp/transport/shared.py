@@ -13,6 +13,7 @@ from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
 
 from airflow_provider_whatsapp.graph.config import GraphConfig
+from airflow_provider_whatsapp.graph.errors import GraphError
 from airflow_provider_whatsapp.graph.flow import GraphFlow, OnCall
 from airflow_provider_whatsapp.graph.messages import MAX_BODY_BYTES, too_large_error
 from airflow_provider_whatsapp.graph.patience import Patience
@@ -36,7 +37,7 @@ class BaseClient:
 
     :param config: where the API is and which credentials to use
     :param patience: how often to retry and how long to wait
-    :param on_call: called after each request with its usage and whether it was throttled
+    :param on_call: called after each request with its usage and its error, or None
     :raises ValueError: if the proxy or the CAs of the connection or the environment cannot be used; the message names
         the setting
     """
@@ -98,11 +99,11 @@ class BaseClient:
         )
 
 
-def ignore_call(usage: Usage | None, is_throttled: bool) -> None:
+def ignore_call(usage: Usage | None, error: GraphError | None) -> None:
     """Ignore a request that was sent.
 
     :param usage: rate-limit usage reported by its response
-    :param is_throttled: whether the API refused the request because of a rate limit
+    :param error: the error that it ended in, or None
     """
 
 

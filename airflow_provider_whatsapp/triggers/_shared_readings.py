@@ -20,7 +20,7 @@ from airflow_provider_whatsapp.graph.condition import Condition, Tally
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.patience import UNNAMED_WAIT, Patience
 from airflow_provider_whatsapp.graph.query import EdgeQuery
-from airflow_provider_whatsapp.hooks._metrics import count_call
+from airflow_provider_whatsapp.hooks._metrics import count_calls
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient, load_trusted_cas
 from airflow_provider_whatsapp.transport.shared import find_trusted_cas
 from airflow_provider_whatsapp.triggers._pace import Pace
@@ -131,7 +131,7 @@ class SharedReadings:
             await self._load_cas(find_trusted_cas(config))
         shared = self._clients.get(config)
         if shared is None:
-            client = AsyncGraphClient(config, patience=_PATIENCE_OF_A_LOOK, on_call=count_call)
+            client = AsyncGraphClient(config, patience=_PATIENCE_OF_A_LOOK, on_call=count_calls(config))
             shared = self._clients[config] = _SharedClient(client)
         shared.users += 1
         try:

@@ -22,10 +22,12 @@ from typing import Any
 
 import airflow.sdk
 import pytest
+import yaml
 from documentation import PAGES, PROJECT, section, snippet, tables
 
 from airflow_provider_whatsapp.graph import GraphRequestError, GraphTokenError
 from airflow_provider_whatsapp.hooks._connection import load_connection
+from airflow_provider_whatsapp.hooks._metrics import METRICS
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox, no_waits
@@ -378,6 +380,24 @@ def test_retry_policy(connected: GraphSandbox) -> None:
     count = run("retry policy", "errors.md")["count_phone_numbers"]
     assert count.kwargs["retry_policy"].evaluate(GraphTokenError("no"), 1, 3).action.value == "fail"
     assert isinstance(count.function(connected.accounts[0]["id"]), int)
+
+
+def test_alerts_name_metrics_that_are_sent() -> None:
+    rules = yaml.safe_load(snippet("alerts", "metrics.md"))["groups"][0]["rules"]
+    named = {name for rule in rules for name in re.findall(r"airflow_(whatsapp_\w+)", rule["expr"])}
+    assert named <= {name.replace(".", "_") for name in METRICS}
+    assert len(named) == 6
+
+
+@pytest.mark.parametrize(("days", "is_well"), [(None, True), (15, True), (13, False)])
+def test_token_check(connected: GraphSandbox, days: int | None, is_well: bool) -> None:
+    check = run("token check", "metrics.md")["check_token"]().get_task("has_two_weeks_left").python_callable
+    connected.token_info = {} if days is None else {"data_access_expires_at": int(time.time() + days * 86_400)}
+    if is_well:
+        check()
+    else:
+        with pytest.raises(ValueError, match="Create a new token"):
+            check()
 
 
 def test_waiting_for_a_rate_limit(connected: GraphSandbox, tmp_path: Path) -> None:

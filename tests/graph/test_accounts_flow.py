@@ -124,7 +124,7 @@ class Played:
                 random=lambda: chance,
                 now=self._clock,
                 answered_versions=set(),
-                on_call=lambda usage, is_throttled: None,
+                on_call=lambda usage, error: None,
                 waba_id=waba_id,
             ),
             patience=patience or Patience(),

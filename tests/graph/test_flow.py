@@ -43,7 +43,7 @@ def flow(
         random=lambda: 1.0,
         now=lambda: NOW,
         answered_versions=set() if answered_versions is None else answered_versions,
-        on_call=lambda usage, is_throttled: None,
+        on_call=lambda usage, error: None,
     )
 
 

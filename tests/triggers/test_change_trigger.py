@@ -275,7 +275,7 @@ def test_the_event_names_the_relationship_by_default(connected: GraphSandbox, re
         ({"relationship": "theirs"}, "relationship: 'theirs' is not one of"),
         ({"business_id": "x"}, "business_id: 'x' is not the id"),
         ({"watch_fields": "a,,b"}, "fields: "),
-        ({"whatsapp_conn_id": "nowhere"}, "whatsapp_conn_id: there is no connection 'nowhere'"),
+        ({"whatsapp_conn_id": "nowhere"}, "whatsapp_conn_id: there is no connection 'nowhere'; create it"),
     ],
 )
 def test_bad_input_is_an_error_in_the_log(
