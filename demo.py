@@ -35,7 +35,7 @@ def main() -> None:
         dags = Path(home, "dags")
         dags.mkdir()
         shutil.copy(HERE / "example_dags" / "export_wabas.py", dags)
-        # Airflow 3.1 knows no levels of single loggers. Above INFO it would also leave out the progress of the listing.
+        # Airflow 3.1 has no levels for single loggers. Above INFO, it would also hide the progress of the listing.
         airflow = tuple(int(part) for part in version("apache-airflow").split(".")[:2])
         # Set these before Airflow is imported, because it reads its settings then.
         os.environ.update(
@@ -104,13 +104,13 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def shorten(text: str) -> str:
-    """The text on one line of at most 34 characters."""
+    """Return the text on one line of at most 34 characters."""
     text = " ".join(text.split())
     return text if len(text) <= 34 else text[:33] + "…"
 
 
 def width(text: str) -> int:
-    """The number of terminal columns that the text takes: Chinese characters take two, combining accents none."""
+    """Return the text's width in terminal columns: Chinese characters take two, combining accents none."""
     return sum(
         0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
     )

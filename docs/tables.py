@@ -1,6 +1,7 @@
 """Prints the tables of the documentation from the code.
 
-cog runs what stands in a page between ``[[[cog`` and ``]]]``, and puts what it prints below.
+cog runs what stands in a page between ``[[[cog`` and ``]]]``, and puts what it prints below. Run on its own, this file
+prints the rows of the tables that name no source.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
-from airflow_provider_whatsapp.graph.edges import EDGES_OF_ACCOUNT, RELATIONSHIPS, find_edge
+from airflow_provider_whatsapp.graph.edges import EDGES, EDGES_OF_ACCOUNT, RELATIONSHIPS, find_edge
 from airflow_provider_whatsapp.graph.error_codes import ADVICE_OF_CLASS, CODES
 from airflow_provider_whatsapp.graph.errors import GraphRateLimitError
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
@@ -25,12 +26,13 @@ from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 from airflow_provider_whatsapp.storage.columns import TYPED_COLUMNS
 from airflow_provider_whatsapp.tasks.arguments import LIST_ARGUMENTS, OUTPUT_ARGUMENTS, QUERY_ARGUMENTS
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasChangeTrigger, WhatsAppWabasTrigger
+from airflow_provider_whatsapp.webhooks import ENTRY_IS_A_BUSINESS, TOPICS, AccountChange
 
 _CLASSES = {
     it.__name__: it
     for it in (
-        GraphSandbox, WhatsAppHook, WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator, WhatsAppWabasChangeTrigger,
-        WhatsAppWabasSensor, WhatsAppWabasTrigger,
+        AccountChange, GraphSandbox, WhatsAppHook, WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator,
+        WhatsAppWabasChangeTrigger, WhatsAppWabasSensor, WhatsAppWabasTrigger,
     )
 }  # fmt: skip
 _WAITING = ("deferrable", "max_wait_in_place", "max_usage")
@@ -41,7 +43,10 @@ _GROUPS = {
 }
 # The value of the setting is that of the Airflow that runs this.
 _DEFAULTS = {"deferrable": "the setting `[operators] default_deferrable`"}
-_PARQUET = {"text": "STRING", "truth": "BOOLEAN", "number": "INT64", "time": "TIMESTAMP(MICROS, UTC)"}
+_PARQUET = {
+    "text": "STRING", "truth": "BOOLEAN", "number": "INT64", "decimal": "DECIMAL(38, 18)",
+    "time": "TIMESTAMP(MICROS, UTC)",
+}  # fmt: skip
 _RESULTS = {"harmless": "complete", "passing": "retried"}
 # The errors that a listing raises for a fault. tests/docs/test_reference.py tries every fault.
 _ERRORS = {
@@ -50,7 +55,7 @@ _ERRORS = {
     "GraphPermissionError": "no_advanced_access no_permission no_capability blocked no_account_permission",
     "GraphRequestError": "wrong_business insights_not_enabled nonexisting_field",
     "GraphProtocolError": (
-        "redirect deep_json unknown_encoding huge_body gzip_bomb repeated_cursor cursor_cycle no_data data_not_a_list "
+        "redirect deep_json unknown_encoding repeated_cursor cursor_cycle no_data data_not_a_list "
         "row_not_an_object paging_not_an_object"
     ),
 }
@@ -175,6 +180,35 @@ def faults() -> None:
     print()
 
 
+def change_attributes() -> None:
+    """Print the attributes of a change that a webhook reports."""
+    _print_table(("attribute", "meaning"), ([f"`{name}`", it] for name, it in _descriptions("AccountChange").items()))
+
+
+def webhook_topics() -> None:
+    """Print the topics of webhooks about accounts."""
+    rows = (
+        [
+            f"[`{it.field}`]({it.source})",
+            f"`{it.event}`" + (f" in `{it.inside}`" if it.inside else "") if it.event else "the name of the topic",
+            "no" if it.field in ENTRY_IS_A_BUSINESS else "yes",
+        ]
+        for it in TOPICS
+    )
+    _print_table(("topic", "`event` is", "names the account"), rows)
+
+
+def without_source() -> list[str]:
+    """Return the rows of the tables of codes, edges, columns and topics that name no page or file of Meta."""
+    sources = {
+        **{f"code {row.codes[0]}": row.source for row in CODES},
+        **{f"edge {row.name}": row.source for row in EDGES},
+        **{f"column {row.name}": row.source for row in TYPED_COLUMNS},
+        **{f"topic {row.field}": row.source for row in TOPICS},
+    }
+    return [name for name, source in sources.items() if not source.startswith("https://")]
+
+
 def _shared(of: str) -> list[str]:
     theirs = _descriptions("WhatsAppListWabasOperator")
     return [name for name, text in _descriptions(of).items() if theirs.get(name) == text]
@@ -236,3 +270,7 @@ def _print_table(head: tuple[str, ...], rows: Iterable[list[str]]) -> None:
     print("|---" * len(head) + "|")
     for row in rows:
         print("|", " | ".join(cell.replace("|", "\\|") for cell in row), "|")
+
+
+if __name__ == "__main__":
+    print(*without_source(), sep="\n")

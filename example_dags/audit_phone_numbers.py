@@ -1,7 +1,7 @@
 """Finds the phone numbers of all clients whose quality or name needs attention, and fails the run if there are any.
 
-Set the param `lake`. All numbers go to `phone_numbers/<day>.ndjson`. The task `findings` gives the number of findings
-and the first hundred of them to XCom. Set the param `fail` to false if the run must only report them.
+Set the param `lake`. All numbers go to `phone_numbers/<day>.ndjson`. The task `findings` returns the number of findings
+and the first hundred of them to XCom. To report findings without failing the run, set the param `fail` to false.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from airflow.sdk import Param, dag, task
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.rows import Manifest, read_rows
 
-# What is normal for a new number is no finding: the quality UNKNOWN until it has sent some messages, and the name
-# PENDING_REVIEW until Meta has reviewed it. Otherwise, the run of each day would fail.
+# A new number has the quality UNKNOWN until it has sent some messages, and the name PENDING_REVIEW until Meta has
+# reviewed it. If these were findings, the run would fail every day.
 NEEDS_ATTENTION = {
     "quality_rating": ("RED",),
     "name_status": ("DECLINED", "EXPIRED"),
@@ -26,7 +26,7 @@ FOLDER, DAY = "{{ params.lake }}/phone_numbers", "{{ dag_run.run_after | ds }}"
 
 
 def problems_of(number: dict[str, Any]) -> list[str]:
-    """What is wrong with a phone number."""
+    """Return what is wrong with a phone number."""
     return [f"{field} is {number[field]}" for field, values in NEEDS_ATTENTION.items() if number.get(field) in values]
 
 
@@ -48,7 +48,7 @@ def audit_phone_numbers() -> None:
     def findings(numbers: Manifest) -> dict[str, Any]:
         found = ({**number, "problems": problems} for number in read_rows(numbers) if (problems := problems_of(number)))
         first = list(islice(found, 100))
-        # Accounts that could not be read are findings, too.
+        # Accounts that could not be read are findings too.
         return {
             "count": len(first) + sum(1 for _ in found) + numbers["skipped_count"],
             "first": first,

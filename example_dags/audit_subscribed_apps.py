@@ -1,8 +1,11 @@
 """Finds the clients' accounts that your app is not subscribed to, and fails the run if there are any.
 
-Without a subscription, your app gets no webhooks of the account: no messages and no changes of status. Set the param
-`lake`. The subscriptions of all accounts go to `subscribed_apps/<day>.ndjson`. The task `missing` gives the ids of the
-accounts without a subscription, and of those that could not be read, to XCom.
+Without a subscription, your app gets no webhooks of the account: no messages and no changes of status.
+
+Set the param `lake`. The subscriptions of all accounts go to `subscribed_apps/<day>.ndjson`. The task `missing` returns
+the ids of the accounts without a subscription, and of those that could not be read, to XCom. The task `without_numbers`
+returns those that have no phone numbers, for example because a change of currency has moved them to a new account: such
+an account gets no webhooks either, even if your app is subscribed.
 """
 
 from __future__ import annotations
@@ -32,13 +35,17 @@ def audit_subscribed_apps() -> None:
     @task
     def missing(accounts: Manifest, subscriptions: Manifest) -> list[str]:
         our_app = WhatsAppHook().debug_token()["app_id"]
-        # These rows have no `id`. The app is in an object of its own, and an account without apps has no row at all.
+        # These rows have no `id`. The app is in a nested object, and an account without apps has no row.
         subscribed = {
             row["waba_id"]
             for row in read_rows(subscriptions)
             if row.get("whatsapp_business_api_data", {}).get("id") == our_app
         }
         return [account["id"] for account in read_rows(accounts) if account["id"] not in subscribed]
+
+    @task
+    def without_numbers(accounts: Manifest) -> list[str]:
+        return [account["id"] for account in read_rows(accounts) if not account["phone_numbers"]["data"]]
 
     @task(retries=0)
     def check(found: list[str]) -> None:
@@ -47,7 +54,7 @@ def audit_subscribed_apps() -> None:
 
     accounts = WhatsAppListWabasOperator(
         task_id="accounts",
-        fields="id,name",
+        fields="id,name,phone_numbers{id}",
         output_path=f"{FOLDER}/_accounts/{DAY}.ndjson",
     )
     subscriptions = WhatsAppListWabaEdgeOperator(
@@ -57,6 +64,7 @@ def audit_subscribed_apps() -> None:
         on_account_error="skip",
         output_path=f"{FOLDER}/{DAY}.ndjson",
     )
+    without_numbers(accounts.output)
     check(missing(accounts.output, subscriptions.output))
 
 

@@ -33,7 +33,7 @@ def export_businesses() -> None:
 
     @task(trigger_rule="all_done")
     def exported(manifests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        # This task succeeds also when exports have failed, so that later tasks can use those that worked.
+        # This task succeeds even if exports failed, so that later tasks can use the successful ones.
         return list(manifests)
 
     @task(retries=0)

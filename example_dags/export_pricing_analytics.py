@@ -1,7 +1,7 @@
 """Exports what each client's messages cost on each day: one row for each data point of `pricing_analytics`.
 
-Set the param `lake`. One listing reads the accounts together with their analytics. It goes to `_raw/`, and the rows
-made of it to `pricing_analytics/<day>.ndjson`. A run that is repeated writes the same object again.
+Set the param `lake`. One listing reads the accounts together with their analytics into `_raw/`. The rows made of it go
+to `pricing_analytics/<day>.ndjson`. A rerun writes the same object again.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ DAY = "{{ ti.xcom_pull(task_ids='window')['day'] }}"
 
 
 def data_points(listing: Manifest) -> Iterator[dict[str, Any]]:
-    """One row for each data point of the listed accounts."""
+    """Yield one row for each data point of the listed accounts."""
     for account in read_rows(listing):
-        # The API may leave the field out if an account has no data.
+        # If an account has no data, the API may leave the field out.
         for split in account.get("pricing_analytics", {}).get("data", []):
             for point in split.get("data_points", []):
                 # Accounts on the credit line of a partner have no cost.
@@ -34,7 +34,7 @@ def data_points(listing: Manifest) -> Iterator[dict[str, Any]]:
 
 
 def write_rows(rows: Iterator[dict[str, Any]], address: str) -> int:
-    """Write an object of NDJSON and give the number of rows. If that fails, an earlier object stays as it was."""
+    """Write an NDJSON object and return the number of rows. If that fails, an earlier object is unchanged."""
     path = ObjectStoragePath(address)
     draft = path.parent / f"_{path.name}"
     path.fs.makedirs(path.parent.path, exist_ok=True)
@@ -62,7 +62,7 @@ def export_pricing_analytics() -> None:
     def window(
         data_interval_start: datetime | None = None, data_interval_end: datetime | None = None, dag_run: Any = None
     ) -> dict[str, Any]:
-        """The days to read, in UTC: those of the data interval, and at least the last day that has ended."""
+        """Return the days to read, in UTC: those of the data interval, and at least the last day that has ended."""
         # A run that an asset or a person starts may have no data interval. That of a daily run may have no length.
         end = pendulum.instance(data_interval_end or dag_run.run_after).in_timezone("UTC").start_of("day")
         start = pendulum.instance(data_interval_start or end).in_timezone("UTC").start_of("day")

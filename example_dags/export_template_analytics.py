@@ -1,9 +1,9 @@
 """Exports how often each client's message templates were sent, delivered, read and clicked, one row for each day.
 
-Set the param `lake`. The rows of a day go to `template_analytics/<day>.ndjson`, and a run that is repeated writes the
-same object again. Meta has these numbers for the last 90 days, and only for accounts that have enabled template
-insights. The task `analytics` leaves the other accounts out, with a warning for each, and gives the number of them and
-the first hundred ids to XCom.
+Set the param `lake`. The rows of a day go to `template_analytics/<day>.ndjson`, and a rerun writes the same object
+again. Meta has these numbers for the last 90 days, and only for accounts that have enabled template insights. The task
+`analytics` leaves the other accounts out, with a warning for each, and returns their number and the first hundred ids
+to XCom.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ log = logging.getLogger(__name__)
 
 FOLDER = "{{ params.lake }}/template_analytics"
 DAY = "{{ ti.xcom_pull(task_ids='window')['day'] }}"
-# The API takes no more template ids in one call, and knows nothing older.
+# The API accepts at most this many template ids in one call, and has no older data.
 MOST_TEMPLATES, DAYS_BACK = 10, 90
 NO_INSIGHTS = (200005, 200006, 200007)
 
 
 def write_rows(rows: Iterator[dict[str, Any]], address: str) -> int:
-    """Write an object of NDJSON and give the number of rows. If that fails, an earlier object stays as it was."""
+    """Write an NDJSON object and return the number of rows. If that fails, an earlier object is unchanged."""
     path = ObjectStoragePath(address)
     draft = path.parent / f"_{path.name}"
     path.fs.makedirs(path.parent.path, exist_ok=True)
@@ -50,7 +50,7 @@ def write_rows(rows: Iterator[dict[str, Any]], address: str) -> int:
 def data_points(
     hook: WhatsAppHook, waba_id: str, templates: list[dict[str, Any]], days: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """One row for each template of an account and each day."""
+    """Yield one row for each template of an account and each day."""
     names = {template["id"]: template.get("name") for template in templates}
     ids, found = list(names), []
     for first in range(0, len(ids), MOST_TEMPLATES):
@@ -77,7 +77,7 @@ def export_template_analytics() -> None:
     def window(
         data_interval_start: datetime | None = None, data_interval_end: datetime | None = None, dag_run: Any = None
     ) -> dict[str, Any]:
-        """The days to read, in UTC: those of the data interval, and at least the last day that has ended."""
+        """Return the days to read, in UTC: those of the data interval, and at least the last day that has ended."""
         # A run that an asset or a person starts may have no data interval. That of a daily run may have no length.
         end = pendulum.instance(data_interval_end or dag_run.run_after).in_timezone("UTC").start_of("day")
         start = pendulum.instance(data_interval_start or end).in_timezone("UTC").start_of("day")
@@ -88,14 +88,14 @@ def export_template_analytics() -> None:
 
     @task(multiple_outputs=False)
     def analytics(days: dict[str, Any], accounts: Manifest, templates: Manifest, address: str) -> dict[str, Any]:
-        """Write the rows of all accounts but those that have not enabled template insights."""
+        """Write the rows of all accounts except those that have not enabled template insights."""
         enabled = {account["id"]: account.get("is_enabled_for_insights") for account in read_rows(accounts)}
         times = {"start": days["start"], "end": days["end"]}
         # One hook for all calls, because it keeps its connection to the API open.
         hook, left_out = WhatsAppHook(), []
 
         def rows() -> Iterator[dict[str, Any]]:
-            # The templates of an account follow each other.
+            # The templates of an account are consecutive rows.
             for waba_id, group in groupby(read_rows(templates), itemgetter("waba_id")):
                 try:
                     if enabled[waba_id] is not False:

@@ -7,7 +7,7 @@ from airflow.sdk import Asset, Param, dag
 
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabasOperator
 
-# A DAG with `schedule=[WABAS]` runs after each export. The `extra` of the asset event tells it the object's address.
+# A DAG with `schedule=[WABAS]` runs after each export. The `extra` of the asset event has the object's address.
 WABAS = Asset("whatsapp_wabas")
 
 

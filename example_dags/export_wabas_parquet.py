@@ -1,4 +1,4 @@
-"""Exports all accounts each night as Parquet, one partition a day, and tells what is different from the day before.
+"""Exports all accounts each night as Parquet, one partition a day, and says what is different from the day before.
 
 Set the param `lake`. The object of a day is `wabas_parquet/ds=<day>/wabas.parquet`, so that DuckDB, Spark and Athena
 read all days as one table with a column `ds`. The workers need `airflow-provider-whatsapp[parquet]`.
@@ -17,7 +17,7 @@ FOLDER = "{{ params.lake }}/wabas_parquet"
 # `dag_run.run_after` instead of `ds`, because a run that an asset or a person starts may have no logical date.
 DAY = "{{ dag_run.run_after | ds }}"
 DAY_BEFORE = "{{ macros.ds_add(dag_run.run_after | ds, -1) }}"
-# Each day has an object of its own, so each is an asset of its own. A DAG with `schedule=[WABAS]` runs after each.
+# Each day has its own object, and therefore its own asset. A DAG with `schedule=[WABAS]` runs after each.
 WABAS = AssetAlias("whatsapp_wabas_parquet")
 
 

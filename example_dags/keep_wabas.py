@@ -1,16 +1,16 @@
-"""Keeps a list of all accounts in object storage: each week it lists all of them once, and then only the new ones.
+"""Keeps a list of all accounts in object storage. It lists all of them once a week, and otherwise only the new ones.
 
-Listing only new accounts saves most calls, but it does not see everything:
+Listing only new accounts saves most calls, but misses two changes:
 
 - An account that was created long ago and is shared today, because the API can only filter by the time of creation.
-- That an account is no longer shared: it stays in the list.
+- An account that is no longer shared: it stays in the list.
 
-The full listing, with which each week begins, corrects both.
+The full listing at the start of each week corrects both.
 
-Each week has a folder. Its objects are named after the time from which accounts were listed, in unix seconds, and 0
-stands for all accounts. The next listing begins an hour before the newest account in the folder. So nothing else has to
-remember the last good run: a run that fails leaves no object, and the next run lists from the same time again. This
-works for scheduled, manual and asset-triggered runs alike, and also after someone has cleared tasks.
+Each week has a folder. Its objects are named after the time from which accounts were listed, in unix seconds; 0 means
+all accounts. The next listing starts an hour before the newest account in the folder. So nothing else has to remember
+the last successful run: a failed run leaves no object, and the next run lists from the same time again. This works for
+scheduled, manual and asset-triggered runs, and even after someone has cleared tasks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WEEK = "{{ params.lake }}/wabas/{{ dag_run.run_after.strftime('%G-W%V') }}"
 
 
 def rows_in(folder: str) -> Iterator[dict[str, Any]]:
-    """The rows of all listings in the folder. An account that was listed twice comes twice, its latest row last."""
+    """Yield the rows of all listings in the folder. An account that was listed twice has two rows, the latest last."""
     path = ObjectStoragePath(folder)
     listings = [file for file in path.iterdir() if file.suffix == ".ndjson"] if path.exists() else []
     for listing in sorted(listings, key=lambda file: int(file.stem)):
@@ -50,13 +50,13 @@ def rows_in(folder: str) -> Iterator[dict[str, Any]]:
 def keep_wabas() -> None:
     @task
     def since(folder: str) -> int | None:
-        """The unix time from which to list accounts, or None to list all of them."""
+        """Return the unix time from which to list accounts, or None to list all of them."""
         newest = max((int(row.get("creation_time") or 0) for row in rows_in(folder)), default=0)
         return newest - OVERLAP if newest else None
 
     @task
     def accounts(folder: str) -> int:
-        """How many accounts there are. Work with the accounts here."""
+        """Return the number of accounts. Work with the accounts here."""
         # An account of the overlap is in two listings.
         by_id = {row["id"]: row for row in rows_in(folder)}
         return len(by_id)

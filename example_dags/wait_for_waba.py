@@ -23,7 +23,7 @@ def wait_for_waba() -> None:
         waba_ids="{{ params.waba_id }}",
         fields=["id", "name", "account_review_status"],
         where={"account_review_status": "APPROVED"},
-        # Clients may take days. A deferred sensor holds no worker slot meanwhile.
+        # Clients may take days. A deferred sensor holds no worker slot.
         deferrable=True,
         poke_interval=timedelta(minutes=5),
         timeout=timedelta(days=7),

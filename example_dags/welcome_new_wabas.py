@@ -1,10 +1,10 @@
 """Welcomes each account that a client shares, without webhooks: an asset watches the list and starts this DAG.
 
-Airflow keeps what the watcher has seen, for which it needs version 3.3 and a running triggerer. Accounts that are there
-at the first look are not new. All accounts that were added at once are one run, and their phone numbers one listing.
+Airflow stores what the watcher has seen, which needs version 3.3 and a running triggerer. Accounts that exist at the
+first look are not new. All accounts that were added at once get one run, and their phone numbers one listing.
 
-After a crash of the triggerer, a change can be told twice (docs/changes.md), and a task can be retried. So what you do
-in `welcome` must do no harm when it is done again.
+After a crash of the triggerer, a change can be reported twice (docs/changes.md), and a task can be retried. So it must
+be safe to run `welcome` twice.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CLIENT_WABAS = Asset(
 def welcome_new_wabas() -> None:
     @task
     def added(triggering_asset_events: Any = None) -> list[str]:
-        """Ids of the accounts that were added. A run can have several events."""
+        """Return the ids of the accounts that were added. A run can have several events."""
         ids: dict[str, None] = {}
         for event in triggering_asset_events[CLIENT_WABAS]:
             change = event.extra["payload"]["added"]

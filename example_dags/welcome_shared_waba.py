@@ -1,7 +1,7 @@
 """Welcomes an account that a client has shared. A receiver of Meta's webhooks starts a run for each (docs/webhooks.md).
 
-The run does not trust what started it: it waits until the account is in the list of the Graph API. A run with the id of
-an account that is not shared costs a wait in vain, and does nothing else.
+The run does not trust what started it: it waits until the account is in the list of the Graph API. If the account is
+not shared, the run only waits until its timeout.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
 @dag(
     schedule=None,
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
-    # Airflow does not start a run without an id, or with anything else in its place.
+    # Airflow refuses to start a run without an id, or with anything else as the id.
     params={"waba_id": Param("", type="string", pattern="^[0-9]{1,32}$", description="id of the shared account")},
-    # Runs that wait count too. With the default of 16, a few deliveries that came early would hold up all others.
+    # Waiting runs count too. With the default of 16, a few early deliveries would hold up all others.
     max_active_runs=200,
     tags=["whatsapp"],
 )
@@ -30,7 +30,7 @@ def welcome_shared_waba() -> None:
         task_id="shared",
         waba_ids="{{ params.waba_id }}",
         fields=["id", "name"],
-        # All runs that wait share one reading of the list per interval.
+        # All waiting runs share one reading of the list per interval.
         deferrable=True,
         poke_interval=timedelta(minutes=1),
         timeout=timedelta(hours=6),

@@ -92,8 +92,8 @@ def test_example_export_businesses(
         assert sorted(path.name for path in tmp_path.rglob("*.gz")) == sorted(f"{id_}.ndjson.gz" for id_ in worked)
         first, second, third = (sandbox.businesses[index] for index in failing)
         assert finished.states["check", -1] == "failed"
-        told = f"3 of 10 businesses were not exported: {first['name']}, {second['id']}, {third['name']}"
-        assert told in capfd.readouterr().out
+        message = f"3 of 10 businesses were not exported: {first['name']}, {second['id']}, {third['name']}"
+        assert message in capfd.readouterr().out
 
         sandbox.reset()
         assert run_dag(dag, conf={"lake": tmp_path.as_uri()}).state == "success"
@@ -122,22 +122,22 @@ def test_example_keep_wabas(connected: GraphSandbox, tmp_path: Path) -> None:
     recent = share(newest - 1800)
     # The first run lists all accounts.
     assert run(0).xcom("accounts") == len(listed(0)) == 251
-    # The second lists those that are new and those of the last hour, which are counted once.
+    # The second lists the new accounts and those of the last hour, and counts each once.
     late, first = share(newest - 86_400), share(newest + 5000)
     assert run(1).xcom("accounts") == 252
     assert {recent, first} < listed(newest - 3600)
     assert len(listed(newest - 3600)) < 10
     assert len(connected.requests) == 3 + 1
-    # A run that fails loses nothing. Neither does one without a logical date, as those that an asset starts.
+    # Neither a failed run nor a run without a logical date, such as one that an asset starts, loses accounts.
     connected.fail_next(Fault.expired_token())
     second = share(newest + 6000)
     assert run(2).state == "failed"
     assert run(3, logical_date=False).xcom("accounts") == 253
     assert listed(newest + 5000 - 3600) == {first, second}
-    # An earlier run that is started again changes nothing of what is known.
+    # Clearing an earlier run changes nothing.
     assert run(0).xcom("accounts") == 253
     assert len(listed(0)) == 251
-    # The next week begins with all accounts: also those that were shared late, and without those that are gone.
+    # The next week starts with all accounts, including those that were shared late, and without those that are gone.
     del connected.accounts[0]
     assert run(24 * 7).xcom("accounts") == 253
     assert listed(0, week="2026-W48") == {account["id"] for account in connected.accounts}
@@ -181,7 +181,7 @@ def test_mapped_over_businesses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def test_mapped_tasks_do_not_write_the_same_object(connected: GraphSandbox, tmp_path: Path) -> None:
     finished = run_dag("mapped_onto_one", conf={"folder": str(tmp_path)})
-    # Without a template, they can never have objects of their own. With one, the second is found out by the record.
+    # Without a template, the path is always the same. With one, the record shows that it was the same.
     assert [finished.states["fixed", index] for index in (0, 1)] == ["failed", "failed"]
     # Either may be the first.
     states = [finished.states["templated", index] for index in (0, 1)]
@@ -298,7 +298,7 @@ def test_the_deferred_sensor_writes_an_object(connected: GraphSandbox, tmp_path:
 
 
 @RESCHEDULES
-def test_a_wait_in_vain_ends_the_same_in_every_mode(connected: GraphSandbox) -> None:
+def test_a_timeout_is_the_same_in_every_mode(connected: GraphSandbox) -> None:
     softly, in_vain = run_dag("wait_softly"), run_dag("wait_in_vain")
     for mode in ("poke", "reschedule", "deferrable"):
         assert softly.states[mode, -1] == "skipped"
@@ -558,6 +558,7 @@ def test_example_audit_subscribed_apps(
     apps: tuple[list[Any], ...] = ([], [other], [ours], [other, ours])
     for number, account in enumerate(connected.accounts):
         account["subscribed_apps"] = apps[number % 4]
+        account["phone_numbers"] = [] if number == 3 else [{"id": f"{number}0"}]
     locked = connected.accounts[2]
     connected.fail_next(Fault.no_account_permission().on(locked["id"]).times(100))
     conf: dict[str, Any] = {"conf": {"lake": f"{tmp_path}"}, "logical_date": None, "run_after": TODAY}
@@ -566,6 +567,7 @@ def test_example_audit_subscribed_apps(
     assert finished.xcom("missing") == wanted
     assert finished.states["check", -1] == "failed"
     assert f"{len(wanted)} accounts lack a subscription of our app: {wanted[0]}, " in capfd.readouterr().out
+    assert finished.xcom("without_numbers") == [connected.accounts[3]["id"]]
     connected.reset()
     for account in connected.accounts:
         account["subscribed_apps"] = [other, ours]
@@ -651,7 +653,7 @@ def test_example_export_wabas_parquet(connected: GraphSandbox, tmp_path: Path) -
 
     with create_session() as session:
         events = session.query(AssetEvent).order_by(AssetEvent.id.desc()).limit(3).all()
-        # Each day is an asset of its own, and all have the alias.
+        # Each day has its own asset, and all have the alias.
         folder = f"file://{tmp_path}/wabas_parquet"
         assert [event.uri for event in events] == [f"{folder}/ds=2026-11-{day}/wabas.parquet" for day in (25, 23, 22)]
         assert events[1].extra == manifest

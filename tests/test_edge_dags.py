@@ -99,7 +99,7 @@ def test_default_args(connected: GraphSandbox) -> None:
     assert finished.xcom("numbers") == only_ids(numbers_of(connected, gone))
 
 
-def test_a_retry_goes_on(connected: GraphSandbox, tmp_path: Path) -> None:
+def test_a_retry_resumes(connected: GraphSandbox, tmp_path: Path) -> None:
     ids = ids_of(connected)
     connected.fail_next(Fault.throttle(code=4, minutes=9).on(ids[LONG_ACCOUNT]).after(1))
     finished = run_dag("edges_retried", conf={"folder": str(tmp_path), "ids": ids})

@@ -103,7 +103,7 @@ def test_the_version_is_one() -> None:
 
 
 def test_airflow_brings_what_the_package_requires() -> None:
-    """So that installing the package changes nothing in an environment that has Airflow."""
+    """Installing the package changes nothing in an environment that has Airflow."""
     brought: set[str] = set()
     waiting = ["apache-airflow"]
     while waiting:

@@ -1,6 +1,6 @@
 """The names and signatures that users rely on.
 
-``tests/public_api.txt`` holds them, so that a change to one of them is a deliberate edit of that file. To write it anew:
+``tests/public_api.txt`` lists them, so that a change to one of them is a deliberate edit of that file. To update it:
 ``.nox/tests/bin/python tests/test_public_api.py``. Types are checked by ``tests/types/public_types.py``.
 """
 

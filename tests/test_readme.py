@@ -95,7 +95,7 @@ def test_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def output_of_the_demo(folder: Path, **environment: str) -> str:
-    # The demo writes beside itself. A copy keeps two tests from writing the same object.
+    # The demo writes to its own folder. With a copy, no two tests write the same object.
     shutil.copy(PROJECT / "demo.py", folder)
     shutil.copytree(PROJECT / "example_dags", folder / "example_dags")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}

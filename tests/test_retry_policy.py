@@ -83,12 +83,12 @@ class TestDecision:
         assert waits == [1, 2, 4, 16, 30, 30, 30]
         assert decide(error, try_number=3, luck=0.0)[:2] == ("retry", 2 * MINUTE)
 
-    def test_tasks_that_fail_together_come_back_apart(self) -> None:
+    def test_tasks_that_fail_together_do_not_retry_together(self) -> None:
         for error in (GraphServerError("x"), GraphRateLimitError("x"), GraphRateLimitError("x", retry_after=MINUTE)):
             assert len({decide(error)[1] for _ in range(20)}) > 1
 
     @pytest.mark.parametrize("name", sorted(graph.__all__))
-    def test_what_a_retry_cannot_mend_fails(self, name: str) -> None:
+    def test_what_a_retry_cannot_fix_fails(self, name: str) -> None:
         kind: type[GraphError] = getattr(graph, name)
         action, delay, reason = decide(kind("no", retryable=False))
         assert (action, delay) == ("fail", None)

@@ -145,7 +145,7 @@ def test_an_object_that_is_missing(tmp_path: Path) -> None:
         ("s3://key:5ecret@bucket/a.csv", "password in it; .* name the connection, in conn_id or in the URL$"),
     ],
 )
-def test_a_source_that_is_none_is_refused_at_the_call(source: Any, message: str) -> None:
+def test_a_wrong_source_is_an_error_at_the_call(source: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"^source: .*{message}") as caught:
         read_rows(source)
     assert "5ecret" not in str(caught.value)

@@ -18,9 +18,10 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from airflow_provider_whatsapp.graph.app_limit import AppLimit, Pause
+from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.error_codes import concerns_one_account
 from airflow_provider_whatsapp.graph.errors import GraphError, GraphRateLimitError
-from airflow_provider_whatsapp.graph.flow import Flow, GraphFlow, Outcome, Wait
+from airflow_provider_whatsapp.graph.flow import Flow, GraphFlow, Outcome, ReadConnection, Wait
 from airflow_provider_whatsapp.graph.messages import Request, Response
 from airflow_provider_whatsapp.graph.pages import Page
 from airflow_provider_whatsapp.graph.patience import UNNAMED_WAIT, Patience, used_up_error
@@ -79,9 +80,10 @@ class AccountEnd:
     error: GraphError | None = None
 
 
-#: What the client sends into the flow: a key and the response to that request; None after anything else.
-Answer: TypeAlias = tuple[int, Response | GraphError] | None
-AccountsSteps: TypeAlias = Generator[Send | Receive | Wait | AccountPage | AccountEnd, Answer, None]
+#: What the client sends into the flow: a key and the response to that request; the settings of the connection if they
+#: have changed; None after anything else.
+Answer: TypeAlias = tuple[int, Response | GraphError] | GraphConfig | None
+AccountsSteps: TypeAlias = Generator[Send | Receive | Wait | ReadConnection | AccountPage | AccountEnd, Answer, None]
 
 
 @dataclass(slots=True, eq=False)
@@ -172,7 +174,7 @@ class AccountsFlow:
                 yield Send(reading.number, request)  # type: ignore[arg-type]  # only readings with a request are queued
             elif self._on_their_way:
                 answer = yield Receive(self._seconds_to_next_step(is_paused=is_paused))
-                if answer is not None:
+                if isinstance(answer, tuple):
                     key, outcome = answer
                     yield from self._advance(self._on_their_way.pop(key), outcome)
             elif self._to_send or self._sleepers:
@@ -219,6 +221,10 @@ class AccountsFlow:
             if isinstance(step, Page):
                 yield AccountPage(reading.waba_id, step)
                 pause = self._pace(reading, step.usage)
+                continue
+            if isinstance(step, ReadConnection):
+                answer = yield step
+                outcome = answer if isinstance(answer, GraphConfig) else None
                 continue
             if isinstance(step, Request):
                 reading.request = step

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from airflow_provider_whatsapp.graph.error_codes import ADVICE_OF_CLASS, find_code
+from airflow_provider_whatsapp.graph.edges import describe_node, suggest_edge
+from airflow_provider_whatsapp.graph.error_codes import ADVICE_OF_CLASS, TOO_MUCH_DATA, find_code
 from airflow_provider_whatsapp.graph.errors import (
     GraphApiError,
     GraphError,
@@ -18,6 +20,10 @@ from airflow_provider_whatsapp.graph.errors import (
     GraphTokenError,
 )
 
+_REFUSED_PROOF = (
+    "The API refused the proof: the connection's app_secret must be set, and be the secret of the app that the token "
+    "belongs to."
+)
 _LONGEST_TEXT = 500
 # Only so much of a text is searched for secrets, because a text can be as long as the whole answer.
 _SEARCHED_TEXT = 20_000
@@ -31,7 +37,10 @@ def find_error(
     *,
     retry_after: timedelta | None,
     redact: Callable[[str], str],
+    path: str = "",
+    clock_problem: str = "",
     version_problem: str = "",
+    is_partial: bool = False,
 ) -> GraphError | None:
     """The error that an answer stands for, or None when the answer holds what was asked for.
 
@@ -41,15 +50,18 @@ def find_error(
     :param payload: parsed JSON body, or None when the body was not JSON
     :param retry_after: wait that the headers named
     :param redact: takes secrets out of a text, because servers repeat tokens in their messages
+    :param path: path of the request, for advice on its id and its edge
+    :param clock_problem: what is wrong with this machine's clock, if anything is; the likely cause of a refused proof
     :param version_problem: what is wrong with the version that was asked for, if anything is. The advice for an error
         of the request begins with it, because a version that has ended is the likely cause
+    :param is_partial: whether the headers say that the body is only a part of the answer
     """
     envelope = payload.get("error") if isinstance(payload, dict) else None
     if isinstance(envelope, dict):
-        return _error_from_envelope(envelope, status, retry_after, redact, version_problem)
+        return _error_from_envelope(envelope, status, retry_after, redact, path, clock_problem, version_problem)
     if envelope is not None:
         return GraphProtocolError("the answer's `error` is not an error envelope", retryable=True)
-    if 200 <= status < 300:
+    if status == 200 and not is_partial:
         return None
     return _error_from_status(status, retry_after, version_problem)
 
@@ -59,6 +71,8 @@ def _error_from_envelope(
     status: int,
     retry_after: timedelta | None,
     redact: Callable[[str], str],
+    path: str,
+    clock_problem: str,
     version_problem: str,
 ) -> GraphApiError:
     def text(name: str, longest: int = _LONGEST_TEXT, *, within: Any = envelope) -> str | None:
@@ -76,18 +90,31 @@ def _error_from_envelope(
     message = text("message") or "no message"
     # The edges of WhatsApp say there what is wrong, and where a person can fix it.
     details = text("details", within=envelope.get("error_data"))
-    kind = _class_of(code, status, text("type"), is_transient)
-    too_much_data = code == 1 and "reduce the amount of data" in message.lower()
+    row = find_code(code)
+    # The sentence comes with several codes, and in other languages, too. Those are only retried.
+    too_much_data = "reduce the amount of data" in message.lower() or (
+        row is not None and row.details(subcode).too_much_data
+    )
+    kind = GraphServerError if too_much_data else _class_of(code, status, text("type"), is_transient)
+    is_proof_refused = code == 100 and "appsecret_proof" in message
+    if is_proof_refused:
+        kind = GraphTokenError
     number = "no code" if code is None else f"code {code}" if subcode is None else f"code {code}/{subcode}"
     trace = text("fbtrace_id", _LONGEST_TRACE)
     where = f"{number}, HTTP {status}" + (f", fbtrace_id {trace}" if trace else "")
     named_wait = _describe_wait(retry_after) if kind is GraphRateLimitError else ""
-    cause = f"{version_problem} " if version_problem and kind is GraphRequestError else ""
-    advice = _advice(kind, code, subcode, message, too_much_data=too_much_data)
+    advice = [version_problem if kind is GraphRequestError else ""]
+    if kind is GraphRequestError or code == 2500:
+        advice.append(suggest_edge(path))
+    if code == 104 or is_proof_refused:
+        advice.append(clock_problem)
+    advice.append(_REFUSED_PROOF if is_proof_refused else _advice(kind, code, subcode, too_much_data=too_much_data))
+    if (code, subcode) == (100, 33):
+        advice.append(describe_node(path))
     said = (message if details is None or details in message else f"{message} ({details})").rstrip()
     stop = "" if said.endswith((".", "!", "?")) else "."
     error = kind(
-        f"The API said: {said}{stop} {cause}{advice}{named_wait} [{where}]",
+        f"The API said: {said}{stop} {' '.join(filter(None, advice))}{named_wait} [{where}]",
         code=code,
         subcode=subcode,
         type=text("type"),
@@ -98,22 +125,15 @@ def _error_from_envelope(
         user_message=text("error_user_msg"),
         retry_after=retry_after,
     )
-    if too_much_data and isinstance(error, GraphServerError):
+    if too_much_data:
         error.too_much_data = True
         error.retryable = False
     return error
 
 
-def _advice(
-    kind: type[GraphApiError], code: int | None, subcode: int | None, message: str, *, too_much_data: bool
-) -> str:
+def _advice(kind: type[GraphApiError], code: int | None, subcode: int | None, *, too_much_data: bool) -> str:
     if too_much_data:
-        return "The API cannot collect so much data at once: ask for fewer fields or a smaller page_size."
-    if code == 100 and "appsecret_proof" in message:
-        return (
-            "The API refused the proof: the connection's app_secret must be set, and be the secret of the app that the "
-            "token belongs to."
-        )
+        return TOO_MUCH_DATA
     row = find_code(code)
     return (row.details(subcode).advice if row else "") or ADVICE_OF_CLASS[kind]
 
@@ -142,6 +162,13 @@ def _class_of_status(status: int) -> type[GraphApiError]:
 
 
 def _error_from_status(status: int, retry_after: timedelta | None, version_problem: str) -> GraphError:
+    if status < 300:
+        # A part of a list can be valid JSON, so it would be taken for the whole list.
+        return GraphProtocolError(
+            f"the answer is HTTP {status} and may be only a part of what was requested; a proxy has most likely "
+            "changed it. Check the proxy and the connection's host.",
+            retryable=True,
+        )
     if status < 400:
         return GraphProtocolError(
             f"the answer is HTTP {status}, a redirect; the token is not sent on to another address. "
@@ -164,6 +191,6 @@ def _describe_wait(retry_after: timedelta | None) -> str:
 
 
 def _parse_code(value: Any) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+    if isinstance(value, str) and re.fullmatch("-?[0-9]{1,9}", value):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None

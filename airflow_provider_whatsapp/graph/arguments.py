@@ -6,11 +6,15 @@ the wrong field is described instead of shown.
 
 from __future__ import annotations
 
+import ast
+import json
 import math
 import re
+from collections.abc import Iterable
 from datetime import date, datetime, time, timezone
+from difflib import get_close_matches
 from types import NoneType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from airflow_provider_whatsapp.graph.credentials import redact
 
@@ -49,6 +53,25 @@ def given(value: _Value | None, default: _Default) -> _Value | _Default:
     return value
 
 
+def parse_rendered(name: str, value: Any, example: str) -> Any:
+    """Return the argument. The text of a list or an object, which a template renders it to, becomes that again.
+
+    :param name: name of the argument, for the error
+    :param value: the argument as the user gave it; JSON and Python's own notation are understood
+    :param example: what a correct value looks like, for the error
+    :raises ValueError: if the text begins like a list or an object, but is neither
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    if text[:1] not in ("[", "{", "("):
+        return value
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(text)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+    raise ValueError(f"{name}: {shown(value)} is neither JSON nor a list or an object of Python; {example}")
+
+
 def parse_business_id(value: object) -> str:
     """Return the checked id of a business portfolio.
 
@@ -56,6 +79,8 @@ def parse_business_id(value: object) -> str:
     :raises ValueError: if the value is anything else
     """
     hint = "Business Settings, Business Info shows it, e.g. '1906385232743451'"
+    if isinstance(value, str) and value.strip().lower().startswith("act_"):
+        hint = f"this is the id of an ad account; {hint}"
     return _parse_id("business_id", value, "a business portfolio", hint)
 
 
@@ -202,6 +227,32 @@ def shown_if_short(value: object) -> str:
 def _describe(value: object) -> str:
     kind, length = ("text", len(value)) if isinstance(value, str) else (type(value).__name__, len(repr(value)))
     return f"a {kind} of {length} characters (not shown, as it could be a secret)"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the known name that is most like the given one, as ``"; did you mean 'x'?"``; empty if none is.
+
+    :param name: name that is not known
+    :param known: the known names
+    """
+    by_letters = {re.sub(r"[\W_]", "", one.lower()): one for one in known}
+    near = get_close_matches(re.sub(r"[\W_]", "", name.lower()), by_letters, n=1, cutoff=0.7)
+    return f"; did you mean {by_letters[near[0]]!r}?" if near else ""
+
+
+def check_holds_no_token(name: str, text: str) -> None:
+    """Check that a text that is about to be sent as a query parameter holds no access token.
+
+    Parameters end up in logs of proxies and of the API, and an API that refuses one repeats it in its message.
+
+    :param name: name of the argument, for the error
+    :raises ValueError: if something in the text looks like a token
+    """
+    if redact(text) != text or _APP_TOKEN.search(text):
+        raise ValueError(
+            f"{name}: holds what looks like an access token, so nothing was sent; the token goes into the "
+            "connection's password"
+        )
 
 
 def could_be_secret(text: str) -> bool:

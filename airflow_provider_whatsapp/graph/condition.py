@@ -8,7 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_whatsapp.graph.arguments import given, parse_count, parse_waba_id, shown
+from airflow_provider_whatsapp.graph.arguments import (
+    did_you_mean,
+    given,
+    parse_count,
+    parse_rendered,
+    parse_waba_id,
+    shown,
+)
 from airflow_provider_whatsapp.graph.fields import Field
 
 Row = dict[str, Any]
@@ -74,7 +81,7 @@ def build_condition(
 
     :param waba_ids: ids as a sequence or a comma string
     :param min_count: at least 1
-    :param where: value or list of values by field, or the same as JSON text
+    :param where: value or list of values by field, or the text of such an object
     :raises ValueError: if an argument is wrong; the message names it and shows an example
     """
     ids = _parse_waba_ids(waba_ids)
@@ -129,21 +136,18 @@ class Tally:
 def _parse_waba_ids(value: object) -> frozenset[str]:
     if value is None:
         return frozenset()
-    value = [value] if isinstance(value, int) else value
-    ids = value.split(",") if isinstance(value, str) else value
+    example = "for example ['102290129340398']"
+    ids = [value] if isinstance(value, int) else parse_rendered("waba_ids", value, example)
+    ids = ids.split(",") if isinstance(ids, str) else ids
     if not isinstance(ids, Sequence) or not ids:
-        raise ValueError(f"waba_ids: {shown(value)} has no ids; for example ['102290129340398']")
+        raise ValueError(f"waba_ids: {shown(value)} has no ids; {example}")
     return frozenset(map(parse_waba_id, ids))
 
 
 def _parse_where(value: object) -> tuple[tuple[str, tuple[Any, ...]], ...]:
     if value is None:
         return ()
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            raise ValueError(f"where: {shown(value)} is not JSON; {_WHERE_EXAMPLE}") from None
+    value = parse_rendered("where", value, _WHERE_EXAMPLE)
     if not isinstance(value, Mapping) or not value:
         raise ValueError(f"where: {shown(value)} names no field; {_WHERE_EXAMPLE}")
     pairs = []
@@ -189,7 +193,8 @@ def _check_asked_for(name: str, fields: Sequence[Field]) -> None:
         by_key = {field.key: field for field in fields}
         if part not in by_key:
             asked_for = ", ".join(map(shown, by_key))
-            raise ValueError(f"where: {shown(part)} of {shown(name)} is not among the fields {asked_for}; add it there")
+            hint = did_you_mean(part, by_key) or "; add it there"
+            raise ValueError(f"where: {shown(part)} of {shown(name)} is not among the fields {asked_for}{hint}")
         fields = by_key[part].fields
         if not fields:
             # Without nested fields, the API decides what the object holds.

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from urllib.parse import quote
 
@@ -17,6 +18,8 @@ _MASK = "***"
 # Meta accepts a timed proof for five minutes. Only one is created per minute, so that few need to be masked.
 _PROOF_PERIOD = 60
 _PERIODS_TO_MASK = 10
+# A clock that is off by less cannot be the reason why a proof is refused.
+_TOLERATED_SECONDS = 120
 # A shorter secret is not masked in rows, because it could occur in ordinary text.
 _SHORTEST_SECRET = 8
 # JSON can write an ASCII letter as an escape, and a body can be UTF-16: a search for the secret's bytes would find
@@ -77,6 +80,25 @@ class Credentials:
         if request.inspects_own_token:
             params["input_token"] = self.token
         return params, {"Authorization": f"Bearer {self.token}"}
+
+    def describe_clock_problem(self, date: str, *, now: float) -> str:
+        """Return a sentence about this machine's clock, for the error of a refused proof; empty if it may be right.
+
+        :param date: ``Date`` header of the response
+        :param now: the time in unix seconds
+        """
+        if self.app_secret is None or not self.timed_proof:
+            return ""
+        try:
+            ahead = now - parsedate_to_datetime(date).timestamp()
+        except (TypeError, ValueError, OverflowError):
+            return ""
+        if abs(ahead) < _TOLERATED_SECONDS:
+            return ""
+        return (
+            f"The clock of this machine is {abs(ahead) / 60:.0f} minutes {'ahead of' if ahead > 0 else 'behind'} the "
+            "API's, and its proofs hold a time: set the clock, or `proof` in the connection's extra to \"plain\"."
+        )
 
     def redact(self, text: str, *, now: float) -> str:
         """Return the text with these secrets, and anything else that looks like a token, masked.

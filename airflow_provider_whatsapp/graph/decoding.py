@@ -55,14 +55,15 @@ def parse_json(body: bytes, *, mask: Callable[[str], str] | None = None) -> Any:
 
     :param body: the decompressed response
     :param mask: function that removes secrets from a text, or None if there are none
-    :raises GraphProtocolError: if the body is not JSON, has too many values, or repeats a key where that could lose
-        rows
+    :raises GraphProtocolError: if the body is not JSON, has too many values, or repeats a key in any object
     """
     # Counted before parsing, because a value takes up to fifty times its bytes in memory, and the parser blocks the
     # whole process. Commas and brackets within strings are counted too, so this is an upper bound, as is the number of
     # bytes.
     if len(body) > MAX_VALUES and sum(map(body.count, (b",", b":", b"[", b"{"))) > MAX_VALUES:
-        raise GraphProtocolError("the response has too many values; ask for fewer fields or a smaller page_size")
+        error = GraphProtocolError("the response has too many values; ask for fewer fields or a smaller page_size")
+        error.too_much_data = True
+        raise error
     value = _decode_common(body) if mask is None else None
     return _decode_any(body, mask) if value is None else value
 
@@ -105,7 +106,6 @@ def _decode_any(body: bytes, mask: Callable[[str], str] | None) -> Any:
             parse_int=_parse_int,
             object_pairs_hook=_build_object,
         )
-        _check_repeated_keys(value)
         return _normalize(value, mask)
     except ValueError:
         # Retryable, because the usual cause is a gateway that truncated the response or sent its own error page.
@@ -117,26 +117,13 @@ def _decode_any(body: bytes, mask: Callable[[str], str] | None) -> Any:
     raise problem
 
 
-class _ObjectWithRepeatedKey(dict[str, Any]):
-    """A JSON object in which a key is repeated; it holds the last value of each key."""
-
-
 def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
-    return value if len(value) == len(pairs) else _ObjectWithRepeatedKey(value)
-
-
-def _check_repeated_keys(answer: Any) -> None:
-    """Check that no key is repeated in the response itself, in its ``paging`` or in a row.
-
-    JSON parsers keep the last of two values: ``{"data": [...], "data": []}`` would be a listing without rows.
-    """
-    if not isinstance(answer, dict):
-        return
-    rows = answer.get("data")
-    checked = [answer, answer.get("paging"), *(rows if isinstance(rows, list) else [])]
-    if any(isinstance(value, _ObjectWithRepeatedKey) for value in checked):
+    # JSON parsers keep the last of two values: `{"data": [...], "data": []}` would be a listing without rows. At any
+    # depth, because the rows of a nested edge are rows too.
+    if len(value) < len(pairs):
         raise GraphProtocolError("a key is repeated in the response, so data would be lost")
+    return value
 
 
 def _normalize(value: Any, mask: Callable[[str], str] | None, key: str = "", depth: int = 0) -> Any:
@@ -149,7 +136,10 @@ def _normalize(value: Any, mask: Callable[[str], str] | None, key: str = "", dep
     if isinstance(value, dict):
         if depth >= _MAX_DEPTH:
             raise RecursionError
-        return {_normalize_text(name, mask): _normalize(item, mask, name, depth + 1) for name, item in value.items()}
+        # Two keys can become the same here.
+        return _build_object(
+            [(_normalize_text(name, mask), _normalize(item, mask, name, depth + 1)) for name, item in value.items()]
+        )
     if isinstance(value, list):
         if depth >= _MAX_DEPTH:
             raise RecursionError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 #: The edge of a business that lists its WABAs, by their relationship to the business.
@@ -40,7 +41,8 @@ class Edge:
             raise ValueError(f"params: {self.name} needs {', '.join(missing)}; for example {json.dumps(self.required)}")
 
 
-_BUSINESS = "https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference/business"
+_REFERENCE = "https://developers.facebook.com/documentation/ads-commerce/marketing-api/reference"
+_BUSINESS = f"{_REFERENCE}/business"
 _WHATSAPP = "https://developers.facebook.com/documentation/business-messaging/whatsapp"
 _GRAPH = "https://developers.facebook.com/docs/graph-api/reference"
 _SDK = "https://github.com/facebook/facebook-python-business-sdk/blob/main/facebook_business/adobjects"
@@ -65,7 +67,7 @@ EDGES_OF_ACCOUNT = (
     Edge(
         "phone_numbers",
         f"{_GRAPH}/whats-app-business-account-to-number-current-status",
-        "id,display_phone_number,verified_name,quality_rating",
+        "id,display_phone_number,verified_name,status,name_status,quality_rating,throughput",
         lists_nodes=True,
     ),
     Edge(
@@ -95,6 +97,7 @@ EDGES_OF_ACCOUNT = (
     Edge("activities", _OPENAPI),
     Edge("audiences", _ACCOUNT_IN_SDK),
     Edge("message_campaigns", _ACCOUNT_IN_SDK),
+    Edge("signups", f"{_WHATSAPP}/in-app-signup"),
     Edge("subscribed_apps", _OPENAPI),
     Edge("welcome_message_sequences", _ACCOUNT_IN_SDK),
     Edge("degrees_of_freedom_spec", _ACCOUNT_IN_SDK),
@@ -115,10 +118,42 @@ EDGES_OF_ACCOUNT = (
 #: All edges about which something is known.
 EDGES = (
     *(Edge(name, f"{_BUSINESS}/{name}", _WABA_FIELDS, lists_nodes=True) for name in RELATIONSHIPS.values()),
+    Edge(
+        "assigned_whatsapp_business_accounts",
+        f"{_REFERENCE}/system-user/assigned_whatsapp_business_accounts",
+        f"{_WABA_FIELDS},tasks",
+        lists_nodes=True,
+    ),
     Edge("businesses", f"{_SDK}/user.py", "id,name", lists_nodes=True),
     *EDGES_OF_ACCOUNT,
 )
 _BY_NAME = {edge.name: edge for edge in EDGES}
+
+
+def describe_node(path: str) -> str:
+    """Return whose id the path of an edge must begin with, as a sentence, or an empty text if that is not known.
+
+    :param path: path of a request, e.g. ``"102290129340398/phone_numbers"``
+    """
+    edge = path.partition("/")[2]
+    if edge in RELATIONSHIPS.values():
+        return (
+            "Accounts are listed by the id of a business portfolio (see Business Info), not by that of a WABA, an app "
+            "or a phone number."
+        )
+    if edge in {it.name for it in EDGES_OF_ACCOUNT}:
+        return f"{edge} are listed by the id of a WABA, not by that of a business portfolio, an app or a phone number."
+    return ""
+
+
+def suggest_edge(path: str) -> str:
+    """Return the known edge that an unknown edge is most likely meant to be, as a sentence, or an empty text.
+
+    :param path: path of a request, e.g. ``"102290129340398/phonenumbers"``
+    """
+    edge = path.partition("/")[2]
+    near = get_close_matches(edge, _BY_NAME, n=1)
+    return f"{edge} is not a known edge: did you mean {near[0]}?" if near and edge not in _BY_NAME else ""
 
 
 def find_edge(name: str) -> Edge:

@@ -22,10 +22,12 @@ class Subcode(NamedTuple):
 
     :param advice: as in :class:`Code`
     :param one_account: as in :class:`Code`
+    :param too_much_data: as in :class:`Code`
     """
 
     advice: str = ""
     one_account: bool = False
+    too_much_data: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Code:
     :param advice: what to do, the beginning of the message; if it is empty, :data:`ADVICE_OF_CLASS` has the advice
     :param one_account: whether other accounts may still be readable, because the error concerns one account: the token
         may not read it, it is gone, it does not have what was asked for, or it has used up a rate limit of its own
+    :param too_much_data: whether the error says that one response cannot hold that much data
     :param subcodes: what is different for some subcodes; None is an answer without a subcode
     """
 
@@ -46,14 +49,15 @@ class Code:
     source: str
     advice: str = ""
     one_account: bool = False
+    too_much_data: bool = False
     subcodes: Mapping[int | None, Subcode] = field(default_factory=dict)
 
     def details(self, subcode: int | None) -> Subcode:
-        """Return the advice for a subcode, and whether it concerns one account.
+        """Return what is known about a subcode.
 
         :param subcode: subcode of the error, or None
         """
-        own = Subcode(self.advice, self.one_account)
+        own = Subcode(self.advice, self.one_account, self.too_much_data)
         different = self.subcodes.get(subcode, own)
         return different if different.advice else different._replace(advice=own.advice)
 
@@ -72,9 +76,11 @@ _CLIENT_ACCOUNTS = (
 _INSIGHTS = "https://developers.facebook.com/docs/marketing-api/reference/ad-account/insights"
 _VERSIONS = "https://developers.facebook.com/ads/blog/post/2018/11/27/with-issues-status-blog"
 _OPENAPI = "https://github.com/facebook/openapi/blob/main/business-messaging-api_v23.0.yaml"
+_SDK = "https://github.com/facebook/facebook-python-business-sdk/blob/main/facebook_business/fberrcodes.py"
 _REPORTS = "reports of users; no page of Meta's has it"
 
-_VERSION_ENDED = "The version of the API that was asked for has ended: set a newer api_version in the connection."
+#: What to do when one response cannot hold all rows of a page.
+TOO_MUCH_DATA = "The API cannot collect so much data at once: ask for fewer fields or a smaller page_size."
 
 #: All that is known about each code. For a code without a row, the HTTP status decides the class.
 CODES = (
@@ -124,8 +130,10 @@ CODES = (
     Code(
         [368],
         GraphPermissionError,
-        _GUIDE,
-        "Meta has restricted this app or business: see Business Support Home before trying again.",
+        _WHATSAPP,
+        "Meta has restricted or disabled this account, app or business for a violation of its policies: see Business "
+        "Support Home before trying again.",
+        one_account=True,
     ),
     Code(
         [131005],
@@ -148,11 +156,24 @@ CODES = (
     Code([80007], GraphRateLimitError, _WHATSAPP, one_account=True),
     Code([80008], GraphRateLimitError, _RATE_LIMITS, one_account=True),
     Code([130429, 131064], GraphRateLimitError, _WHATSAPP),
-    Code([1, 2], GraphServerError, _GUIDE),
-    Code([960], GraphServerError, _REPORTS),
+    Code([-3], GraphServerError, _SDK, TOO_MUCH_DATA, too_much_data=True),
+    Code([1], GraphServerError, _GUIDE, subcodes={1504018: Subcode(TOO_MUCH_DATA, too_much_data=True)}),
+    Code([2], GraphServerError, _GUIDE, subcodes={1504018: Subcode(TOO_MUCH_DATA, too_much_data=True)}),
+    Code([-1, -2, 99, 960], GraphServerError, _REPORTS),
     Code([131000, 131016, 131057], GraphServerError, _WHATSAPP),
-    Code([12], GraphRequestError, _VERSIONS, _VERSION_ENDED),
-    Code([2635], GraphRequestError, _INSIGHTS, _VERSION_ENDED),
+    Code(
+        [12],
+        GraphRequestError,
+        _VERSIONS,
+        "This version of the API no longer has a field or an edge that was requested: leave it out, or set an older "
+        "api_version that has not ended in the connection.",
+    ),
+    Code(
+        [2635],
+        GraphRequestError,
+        _INSIGHTS,
+        "The version of the API that was asked for has ended: set a newer api_version in the connection.",
+    ),
     Code([33], GraphRequestError, _WHATSAPP),
     Code(
         [100],
@@ -161,8 +182,7 @@ CODES = (
         subcodes={
             33: Subcode(
                 "The id is unknown, or the token's system user may not see it: check the id, and what Business "
-                "Settings assign to the system user. Accounts are listed by the id of a business portfolio (see "
-                "Business Info), not by that of a WABA, an app or a phone number.",
+                "Settings assign to the system user.",
                 one_account=True,
             )
         },

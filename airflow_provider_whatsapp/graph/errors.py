@@ -43,9 +43,12 @@ class GraphError(Exception):
     :param message: what happened and what to do next, without any secret
     :param retryable: whether the same request may succeed later; None takes the default of the class
     :param retry_after: how long the API asked to wait before the next call; None if it named no time
+    :ivar too_much_data: true if one response cannot hold that much data. The same request will fail again; one for a
+        smaller page or fewer fields can succeed
     """
 
     _retryable_by_default: ClassVar[bool] = False
+    too_much_data: bool = False
 
     def __init__(self, message: str, *, retryable: bool | None = None, retry_after: timedelta | None = None) -> None:
         super().__init__(message)
@@ -132,14 +135,9 @@ class GraphRateLimitError(GraphApiError):
 
 
 class GraphServerError(GraphApiError):
-    """The API itself failed; most such errors are temporary.
-
-    :ivar too_much_data: true if the API could not collect that much data for one response. The same request
-        will fail again; one for a smaller page or fewer fields will succeed.
-    """
+    """The API itself failed; most such errors are temporary."""
 
     _retryable_by_default = True
-    too_much_data: bool = False
 
 
 class GraphRequestError(GraphApiError):

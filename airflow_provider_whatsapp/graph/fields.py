@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from airflow_provider_whatsapp.graph.arguments import could_be_secret, shown
+from airflow_provider_whatsapp.graph.arguments import could_be_secret, parse_rendered, shown
 
 #: Maximum nesting of fields. Real queries nest two or three levels.
 MAX_DEPTH = 10
@@ -52,6 +52,7 @@ def parse_fields(fields: str | Sequence[str]) -> tuple[Field, ...]:
     :param fields: a comma string, or a sequence of names; nested ``{}`` allowed in both
     :raises ValueError: if there is no field, or the API's ``fields`` parameter would not accept them
     """
+    fields = parse_rendered("fields", fields, _EXAMPLE)
     if not isinstance(fields, str):
         if not isinstance(fields, Sequence) or not all(isinstance(field, str) for field in fields):
             raise ValueError(f"fields: {shown(fields)} is not a sequence of names or a comma string; {_EXAMPLE}")

@@ -2,7 +2,8 @@
 
 A flow is a generator that does no I/O itself, so that the client for tasks and the client for event loops can share it.
 It yields a :class:`Request` to send and receives the :class:`Response`, or a :class:`GraphError` if the request failed;
-it yields a :class:`Wait` when the client must wait; and it yields each :class:`Page` or node once that is complete.
+it yields a :class:`Wait` when the client must wait; it yields :class:`ReadConnection` when the connection may have
+changed, and receives its settings; and it yields each :class:`Page` or node once that is complete.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from airflow_provider_whatsapp.graph.answer_errors import find_error
 from airflow_provider_whatsapp.graph.arguments import is_path_segment
-from airflow_provider_whatsapp.graph.credentials import Credentials
+from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.decoding import FlatObject, parse_json
 from airflow_provider_whatsapp.graph.errors import (
     GraphError,
@@ -24,6 +25,8 @@ from airflow_provider_whatsapp.graph.errors import (
     GraphRateLimitError,
     GraphRequestError,
     GraphServerError,
+    GraphTokenError,
+    GraphTransportError,
 )
 from airflow_provider_whatsapp.graph.fields import Field
 from airflow_provider_whatsapp.graph.messages import Request, Response, decompress, printable_header
@@ -56,12 +59,23 @@ class Wait:
     error: GraphError | None = None
 
 
-#: What the client sends into a flow: the response to a request or its failure; None after anything else.
-Outcome: TypeAlias = Response | GraphError | None
+@dataclass(frozen=True, slots=True)
+class ReadConnection:
+    """Asks the client for the settings of the connection, which may have changed since a request failed.
+
+    :param config: the settings that the failed request was sent with
+    """
+
+    config: GraphConfig
+
+
+#: What the client sends into a flow: the response to a request or its failure; the settings of the connection if they
+#: have changed; None after anything else.
+Outcome: TypeAlias = Response | GraphError | GraphConfig | None
 _Result = TypeVar("_Result")
 _Returned = TypeVar("_Returned")
-#: Yields requests, waits and results, receives outcomes, and returns a value to the flow that called it.
-Flow: TypeAlias = Generator[Request | Wait | _Result, Outcome, _Returned]
+#: Yields requests, waits, questions and results, receives outcomes, and returns a value to the flow that called it.
+Flow: TypeAlias = Generator[Request | Wait | ReadConnection | _Result, Outcome, _Returned]
 #: Called with the usage that a response reported, and whether the request was throttled.
 OnCall: TypeAlias = Callable[[Usage | None, bool], None]
 _VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}")
@@ -70,8 +84,7 @@ _VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}")
 class GraphFlow:
     """Reads one node or one listing.
 
-    :param credentials: secrets to remove from every response
-    :param version: version of the Graph API to request
+    :param config: where the API is, the version to request, and the secrets to remove from every response
     :param patience: how often to send a request again, and how long to wait
     :param random: returns random numbers from 0 to 1
     :param now: returns the time in unix seconds
@@ -83,8 +96,7 @@ class GraphFlow:
     def __init__(
         self,
         *,
-        credentials: Credentials,
-        version: str,
+        config: GraphConfig,
         patience: Patience,
         random: Callable[[], float],
         now: Callable[[], float],
@@ -92,8 +104,7 @@ class GraphFlow:
         on_call: OnCall,
         waba_id: str | None = None,
     ) -> None:
-        self._credentials = credentials
-        self._version = version
+        self._config = config
         self._patience = patience
         self._random = random
         self._now = now
@@ -159,8 +170,8 @@ class GraphFlow:
         """
         while True:
             try:
-                payload, usage = yield from self._send_until_answered(reader.next_request())
-            except GraphServerError as error:
+                payload, usage = yield from self._send_until_answered(reader.next_request(), reader)
+            except GraphError as error:
                 if not (error.too_much_data and reader.shrink()):
                     raise
                 log.warning("%s - continuing with pages half the size", error)
@@ -214,19 +225,31 @@ class GraphFlow:
         # `paging` is left out of the row: it is no longer needed, and its URLs can contain the token.
         return {**{name: value for name, value in edge.items() if name != "paging"}, "data": rows}
 
-    def _send_until_answered(self, request: Request) -> Flow[_Result, tuple[dict[str, Any], Usage | None]]:
-        """Send a request, again where that helps, and return the response's payload and usage."""
+    def _send_until_answered(
+        self, request: Request, reader: PageReader | None = None
+    ) -> Flow[_Result, tuple[dict[str, Any], Usage | None]]:
+        """Send a request, again where that helps, and return the response's payload and usage.
+
+        :param request: the request to send
+        :param reader: the page reader that the request comes from, which may make it smaller after a fault; None sends
+            the same request again
+        """
         attempt = 0
         while True:
             attempt += 1
             outcome = yield request
             usage = Usage.from_headers(outcome.headers) if isinstance(outcome, Response) else None
             try:
-                payload = self._judge(outcome)
+                payload = self._judge(outcome, request.path)
             except GraphError as error:
                 self._on_call(usage, isinstance(error, GraphRateLimitError))
                 error.attempts, error.waba_id = attempt, self._waba_id
                 delay = self._patience.delay(error, attempt=attempt, waited=self._waited, chance=self._random())
+                # The token or the secret may have been rotated, and the host or the proxy moved.
+                if isinstance(error, (GraphTokenError, GraphTransportError)) and (yield from self._has_new_settings()):
+                    log.warning("%s - continuing with the changed connection", error)
+                    attempt = 0
+                    continue
                 if delay is None:
                     raise
                 log.warning("%s - sending it again in %.1f s", error, delay)
@@ -234,25 +257,39 @@ class GraphFlow:
                 # accounts would keep one in memory.
                 outcome = None
                 wait = Wait(delay, error.with_traceback(None))
+                if reader is not None and not isinstance(error, GraphRateLimitError):
+                    reader.note_fault()
+                    request = reader.next_request()
             else:
                 self._on_call(usage, False)
                 return payload, usage
             self._waited += delay
             yield wait
 
-    def _judge(self, outcome: Outcome) -> dict[str, Any]:
+    def _has_new_settings(self) -> Flow[_Result, bool]:
+        """Return whether the connection has changed since the last request; the next one uses its new settings."""
+        config = yield ReadConnection(self._config)
+        if not isinstance(config, GraphConfig):
+            return False
+        self._config = config
+        return True
+
+    def _judge(self, outcome: Outcome, path: str) -> dict[str, Any]:
         if isinstance(outcome, GraphError):
             raise outcome
         response = cast("Response", outcome)
-        answered = printable_header(response.headers, "facebook-api-version")
+        answered, date = (printable_header(response.headers, name) for name in ("facebook-api-version", "date"))
         self._warn_about_other_version(answered)
         payload, unreadable = self._parse(response)
         reported = find_error(
             response.status,
             payload,
             retry_after=parse_retry_after(response.headers),
-            redact=partial(self._credentials.redact, now=self._now()),
-            version_problem=describe_version_problem(self._version, answered, now=self._now()),
+            redact=partial(self._config.credentials.redact, now=self._now()),
+            path=path,
+            clock_problem=self._config.credentials.describe_clock_problem(date, now=self._now()),
+            version_problem=describe_version_problem(self._config.version, answered, now=self._now()),
+            is_partial="content-range" in response.headers,
         )
         # Errors found by status come first: the body of an error page is rarely JSON, and "not JSON" would hide the
         # reason.
@@ -272,17 +309,17 @@ class GraphFlow:
         """
         try:
             body = decompress(response)
-            return parse_json(body, mask=self._credentials.mask_for(body, now=self._now())), None
+            return parse_json(body, mask=self._config.credentials.mask_for(body, now=self._now())), None
         except GraphError as error:
             return None, error.with_traceback(None)
 
     def _warn_about_other_version(self, answered: str) -> None:
-        if answered == self._version or answered in self._answered_versions or not _VERSION.fullmatch(answered):
+        if answered == self._config.version or answered in self._answered_versions or not _VERSION.fullmatch(answered):
             return
         self._answered_versions.add(answered)
         log.warning(
             "Graph API %s was requested but %s answered: the version in the connection's api_version has most likely "
             "expired or is not out yet, see https://developers.facebook.com/docs/graph-api/changelog",
-            self._version,
+            self._config.version,
             answered,
         )

@@ -11,6 +11,10 @@ from airflow_provider_whatsapp.graph.errors import GraphProtocolError, GraphTran
 
 #: Largest accepted body, decompressed. A page of 100 accounts has about 60 KiB.
 MAX_BODY_BYTES = 16 * 1024 * 1024
+# A gzip body can have several members (RFC 1952). zlib copies what follows a member, so thousands of them would take
+# minutes.
+_MAX_MEMBERS = 100
+_BEGIN_OF_MEMBER = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +66,33 @@ def decompress(response: Response) -> bytes:
 
 def too_large_error() -> GraphProtocolError:
     """Return the error for a response that is larger than ``MAX_BODY_BYTES``."""
-    return GraphProtocolError(
+    error = GraphProtocolError(
         f"the response is larger than {MAX_BODY_BYTES // 1024 // 1024} MiB; ask for fewer fields or a smaller page_size"
     )
+    error.too_much_data = True
+    return error
 
 
 def _gunzip(data: bytes) -> bytes:
     if not data:
         return data
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    try:
-        # A small response can decompress to gigabytes. Decompression stops one byte above the limit, which is enough to
-        # know that the body is too large.
-        body = inflater.decompress(data, MAX_BODY_BYTES + 1)
-    except zlib.error:
-        raise GraphTransportError("the response's compressed body was corrupted in transit") from None
-    if len(body) <= MAX_BODY_BYTES and not inflater.eof:
-        raise GraphTransportError("the response's compressed body was truncated")
-    return body
+    body = b""
+    for _ in range(_MAX_MEMBERS):
+        inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        try:
+            # A small response can decompress to gigabytes. Decompression stops one byte above the limit, which is
+            # enough to know that the body is too large.
+            body += inflater.decompress(data, MAX_BODY_BYTES + 1 - len(body))
+        except zlib.error:
+            raise GraphTransportError("the response's compressed body was corrupted in transit") from None
+        if len(body) > MAX_BODY_BYTES:
+            return body
+        if not inflater.eof:
+            raise GraphTransportError("the response's compressed body was truncated")
+        data = inflater.unused_data
+        if not data.startswith(_BEGIN_OF_MEMBER):
+            return body
+    raise GraphProtocolError(f"the response's compressed body has more than {_MAX_MEMBERS} parts")
 
 
 def printable_header(headers: Mapping[str, Any], name: str) -> str:

@@ -17,14 +17,18 @@ from airflow_provider_whatsapp.graph.messages import Request
 from airflow_provider_whatsapp.graph.query import EdgeQuery
 from airflow_provider_whatsapp.graph.usage import Usage
 
-#: Maximum number of consecutive pages without a new row. A single empty page is normal, even with a ``next``.
-MAX_BARREN_PAGES = 1000
+#: Maximum number of pages without any row between two new rows. Meta filters after paging, so many can be empty.
+MAX_EMPTY_PAGES = 1000
+#: Maximum number of pages with rows but without a new one between two new rows.
+MAX_REPEATED_PAGES = 20
 # A longer cursor would not fit into the URL of the next request.
 _LONGEST_CURSOR = 8192
 # Leaves room for a URL with the longest cursor, percent-encoded, and a long query.
 _LONGEST_ADDRESS = 64 * 1024
-# After a page had to be made smaller, a larger one is tried again after this many pages.
-_PAGES_BEFORE_GROWTH = 10
+# After these numbers of faults, a page is requested with a quarter of the rows. Not every error for a page that is too
+# large says so, but most faults have another cause and pass. Only twice, so that an outage does not end in pages of one
+# row.
+_FAULTS_BEFORE_SHRINKING = (3, 5)
 _CONTAINERS = frozenset((dict, list))
 
 
@@ -141,6 +145,8 @@ def has_nested_edge(rows: list[dict[str, Any]]) -> bool:
 def _find_cursor(paging: dict[str, Any], following: str) -> str:
     cursors = paging.get("cursors")
     after = cursors.get("after") if isinstance(cursors, dict) else None
+    if type(after) is int:
+        return str(after)
     if not after:
         # Take only the cursor from the `next` URL and never fetch that URL: it could lead to another host, which would
         # then receive the token, and it lacks the proof.
@@ -175,13 +181,20 @@ class PageReader:
         self._ids = set() if ids is None else ids
         self._pages = 0
         self._count = 0
-        self._barren_pages = 0
+        self._empty_pages = 0
+        self._repeated_pages = 0
         self._page_size = query.page_size
-        self._pages_since_shrinking = 0
+        # Largest size to try: below every size that was refused.
+        self._largest_size = query.page_size
+        # Size of the last page that could be read, or 0 before the first.
+        self._proven_size = 0
+        self._faults = 0
+        self._pages_of_size = 0
+        self._pages_before_growth = 1
         self._position = position
         if position is not None:
             self._after = position.after
-            self._page_size = position.limit
+            self._page_size = self._proven_size = position.limit
 
     def next_request(self) -> Request:
         """Return the request for the next page."""
@@ -200,9 +213,11 @@ class PageReader:
         kept = rows[: self._items_left]
         self._count += len(kept)
         position = Position(self._pages, self._after, limit, _digest(raw), self._count)
-        self._move_on(raw.after, barren=not rows)
+        self._check_for_end(raw.rows, rows)
+        self._move_on(raw.after)
         truncated = self._items_left == 0 and (self.more or len(kept) < len(rows))
         self._end_at_max_items()
+        self._proven_size, self._faults = limit, 0
         self._grow()
         return Page(kept, position, usage, truncated)
 
@@ -217,19 +232,30 @@ class PageReader:
         if _digest(raw) != position.digest:
             raise ListingMovedError(f"page {position.page} does not hold the same accounts as before")
         self._pages, self._count = position.page, position.count
-        self._move_on(raw.after, barren=False)
+        self._move_on(raw.after)
         # The API may have returned more rows than requested; those over `max_items` were cut.
         truncated = self._items_left == 0 and (self.more or len(raw.rows) > position.limit)
         self._end_at_max_items()
         return Page([], position, usage, truncated)
 
     def shrink(self) -> bool:
-        """Request half as many rows from now on. Returns False if the page already has only one row."""
+        """Request at most half as many rows from now on. Returns False if the page already has only one row."""
         if self._limit == 1:
             return False
-        self._page_size = self._limit // 2
-        self._pages_since_shrinking = 0
+        self._page_size = self._largest_size = self._limit // 2
+        self._pages_of_size = 0
         return True
+
+    def note_fault(self) -> None:
+        """Request fewer rows for now if the page may be too large although the API does not say so."""
+        self._faults += 1
+        if 0 < self._proven_size < self._limit:
+            self._page_size = self._proven_size
+            # Otherwise, a listing whose larger pages all fail would try one before every other page.
+            self._pages_before_growth *= 4
+        elif self._faults in _FAULTS_BEFORE_SHRINKING:
+            self._page_size = max(1, self._limit // 4)
+        self._pages_of_size = 0
 
     @property
     def _limit(self) -> int:
@@ -256,10 +282,18 @@ class PageReader:
                 self._ids.add(id_)
         return unknown
 
-    def _move_on(self, after: str | None, *, barren: bool) -> None:
-        self._barren_pages = self._barren_pages + 1 if barren else 0
-        if self._barren_pages > MAX_BARREN_PAGES:
-            raise GraphProtocolError(f"the listing has no end: {MAX_BARREN_PAGES} consecutive pages held nothing new")
+    def _check_for_end(self, rows: list[dict[str, Any]], new_rows: list[dict[str, Any]]) -> None:
+        if new_rows:
+            self._empty_pages = self._repeated_pages = 0
+        elif rows:
+            self._repeated_pages += 1
+        else:
+            self._empty_pages += 1
+        if self._repeated_pages > MAX_REPEATED_PAGES or self._empty_pages > MAX_EMPTY_PAGES:
+            pages = self._repeated_pages + self._empty_pages
+            raise GraphProtocolError(f"the listing has no end: {pages} consecutive pages held nothing new")
+
+    def _move_on(self, after: str | None) -> None:
         if after is not None:
             if hash(after) in self._cursors:
                 raise GraphProtocolError("the listing loops: the API returned a cursor that it had returned before")
@@ -268,11 +302,11 @@ class PageReader:
         self.more = after is not None
 
     def _grow(self) -> None:
-        # Without this, one account with a lot of data would keep all later pages small.
-        self._pages_since_shrinking += 1
-        if self._pages_since_shrinking >= _PAGES_BEFORE_GROWTH and self._page_size < self._query.page_size:
-            self._page_size = min(self._page_size * 2, self._query.page_size)
-            self._pages_since_shrinking = 0
+        # Otherwise, one outage would keep all later pages small.
+        self._pages_of_size += 1
+        if self._pages_of_size >= self._pages_before_growth and self._page_size < self._largest_size:
+            self._page_size = min(self._page_size * 2, self._largest_size)
+            self._pages_of_size = 0
 
 
 def _digest(raw: RawPage) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from types import MappingProxyType
 
-from airflow_provider_whatsapp.graph.arguments import given, parse_time, shown
+from airflow_provider_whatsapp.graph.arguments import given, parse_rendered, parse_time, shown
 from airflow_provider_whatsapp.graph.fields import Field
 
 _SIGNED = "the connection says with which token and app secret requests are signed"
@@ -34,6 +35,9 @@ _REFUSED_PARAMS = {
 _REFUSED_FIELD_ARGUMENTS = {
     name: reason for name, reason in _REFUSED_PARAMS.items() if name not in ("fields", "limit", *_PAGING_PARAMS)
 }
+# Parameters that are times. Meta documents unix seconds for `start` and `end`, and those or a date for the others.
+# https://developers.facebook.com/documentation/business-messaging/whatsapp/analytics
+_TIMES = ("start", "end", "since", "until")
 # The API's language (PHP) also reads `fields[0]`, `access.token` and `access token` as these names.
 _PARAM_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _PARAMS_EXAMPLE = "for example {'business': '1906385232743451'}"
@@ -42,18 +46,14 @@ _PARAMS_EXAMPLE = "for example {'business': '1906385232743451'}"
 def parse_params(params: object, *, refused: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """Return the query parameters that a user gave, in the form in which they are sent.
 
-    :param params: values by name, as a mapping or as JSON text, or None. Times are sent in unix seconds, and other
-        values that are not ``str`` as JSON; empty values are left out
+    :param params: values by name, as a mapping or its text, or None. Times are sent in unix seconds, also the texts of
+        times in parameters that are one, and other values that are not ``str`` as JSON; empty values are left out
     :param refused: more names that must not be given, each with what to do instead
     :raises ValueError: if a parameter would change what is read or how, has no name, or has a value that is not JSON
     """
     if params is None:
         return {}
-    if isinstance(params, str):
-        try:
-            params = json.loads(params)
-        except ValueError:
-            raise ValueError(f"params: {shown(params)} is not JSON; {_PARAMS_EXAMPLE}") from None
+    params = parse_rendered("params", params, _PARAMS_EXAMPLE)
     if not isinstance(params, Mapping):
         raise ValueError(f"params: {shown(params)} is not an object; {_PARAMS_EXAMPLE}")
     parsed = {}
@@ -69,24 +69,39 @@ def parse_params(params: object, *, refused: Mapping[str, str] = MappingProxyTyp
 
 
 def _encode(name: str, value: object) -> str:
+    if isinstance(value, date) or (name in _TIMES and isinstance(value, (int, float))):
+        return str(parse_time(f"params: {name}", value))
     if isinstance(value, str):
-        return value
-    if isinstance(value, date):
-        return str(parse_time(name, value))
+        return _encode_time(f"params: {name}", value) if name in _TIMES else value
     try:
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError):
         raise ValueError(f"params: the value of {shown(name)}, {shown(value)}, is not JSON") from None
 
 
-def check_field_arguments(fields: Sequence[Field]) -> None:
-    """Check the arguments of the fields, e.g. ``limit`` in ``phone_numbers.limit(5)``.
+def _encode_time(where: str, text: str) -> str:
+    try:
+        return str(parse_time(where, text.strip("\"' ")))
+    except ValueError:
+        # Meta reads words such as `yesterday` in these two.
+        # https://developers.facebook.com/docs/graph-api/results
+        if where.endswith(("since", "until")) and not any(map(str.isdigit, text)):
+            return text
+        raise
 
-    :raises ValueError: if an argument would change what is read or how
+
+def parse_field_arguments(fields: Sequence[Field]) -> tuple[Field, ...]:
+    """Return the fields with their arguments, e.g. ``limit`` in ``phone_numbers.limit(5)``, in the form to send.
+
+    :raises ValueError: if an argument would change what is read or how, or is a time that cannot be read
     """
     # These arguments become query parameters when the remaining pages of a nested edge are requested.
+    parsed = []
     for one in fields:
-        for name, _ in one.arguments:
+        arguments = []
+        for name, value in one.arguments:
             if reason := _REFUSED_FIELD_ARGUMENTS.get(name.lower()):
                 raise ValueError(f"fields: {shown(f'{one.name}.{name}')} cannot be given here: {reason}")
-        check_field_arguments(one.fields)
+            arguments.append((name, _encode_time(f"fields: {one.name}.{name}", value) if name in _TIMES else value))
+        parsed.append(replace(one, arguments=tuple(arguments), fields=parse_field_arguments(one.fields)))
+    return tuple(parsed)

@@ -6,6 +6,7 @@ To add a query argument, add it to :class:`Query` and to :func:`build_edge_query
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +15,14 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from airflow_provider_whatsapp.graph.arguments import (
+    check_holds_no_token,
+    did_you_mean,
     given,
     parse_business_id,
     parse_count,
     parse_edge_name,
     parse_path,
+    parse_rendered,
     parse_time,
     parse_waba_id,
     shown,
@@ -26,14 +30,17 @@ from airflow_provider_whatsapp.graph.arguments import (
 from airflow_provider_whatsapp.graph.edges import RELATIONSHIPS, find_edge
 from airflow_provider_whatsapp.graph.fields import Field, join_fields, parse_fields
 from airflow_provider_whatsapp.graph.messages import Request
-from airflow_provider_whatsapp.graph.params import check_field_arguments, parse_params
+from airflow_provider_whatsapp.graph.params import parse_field_arguments, parse_params
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+log = logging.getLogger(__name__)
 _DEFAULT_FIELDS_OF_A_NODE = "id,name"
 #: Query arguments that only a listing of accounts accepts.
 WABA_ONLY_ARGUMENTS = ("ownership_types", "created_after", "created_before")
+# The values of `ownership_type`. Meta may add more, so only a near miss of one of these is refused.
+_OWNERSHIP_TYPES = ("SELF", "CLIENT_OWNED", "AGENCY_OWNED", "ON_BEHALF_OF")
 # Query parameters of the API that have an argument of their own.
 _ARGUMENTS = {name: f"give the `{name}` argument instead" for name in ("filtering", "sort")}
 _FILTERING_EXAMPLE = "for example [{'field': 'ownership_type', 'operator': 'IN', 'value': ['SELF']}]"
@@ -45,7 +52,7 @@ class Query(TypedDict, total=False):
     A blank string and the string ``None``, which an empty template renders to, count as not given.
 
     - ``fields``: sequence of names or comma string, nested ``{}`` allowed
-    - ``ownership_types``: sequence or comma string of ``SELF``, ``CLIENT_OWNED``, ``ON_BEHALF_OF``
+    - ``ownership_types``: sequence or comma string of ``SELF``, ``CLIENT_OWNED``, ``AGENCY_OWNED``, ``ON_BEHALF_OF``
     - ``created_after``, ``created_before``: datetime, ISO 8601 string or unix seconds; UTC if no time zone is given
     - ``filtering``: list of ``{"field", "operator", "value"}``, added to the filters above
     - ``sort``: ``creation_time_ascending`` or ``creation_time_descending``
@@ -79,6 +86,10 @@ class EdgeQuery:
     params: Mapping[str, str] = field(default_factory=dict)
     page_size: int = 100
     max_items: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check that no argument holds a token."""
+        _check_sends_no_token(self.path, self.fields, self.params)
 
     @property
     def node_id(self) -> str:
@@ -140,6 +151,10 @@ class NodeQuery:
     params: Mapping[str, str] = field(default_factory=dict)
     inspects_own_token: bool = False
 
+    def __post_init__(self) -> None:
+        """Check that no argument holds a token."""
+        _check_sends_no_token(self.path, self.fields, self.params)
+
     def request(self) -> Request:
         """Return the request for the node."""
         fields = {"fields": join_fields(self.fields)} if self.fields else {}
@@ -171,6 +186,7 @@ def build_edge_query(
     edge = find_edge(path.rpartition("/")[2])
     wanted_fields = given(fields, edge.fields or None)
     wanted = () if wanted_fields is None else _parse_fields(wanted_fields)
+    _warn_of_aliases(wanted)
     if edge.lists_nodes and "id" not in {field.key for field in wanted}:
         wanted = (Field("id"), *wanted)
     sent = parse_params(given(params, None), refused=_ARGUMENTS)
@@ -244,17 +260,42 @@ def build_node_query(
     :param params: other query parameters; values that are not ``str`` are sent as JSON
     :raises ValueError: if an argument is wrong; the message names it and says what is wrong
     """
+    wanted = _parse_fields(given(fields, _DEFAULT_FIELDS_OF_A_NODE))
+    _warn_of_aliases(wanted)
     return NodeQuery(
         path="/".join(parse_path(path)),
-        fields=_parse_fields(given(fields, _DEFAULT_FIELDS_OF_A_NODE)),
+        fields=wanted,
         params=parse_params(given(params, None)),
     )
 
 
 def _parse_fields(fields: str | Sequence[str]) -> tuple[Field, ...]:
-    parsed = parse_fields(fields)
-    check_field_arguments(parsed)
-    return parsed
+    return parse_field_arguments(parse_fields(fields))
+
+
+def _check_sends_no_token(path: str, fields: Sequence[Field], params: Mapping[str, str]) -> None:
+    check_holds_no_token("path", path)
+    check_holds_no_token("fields", join_fields(fields))
+    for name, value in params.items():
+        check_holds_no_token(name if name in _ARGUMENTS else f"params: {name}", value)
+
+
+def _warn_of_aliases(fields: Sequence[Field]) -> None:
+    """Log a warning for each field with an alias, because Meta is removing aliases.
+
+    https://developers.facebook.com/blog/post/2026/11/04/introducing-graph-api-v27-and-marketing-api-v27/
+    """
+    below = list(fields)
+    while below:
+        one = below.pop()
+        if one.key != one.name:
+            log.warning(
+                "fields: %s.as(%s) is an alias; Meta refuses aliases for apps created since 2026-11-04, and for all "
+                "apps from v28.0 on; ask for the field by its own name",
+                one.name,
+                one.key,
+            )
+        below += one.fields
 
 
 def _parse_edge_path(path: object) -> str:
@@ -292,25 +333,27 @@ def _build_filters(
 
 
 def _parse_ownership_types(value: str | Sequence[str]) -> list[str]:
-    names = value.split(",") if isinstance(value, str) else value
+    example = "for example ['CLIENT_OWNED']"
+    names = parse_rendered("ownership_types", value, example)
+    names = names.split(",") if isinstance(names, str) else names
     if (
         not isinstance(names, Sequence)
         or not names
         or not all(isinstance(name, str) and name.strip() for name in names)
     ):
-        raise ValueError(f"ownership_types: {shown(value)} has no names; for example ['CLIENT_OWNED']")
-    return [name.strip() for name in names]
+        raise ValueError(f"ownership_types: {shown(value)} has no names; {example}")
+    names = [name.strip() for name in names]
+    for name in names:
+        if name not in _OWNERSHIP_TYPES and (hint := did_you_mean(name, _OWNERSHIP_TYPES)):
+            raise ValueError(f"ownership_types: {shown(name)} is not a known type{hint}")
+    return names
 
 
 def _parse_filtering(filtering: object) -> list[dict[str, Any]]:
     if filtering is None:
         return []
-    if isinstance(filtering, str):
-        try:
-            filtering = json.loads(filtering)
-        except ValueError:
-            raise ValueError(f"filtering: {shown(filtering)} is not JSON; {_FILTERING_EXAMPLE}") from None
-    if not isinstance(filtering, Sequence):
+    filtering = parse_rendered("filtering", filtering, _FILTERING_EXAMPLE)
+    if isinstance(filtering, str) or not isinstance(filtering, Sequence):
         raise ValueError(f"filtering: {shown(filtering)} is not a list; {_FILTERING_EXAMPLE}")
     for one in filtering:
         if not isinstance(one, Mapping) or set(one) != {"field", "operator", "value"}:

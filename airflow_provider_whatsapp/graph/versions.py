@@ -13,9 +13,9 @@ from airflow_provider_whatsapp.graph.arguments import shown_if_short
 #: The version that is requested if neither the hook nor the connection names one.
 DEFAULT_VERSION = "v26.0"
 
-# The versions that Meta had published when this package was released, with the last day of each; None where Meta has
-# not announced it. Calls to a version that has ended do not fail: Meta answers them with the oldest version that is
-# left.
+# The versions that Meta had published when this package was released, with the last day of each. By Meta's rule, a
+# version ends two years after the next one was released; None where there is no next one yet. Calls to a version that
+# has ended do not fail: Meta answers them with the oldest version that is left.
 _LAST_DAYS: dict[str, date | None] = {
     "v18.0": date(2026, 1, 26),
     "v19.0": date(2026, 5, 21),
@@ -25,7 +25,7 @@ _LAST_DAYS: dict[str, date | None] = {
     "v23.0": date(2027, 10, 8),
     "v24.0": date(2028, 2, 18),
     "v25.0": date(2028, 7, 29),
-    "v26.0": None,
+    "v26.0": date(2028, 11, 4),
     "v27.0": None,
 }
 _OLDEST_KNOWN = min(int(version[1:-2]) for version in _LAST_DAYS)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import logging
 import math
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_whatsapp import _compat
-from airflow_provider_whatsapp.graph.arguments import could_be_secret, parse_business_id, shown, shown_if_short
+from airflow_provider_whatsapp.get_provider_info import get_provider_info
+from airflow_provider_whatsapp.graph.arguments import (
+    could_be_secret,
+    did_you_mean,
+    parse_business_id,
+    shown,
+    shown_if_short,
+)
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.credentials import Credentials, redact
 from airflow_provider_whatsapp.graph.query import EdgeQuery, Query, build_waba_query
@@ -23,9 +32,24 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseHook, Connection
     from typing_extensions import Unpack
 
+log = logging.getLogger(__name__)
+
 DEFAULT_BASE_URL = "https://graph.facebook.com"
 _DEFAULT_TIMEOUT = 30.0
 _LONGEST_TIMEOUT = 600.0
+_EXTRA_KEYS = tuple(get_provider_info()["connection-types"][0]["conn-fields"])
+# Airflow 2 saved the extra fields of a connection form under names with this prefix.
+_OLD_PREFIX = "extra__whatsapp__"
+
+
+class MissingConnectionError(_compat.AirflowFailException, ValueError):
+    """There is no Airflow connection with this id, which no retry changes."""
+
+    def __init__(self, conn_id: str) -> None:
+        super().__init__(
+            f"whatsapp_conn_id: there is no connection {shown(conn_id)}; create it with the type 'WhatsApp Business' "
+            "(Admin, Connections), or name another one"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +59,17 @@ class WhatsAppConnection:
     :param conn_id: its id in Airflow
     :param config: where the API is and which credentials to use
     :param business_id: id of the business portfolio to list if a task names none, or None
+    :param warnings: what in the connection is ignored, each as a sentence
+    :param read_config: reads the connection again, for a client whose requests begin to fail
+    :param aread_config: the same for an event loop
     """
 
     conn_id: str
     config: GraphConfig
     business_id: str | None
+    warnings: tuple[str, ...] = ()
+    read_config: Callable[[], GraphConfig] | None = field(default=None, compare=False, repr=False)
+    aread_config: Callable[[], Awaitable[GraphConfig]] | None = field(default=None, compare=False, repr=False)
 
     def waba_query(
         self, business_id: str | int | None = None, *, relationship: str = "client", **query: Unpack[Query]
@@ -66,24 +96,48 @@ def load_connection(hook: BaseHook, conn_id: str, *, api_version: str | None = N
     :param hook: hook to read it with, because a subclass may read its connections differently
     :param conn_id: id of the connection
     :param api_version: version that overrides the one in the connection
+    :raises MissingConnectionError: if there is no such connection
     :raises ValueError: if a field of the connection is wrong
     """
-    connection = parse_connection(hook.get_connection(conn_id), api_version=api_version)
+    try:
+        airflow_connection = hook.get_connection(conn_id)
+    except _compat.AirflowNotFoundException:
+        raise MissingConnectionError(conn_id) from None
+    connection = parse_connection(airflow_connection, api_version=api_version)
     for secret in connection.config.credentials.secrets:
         mask_secret(secret)
-    return connection
+    _log_warnings(connection)
+
+    def read_config() -> GraphConfig:
+        return load_connection(hook, conn_id, api_version=api_version).config
+
+    return replace(connection, read_config=read_config)
 
 
 async def aload_connection(hook: BaseHook, conn_id: str, *, api_version: str | None = None) -> WhatsAppConnection:
     """Return the same as :func:`load_connection`, without blocking the event loop.
 
+    :raises MissingConnectionError: if there is no such connection
     :raises ValueError: if a field of the connection is wrong
     """
-    airflow_connection = await _compat.aget_connection(hook, conn_id)
+    try:
+        airflow_connection = await _compat.aget_connection(hook, conn_id)
+    except _compat.AirflowNotFoundException:
+        raise MissingConnectionError(conn_id) from None
     connection = parse_connection(airflow_connection, api_version=api_version)
     for secret in connection.config.credentials.secrets:
         await _compat.amask_secret(secret)
-    return connection
+    _log_warnings(connection)
+
+    async def aread_config() -> GraphConfig:
+        return (await aload_connection(hook, conn_id, api_version=api_version)).config
+
+    return replace(connection, aread_config=aread_config)
+
+
+def _log_warnings(connection: WhatsAppConnection) -> None:
+    for warning in connection.warnings:
+        log.warning("connection %r, %s", connection.conn_id, warning)
 
 
 def parse_connection(connection: Connection, *, api_version: str | None = None) -> WhatsAppConnection:
@@ -110,6 +164,7 @@ def parse_connection(connection: Connection, *, api_version: str | None = None) 
                 ca_bundle=_parse_ca_bundle(extra.get("ca_bundle")),
             ),
             business_id=parse_business_id(extra["business_id"]) if "business_id" in extra else None,
+            warnings=tuple(_find_ignored(connection, extra)),
         )
     except ValueError as error:
         raise ValueError(f"connection {connection.conn_id!r}, {error}") from None
@@ -197,7 +252,23 @@ def _parse_extra(extra: str | None) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError('extra: not a JSON object; for example {"business_id": "1906385232743451"}')
     stripped = {name: item.strip() if isinstance(item, str) else item for name, item in value.items()}
-    return {name: item for name, item in stripped.items() if item is not None and item != ""}
+    filled = {name: item for name, item in stripped.items() if item is not None and item != ""}
+    old = {name.removeprefix(_OLD_PREFIX): item for name, item in filled.items() if name.startswith(_OLD_PREFIX)}
+    return {**old, **{name: item for name, item in filled.items() if not name.startswith(_OLD_PREFIX)}}
+
+
+def _find_ignored(connection: Connection, extra: dict[str, Any]) -> Iterator[str]:
+    """Yield a sentence about each filled field that has no meaning here.
+
+    A misspelled `app_secret` would otherwise send all requests without a proof.
+    """
+    for name in extra:
+        if name not in _EXTRA_KEYS:
+            hint = did_you_mean(name, _EXTRA_KEYS) or f"; the keys are {', '.join(_EXTRA_KEYS)}"
+            yield f"extra: {shown(name)} is not a known key and is ignored{hint}"
+    for name in ("login", "schema"):
+        if getattr(connection, name):
+            yield f"{name}: not used, its value is ignored"
 
 
 def _parse_token(password: str | None) -> str:

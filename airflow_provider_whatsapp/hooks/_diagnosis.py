@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_whatsapp.graph.credentials import redact
+from airflow_provider_whatsapp.graph.edges import describe_node
 from airflow_provider_whatsapp.graph.errors import (
     GraphError,
     GraphProtocolError,
@@ -72,7 +73,15 @@ class Diagnosis:
         # Problems come first, because Airflow shows the message in a narrow box.
         findings = [*self._problems, *(f"WARNING: {warning}" for warning in self.warnings), *self._confirmations]
         message = " ".join(finding if finding.endswith((".", "?")) else f"{finding}." for finding in findings)
-        return shorten(message, LONGEST_MESSAGE)
+        return shorten(without_markup(message), LONGEST_MESSAGE)
+
+
+def without_markup(message: str) -> str:
+    """Return the message with parentheses for brackets, which `airflow connections test` would take for markup.
+
+    Without this, it prints neither the code nor the fbtrace_id of an error, and a server could format the terminal.
+    """
+    return message.translate({ord("["): "(", ord("]"): ")"})
 
 
 def describe_token(answer: dict[str, Any]) -> dict[str, Any]:
@@ -97,6 +106,8 @@ def diagnose(connection: WhatsAppConnection, *, now: datetime) -> Diagnosis:
     from airflow_provider_whatsapp.transport.sync import GraphClient
 
     diagnosis = Diagnosis()
+    for warning in connection.warnings:
+        diagnosis.warn(warning)
     config = replace(connection.config, timeout=min(connection.config.timeout, _LONGEST_CALL))
     with GraphClient(config, patience=_PATIENCE, on_call=count_call) as client:
         if _check_token(client, diagnosis, now):
@@ -124,7 +135,7 @@ def _check_token(client: GraphClient, diagnosis: Diagnosis, now: datetime) -> bo
         )
         return False
     diagnosis.confirm(f"Token: valid, {_describe_owner(token)}")
-    _check_expiry(token.get("expires_at"), diagnosis, now)
+    _check_expiry(token, diagnosis, now)
     _check_permissions(token.get("scopes"), diagnosis)
     return True
 
@@ -144,21 +155,30 @@ def _printable(value: object) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[:_LONGEST_VALUE]
 
 
-def _check_expiry(expires_at: object, diagnosis: Diagnosis, now: datetime) -> None:
-    if expires_at == 0:
+def _check_expiry(token: dict[str, Any], diagnosis: Diagnosis, now: datetime) -> None:
+    # A token that does not expire can still lose its access to data. Tokens of system users have no such time, or 0.
+    moments = {"It": token.get("expires_at"), "Its access to data": token.get("data_access_expires_at", 0)}
+    if not any(moment != 0 for moment in moments.values()):
         diagnosis.confirm("It does not expire")
-        return
+    for what, moment in moments.items():
+        end = _moment(moment)
+        if moment == 0:
+            continue
+        if end is None:
+            diagnosis.warn("Its expiry cannot be read")
+        elif end <= now:
+            diagnosis.warn(f"{what} expired on {end:%Y-%m-%d}: create a new token")
+        elif end - now < _WARN_BEFORE_EXPIRY:
+            diagnosis.warn(f"{what} expires on {end:%Y-%m-%d}, in {(end - now).days} days: create a new token in time")
+        else:
+            diagnosis.confirm(f"{what} expires on {end:%Y-%m-%d}")
+
+
+def _moment(unix_seconds: object) -> datetime | None:
     try:
-        end = datetime.fromtimestamp(expires_at, timezone.utc) if isinstance(expires_at, int) else None
+        return datetime.fromtimestamp(unix_seconds, timezone.utc) if isinstance(unix_seconds, int) else None
     except (OverflowError, ValueError, OSError):
-        end = None
-    if end is None:
-        diagnosis.warn("Its expiry cannot be read")
-        return
-    if end - now < _WARN_BEFORE_EXPIRY:
-        diagnosis.warn(f"It expires on {end:%Y-%m-%d}, in {max(0, (end - now).days)} days: create a new one in time")
-    else:
-        diagnosis.confirm(f"It expires on {end:%Y-%m-%d}")
+        return None
 
 
 def _check_permissions(scopes: object, diagnosis: Diagnosis) -> None:
@@ -184,7 +204,8 @@ def _check_business(client: GraphClient, connection: WhatsAppConnection, diagnos
     try:
         business = client.node(build_node_query(connection.business_id))
     except GraphError as error:
-        diagnosis.report_problem(f"Business {connection.business_id}: cannot be read. {error}")
+        whose = f" {describe_node(connection.waba_query().path)}" if isinstance(error, GraphRequestError) else ""
+        diagnosis.report_problem(f"Business {connection.business_id}: cannot be read.{whose} {error}")
         return
     diagnosis.confirm(f"Business: {_printable(business.get('name')) or 'without a name'} ({connection.business_id})")
     if connection.config.credentials.app_secret is not None:
@@ -213,7 +234,7 @@ def _check_version(client: GraphClient, connection: WhatsAppConnection, diagnosi
         )
     elif has_ended(version, now.date()):
         when = f" on {last_day:%Y-%m-%d}" if last_day else ""
-        diagnosis.warn(f"API version: {version} ended{when}; set a newer api_version")
+        diagnosis.report_problem(f"API version: {version} ended{when}; set a newer api_version")
     elif not is_known(version):
         diagnosis.warn(f"API version: {version} is newer than this provider, which has not been tested with it")
     elif last_day is None:

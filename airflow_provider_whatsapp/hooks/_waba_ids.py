@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_whatsapp.graph.arguments import given, parse_waba_id, shown
+from airflow_provider_whatsapp.graph.arguments import given, parse_rendered, parse_waba_id, shown
 
 if TYPE_CHECKING:
     from airflow_provider_whatsapp.storage.reader import ObjectReader
@@ -83,9 +81,10 @@ class WabaIds:
             self._add_ids([parse_waba_id(value, where=where)])
 
     def _add_text(self, text: str, where: str) -> None:
-        # Check for JSON first, because manifests and rows can contain addresses.
-        if text[:1] in ("[", "{"):
-            self._add(_parse_rendered(text), where)
+        # Check for a list or a manifest first, because they can contain addresses.
+        value = parse_rendered("waba_ids", text, _EXAMPLE)
+        if value is not text:
+            self._add(value, where)
         elif "://" in text or text.startswith("/"):
             self._batches.append(_StoredIds(_open_reader(text, default_conn_id=self._conn_id)))
             self.count = None
@@ -158,13 +157,3 @@ def _open_reader(path: Any, **options: Any) -> ObjectReader:
     from airflow_provider_whatsapp.storage.reader import ObjectReader
 
     return ObjectReader("waba_ids", path, **options)
-
-
-def _parse_rendered(text: str) -> Any:
-    """Return the list or the manifest that a template rendered to text."""
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            return parse(text)
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-            continue
-    raise ValueError(f"waba_ids: {shown(text)} is neither a list nor a manifest; {_EXAMPLE}")

@@ -17,7 +17,13 @@ from airflow_provider_whatsapp.graph.arguments import given
 from airflow_provider_whatsapp.graph.errors import shorten
 from airflow_provider_whatsapp.graph.query import build_edge_query, build_node_query
 from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection, aload_connection, load_connection
-from airflow_provider_whatsapp.hooks._diagnosis import LONGEST_MESSAGE, TOKEN_QUERY, describe_token, diagnose
+from airflow_provider_whatsapp.hooks._diagnosis import (
+    LONGEST_MESSAGE,
+    TOKEN_QUERY,
+    describe_token,
+    diagnose,
+    without_markup,
+)
 from airflow_provider_whatsapp.hooks._metrics import count_call
 
 if TYPE_CHECKING:
@@ -181,7 +187,7 @@ class WhatsAppHook(BaseHook):
         except (ValueError, GraphError) as error:
             # Airflow tests a connection under a temporary id, which means nothing to the reader.
             message = str(error).removeprefix(f"connection {self.whatsapp_conn_id!r}, ")
-            return False, shorten(message, LONGEST_MESSAGE)
+            return False, shorten(without_markup(message), LONGEST_MESSAGE)
         except Exception as error:
             # Leave out the exception's text: it comes from another library and may contain a secret.
             return False, f"The connection could not be tested: {type(error).__name__}."
@@ -260,7 +266,8 @@ class WhatsAppHook(BaseHook):
         # lazy: an HTTP library
         from airflow_provider_whatsapp.transport.sync import GraphClient
 
-        return GraphClient(self._connection.config, on_call=count_call)
+        connection = self._connection
+        return GraphClient(connection.config, on_call=count_call, read_connection=connection.read_config)
 
     @cached_property
     def _connection(self) -> WhatsAppConnection:
@@ -279,7 +286,7 @@ def _open_async_client(connection: WhatsAppConnection) -> AsyncGraphClient:
     # lazy: an HTTP library
     from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 
-    return AsyncGraphClient(connection.config, on_call=count_call)
+    return AsyncGraphClient(connection.config, on_call=count_call, read_connection=connection.aread_config)
 
 
 async def _aiter_rows(connection: WhatsAppConnection, query: EdgeQuery) -> AsyncGenerator[dict[str, Any], None]:

@@ -47,7 +47,8 @@ class WhatsAppListWabaEdgeOperator(BaseOperator):
         object with such rows, in any format that the package writes. A repeated account is read once
     :param edge: name of the edge, e.g. ``"phone_numbers"``
     :param edge_params: further query parameters of the edge, e.g. ``{"business": "1906385232743451"}``; values that are
-        not ``str`` are sent as JSON, and times as unix seconds
+        not ``str`` are sent as JSON, and times (also ISO 8601 text in ``start``, ``end``, ``since`` and ``until``) as
+        unix seconds
     :param on_account_error: ``"fail"``, or ``"skip"`` to leave out accounts that are gone or that the token is not
         allowed to read; they are named in the manifest and in the log. If all accounts are left out, the task fails
     :param max_concurrency: number of accounts to read at once, at most 50

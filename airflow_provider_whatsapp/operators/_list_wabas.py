@@ -46,8 +46,8 @@ class WhatsAppListWabasOperator(BaseOperator):
     :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
     :param fields: fields of each account, as a sequence of names or a comma string; nested ``{}`` is allowed; by
         default id, name and ten more
-    :param ownership_types: only accounts of these types: ``SELF``, ``CLIENT_OWNED``, ``ON_BEHALF_OF``, as a sequence or
-        a comma string; by default all
+    :param ownership_types: only accounts of these types: ``SELF``, ``CLIENT_OWNED``, ``AGENCY_OWNED``,
+        ``ON_BEHALF_OF``, as a sequence or a comma string; by default all
     :param created_after: only accounts created after this time: a datetime, ISO 8601 string or unix seconds; UTC if
         no time zone is given
     :param created_before: only accounts created before this time: a datetime, ISO 8601 string or unix seconds; UTC if

@@ -22,12 +22,12 @@ It serves HTTP/1.1 on loopback and simulates, as Meta's documentation describes 
 - access tokens, ``appsecret_proof`` and API versions that expire
 - the error envelope, the usage headers, a quota of calls per hour and one for each account
 - every failure in :class:`Fault`
-- the webhook that reports that an account was shared, see :meth:`GraphSandbox.share_account`
+- the webhooks about accounts, see :meth:`GraphSandbox.share_account` and :meth:`GraphSandbox.deliver`
 
-It does not simulate HTTPS, methods other than ``GET``, batch requests, ``?ids=``, ``ETag``, other webhooks, sending
-messages, ``filtering`` and ``sort`` of the edges of an account, or separate quotas for each app. Unknown parameters are
-ignored. Where Meta's documentation is silent, a comment in the code says what the sandbox does; the live API may
-differ. Without a quota, the reported usage rises slowly with the number of calls, but nothing is limited.
+It does not simulate HTTPS, methods other than ``GET``, batch requests, ``?ids=``, ``ETag``, webhooks about messages,
+sending messages, ``filtering`` and ``sort`` of the edges of an account, or separate quotas for each app. Unknown
+parameters are ignored. Where Meta's documentation is silent, a comment in the code says what the sandbox does; the live
+API may differ. Without a quota, the reported usage rises slowly with the number of calls, but nothing is limited.
 
 The sandbox uses only the standard library. Apart from the clock, it imports nothing else from this package, so that a
 mistake in the clients is not repeated here.

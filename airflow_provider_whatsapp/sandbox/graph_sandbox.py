@@ -18,7 +18,7 @@ from .server.http_server import HttpServer
 from .server.quota import REAL_HOUR, CallUse, Quotas, throttle_error
 from .server.received_requests import ReceivedRequest, record_request
 from .server.response_writer import ResponseWriter
-from .webhook_delivery import MOST_CHANGES, WebhookDelivery, check_address, deliver
+from .webhook_delivery import MOST_CHANGES, WebhookDelivery, check_receiver, make_delivery
 from .world.accounts import CLIENT_EDGE, OWNED_EDGE, Node
 from .world.api_error import ApiError
 from .world.selected_rows import RowSlice
@@ -58,6 +58,7 @@ class GraphSandbox:
     :param calls_per_hour: number of calls allowed within an hour; None for no quota
     :param calls_per_hour_and_account: number of calls for each account allowed within an hour; None for no quota
     :param hour: real duration of the quotas' hour
+    :param new_app: whether the app is newer than v27.0; Meta refuses the aliases of such an app, ``name.as(other)``
     :raises ValueError: if an argument is invalid
     """
 
@@ -77,6 +78,7 @@ class GraphSandbox:
         calls_per_hour: int | None = None,
         calls_per_hour_and_account: int | None = None,
         hour: timedelta = REAL_HOUR,
+        new_app: bool = False,
     ) -> None:
         if businesses < 1:
             raise ValueError("businesses must be at least 1")
@@ -87,7 +89,7 @@ class GraphSandbox:
         self._quotas = Quotas(calls_per_hour, calls_per_hour_and_account, hour)
         self._api = SimulatedApi(
             accounts=accounts, owned_accounts=owned_accounts, businesses=businesses, seed=seed,
-            token=token, app_secret=app_secret, api_version=api_version,
+            token=token, app_secret=app_secret, api_version=api_version, new_app=new_app,
         )  # fmt: skip
         self.business_id: str = self._api.businesses[0]["id"]
         self._address = (host, port)
@@ -139,13 +141,21 @@ class GraphSandbox:
 
     @property
     def token(self) -> str:
-        """The access token that the sandbox accepts."""
+        """The access token that the sandbox accepts. To rotate it, assign another one: the old one is then refused."""
         return self._api.token
+
+    @token.setter
+    def token(self, token: str) -> None:
+        self._api.token = token
 
     @property
     def app_secret(self) -> str | None:
-        """The app secret that proofs must be made with, or None if no proof is required."""
+        """The app secret that proofs must be made with, or None for no proof. To rotate it, assign another one."""
         return self._api.app_secret
+
+    @app_secret.setter
+    def app_secret(self, secret: str | None) -> None:
+        self._api.app_secret = secret
 
     @property
     def connection(self) -> str:
@@ -230,17 +240,37 @@ class GraphSandbox:
             not from 1 to 1,000
         :raises OSError: if there is no response
         """
-        if self.app_secret is None:
-            raise ValueError("share_account signs with the app secret: give the sandbox an app_secret")
         if not 1 <= count <= MOST_CHANGES:
             raise ValueError(f"count must be from 1 to {MOST_CHANGES}, not {count}")
-        check_address(url)
+        check_receiver(url, self.app_secret)
         with self._lock:
             accounts = self._api.make_client_accounts(count)
             if not forged:
                 self.accounts.extend(accounts)
-        secret = f"not {self.app_secret}" if forged else self.app_secret
-        return deliver(url, accounts, business_id=self.business_id, secret=secret)
+        return self._deliver(url, "account_update/PARTNER_ADDED", accounts, forged)
+
+    def deliver(self, url: str, topic: str, *, waba_id: str | None = None, forged: bool = False) -> WebhookDelivery:
+        """Report a change of an account to a webhook receiver as Meta would. Nothing changes in the sandbox.
+
+        :param url: address of the receiver on this machine, e.g. ``http://127.0.0.1:8000/whatsapp``
+        :param topic: what is reported, e.g. ``phone_number_quality_update`` or ``account_update/PARTNER_REMOVED``
+        :param waba_id: id of the account; by default the first of :attr:`accounts`
+        :param forged: whether the signature is wrong
+        :raises ValueError: if the sandbox has no ``app_secret`` or no such account, the topic is not one of Meta's, or
+            the address is not on this machine
+        :raises OSError: if there is no response
+        """
+        check_receiver(url, self.app_secret)
+        accounts = [account for account in self.accounts if waba_id in (None, account["id"])][:1]
+        if not accounts:
+            raise ValueError(f"waba_id: there is no account {waba_id} among the accounts")
+        return self._deliver(url, topic, accounts, forged)
+
+    def _deliver(self, url: str, topic: str, accounts: list[Node], forged: bool) -> WebhookDelivery:
+        secret = f"not {self.app_secret}" if forged else str(self.app_secret)
+        delivery = make_delivery(url, topic, accounts, business_id=self.business_id, secret=secret)
+        delivery.repeat()
+        return delivery
 
     # Answering
 

@@ -1,8 +1,4 @@
-"""Sends webhook deliveries as Meta does when clients share their accounts.
-
-They follow Meta's example of ``PARTNER_ADDED``, in which the id of the entry is that of the partner's business:
-https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/reference/account_update
-"""
+"""Sends webhook deliveries as Meta does when accounts are shared or change."""
 
 from __future__ import annotations
 
@@ -17,9 +13,12 @@ from urllib.parse import urlsplit
 
 from airflow_provider_whatsapp.transport import clock
 
+from .webhook_examples import EXAMPLES, make_change
 from .world.accounts import Node
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+# Meta shows deliveries of this topic without the time of sending.
+_WITHOUT_TIME = "account_settings_update"
 # Maximum number of updates that Meta sends at once.
 MOST_CHANGES = 1000
 _TIMEOUT = 120.0
@@ -32,7 +31,7 @@ class WebhookDelivery:
     :param url: the address that it was sent to
     :param waba_ids: ids of the accounts that it reports
     :param changes: the objects in ``changes`` of its one entry
-    :param business_id: id of the business with which the accounts are shared
+    :param entry_id: id of that entry: of an account or, for some topics, of the business with which it is shared
     :param secret: app secret that it is signed with
     :param statuses: HTTP status of each response, in order
     """
@@ -40,7 +39,7 @@ class WebhookDelivery:
     url: str
     waba_ids: list[str]
     changes: list[dict[str, Any]]
-    business_id: str
+    entry_id: str
     secret: str = field(repr=False)
     statuses: list[int]
 
@@ -56,7 +55,9 @@ class WebhookDelivery:
 
         :raises OSError: if there is no response
         """
-        entry = {"id": self.business_id, "time": int(clock.now()) + len(self.statuses), "changes": self.changes}
+        entry: dict[str, Any] = {"id": self.entry_id, "changes": self.changes}
+        if self.changes[0]["field"] != _WITHOUT_TIME:
+            entry["time"] = int(clock.now()) + len(self.statuses)
         body = json.dumps({"object": "whatsapp_business_account", "entry": [entry]}).encode()
         signature = hmac.new(self.secret.encode(), body, hashlib.sha256).hexdigest()
         headers = {"Content-Type": "application/json", "X-Hub-Signature-256": f"sha256={signature}"}
@@ -71,32 +72,30 @@ class WebhookDelivery:
         return self.status
 
 
-def deliver(url: str, accounts: Sequence[Node], *, business_id: str, secret: str) -> WebhookDelivery:
-    """Report shared accounts to a receiver, all in one delivery.
+def make_delivery(url: str, topic: str, accounts: Sequence[Node], *, business_id: str, secret: str) -> WebhookDelivery:
+    """Return a delivery that reports the same about some accounts, to be sent.
 
-    :raises OSError: if there is no response
+    :param topic: a key of ``EXAMPLES``
+    :param business_id: id of the business with which the accounts are shared
+    :raises ValueError: if there is no such topic
     """
-    changes = [
-        {
-            "value": {
-                "event": "PARTNER_ADDED",
-                "waba_info": {"waba_id": account["id"], "owner_business_id": account["owner_business_info"]["id"]},
-            },
-            "field": "account_update",
-        }
-        for account in accounts
-    ]
-    ids = [account["id"] for account in accounts]
-    delivery = WebhookDelivery(url, ids, changes, business_id, secret, [])
-    delivery.repeat()
-    return delivery
+    if topic not in EXAMPLES:
+        raise ValueError(f"topic must be one of {', '.join(EXAMPLES)}, not {topic!r}")
+    changes = []
+    for account in accounts:
+        owner_id = account.get("owner_business_info", {}).get("id", business_id)
+        entry_id, change = make_change(topic, waba_id=account["id"], owner_id=owner_id, partner_id=business_id)
+        changes.append(change)
+    return WebhookDelivery(url, [account["id"] for account in accounts], changes, entry_id, secret, [])
 
 
-def check_address(url: str) -> None:
-    """Check that an address is on this machine.
+def check_receiver(url: str, app_secret: str | None) -> None:
+    """Check that deliveries can be signed, and that an address is on this machine.
 
-    :raises ValueError: if it is not
+    :raises ValueError: if not
     """
+    if app_secret is None:
+        raise ValueError("deliveries are signed with the app secret: give the sandbox an app_secret")
     address = urlsplit(url)
     if address.scheme != "http" or address.hostname not in _LOOPBACK:
         raise ValueError(

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Any, Literal, NamedTuple
 
 from airflow_provider_whatsapp.storage.json_text import encode_json
@@ -18,7 +19,7 @@ from airflow_provider_whatsapp.storage.json_text import encode_json
 #: Formats whose columns must be known before the first row, with their names in a sentence.
 FORMATS_WITH_COLUMNS = {"csv": "a CSV", "parquet": "Parquet"}
 
-ColumnType = Literal["text", "truth", "number", "time", "json"]
+ColumnType = Literal["text", "truth", "number", "decimal", "time", "json"]
 
 
 class Column(NamedTuple):
@@ -48,6 +49,8 @@ _FLOW = f"{_WHATSAPP}/flows/guides/flowsapi"
 _SCHEDULE = f"{_WHATSAPP}/reference/whatsapp-business-account/schedules-api"
 _CATALOG = f"{_SDK}/productcatalog.py"
 _USER = f"{_SDK}/assigneduser.py"
+_ACCOUNT_MODEL = f"{_WHATSAPP}/account-model-evolution"
+_ANALYTICS = f"{_WHATSAPP}/analytics"
 
 #: All columns that are not JSON. An entry must not be changed or added without a new major version: a table could not
 #: be read as one any more when its older objects have another type in a column.
@@ -89,6 +92,12 @@ TYPED_COLUMNS = (
     Column("is_official_business_account", "truth", _PHONE_NUMBER),
     Column("is_pin_enabled", "truth", _PHONE_NUMBER),
     Column("last_onboarded_time", "time", _PHONE_NUMBER),
+    Column("country_code", "text", _PHONE_NUMBER),
+    Column("country_dial_code", "text", _PHONE_NUMBER),
+    Column("search_visibility", "text", _PHONE_NUMBER),
+    Column("is_on_biz_app", "truth", _PHONE_NUMBER),
+    Column("is_preverified_number", "truth", _PHONE_NUMBER),
+    Column("waac_id", "text", _ACCOUNT_MODEL),
     Column("language", "text", _TEMPLATE),
     Column("category", "text", _TEMPLATE),
     Column("previous_category", "text", _TEMPLATE),
@@ -115,12 +124,39 @@ TYPED_COLUMNS = (
     Column("ip_address", "text", _OPENAPI),
     Column("user_agent", "text", _OPENAPI),
     Column("timestamp", "time", _OPENAPI),
+    Column("start", "time", _ANALYTICS),
+    Column("end", "time", _ANALYTICS),
+    Column("phone_number", "text", _ANALYTICS),
+    Column("tier", "text", _ANALYTICS),
+    Column("pricing_type", "text", _ANALYTICS),
+    Column("pricing_category", "text", _ANALYTICS),
+    Column("conversation_type", "text", _ANALYTICS),
+    Column("conversation_direction", "text", _ANALYTICS),
+    Column("conversation_category", "text", _ANALYTICS),
+    Column("direction", "text", _ACCOUNT),
+    Column("template_id", "text", _ANALYTICS),
+    Column("template_group_id", "text", _TEMPLATE_GROUP),
+    Column("group_id", "text", _ACCOUNT),
+    Column("volume", "number", _ANALYTICS),
+    Column("conversation", "number", _ANALYTICS),
+    Column("count", "number", _ACCOUNT),
+    Column("average_duration", "decimal", _ACCOUNT),
+    Column("sent", "number", _ANALYTICS),
+    Column("delivered", "number", _ANALYTICS),
+    Column("read", "number", _ANALYTICS),
+    Column("joined", "number", _ACCOUNT),
+    Column("left", "number", _ACCOUNT),
+    Column("cost", "decimal", _ANALYTICS),
 )
 _TYPES = {column.name: column.type for column in TYPED_COLUMNS}
 _DIGITS = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 _FIRST_TIME = (datetime.min.replace(tzinfo=timezone.utc) - _EPOCH) // _MICROSECOND
+# The digits of a decimal128(38, 18).
+_DECIMAL = Context(prec=38, traps=[Inexact, InvalidOperation])
+_DECIMAL_PLACES = Decimal("1e-18")
 _LAST_TIME = (datetime.max.replace(tzinfo=timezone.utc) - _EPOCH) // _MICROSECOND
 _LONGEST_SHOWN = 60
 
@@ -148,8 +184,8 @@ def encode_text(value: Any) -> str:
 def encoder_of(column: str) -> Callable[[Any], Any]:
     """Return the function that turns a value into a cell of the column.
 
-    It takes any JSON value except null, and returns a ``str``, ``bool`` or ``int``; for a time, microseconds since 1970
-    in UTC. It raises :class:`UnfitValueError` if the value does not fit.
+    It takes any JSON value except null, and returns a ``str``, ``bool``, ``int`` or ``Decimal``; for a time,
+    microseconds since 1970 in UTC. It raises :class:`UnfitValueError` if the value does not fit.
 
     :param column: name of the column
     """
@@ -166,6 +202,19 @@ def _encode_number(value: Any) -> int:
     if (number := _whole_number(value)) is not None and -(2**63) <= number < 2**63:
         return number
     raise _unfit(value, "a whole number of 64 bits")
+
+
+def _encode_decimal(value: Any) -> Decimal:
+    # The text of a float has the digits of the response; its binary value has many more.
+    number = str(value) if isinstance(value, float) else value
+    if (isinstance(number, int) and not isinstance(number, bool)) or (
+        isinstance(number, str) and _NUMBER.fullmatch(number)
+    ):
+        try:
+            return Decimal(number).quantize(_DECIMAL_PLACES, context=_DECIMAL)
+        except (Inexact, InvalidOperation):
+            pass
+    raise _unfit(value, "a number with at most 20 digits before the point and 18 after it")
 
 
 def _encode_time(value: Any) -> int:
@@ -204,6 +253,7 @@ _ENCODERS: dict[ColumnType, Callable[[Any], Any]] = {
     "text": encode_text,
     "truth": _encode_truth,
     "number": _encode_number,
+    "decimal": _encode_decimal,
     "time": _encode_time,
     "json": encode_json,
 }

@@ -53,6 +53,7 @@ def write_parquet(rows: Iterable[Row], path: Path, columns: Sequence[str]) -> No
         "text": pa.string(),
         "truth": pa.bool_(),
         "number": pa.int64(),
+        "decimal": pa.decimal128(38, 18),
         "time": pa.timestamp("us", tz="UTC"),
         "json": pa.string(),
     }

@@ -158,7 +158,7 @@ def open_client(connection: WhatsAppConnection, patience: Patience) -> GraphClie
     # lazy: an HTTP library
     from airflow_provider_whatsapp.transport.sync import GraphClient
 
-    return GraphClient(connection.config, patience=patience, on_call=count_call)
+    return GraphClient(connection.config, patience=patience, on_call=count_call, read_connection=connection.read_config)
 
 
 def _find_published(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, closing
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ import httpx
 
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.errors import GraphError
-from airflow_provider_whatsapp.graph.flow import Flow, OnCall, Outcome, Wait
+from airflow_provider_whatsapp.graph.flow import Flow, OnCall, Outcome, ReadConnection, Wait
 from airflow_provider_whatsapp.graph.messages import Request, Response
 from airflow_provider_whatsapp.graph.pages import Page
 from airflow_provider_whatsapp.graph.patience import Patience
@@ -31,6 +31,7 @@ from airflow_provider_whatsapp.transport.shared import (
     find_trusted_cas,
     ignore_call,
     lower_case_names,
+    warn_of_unread_connection,
 )
 
 _Result = TypeVar("_Result")
@@ -45,6 +46,8 @@ class AsyncGraphClient(BaseClient):
     :param config: where the API is and which credentials to use
     :param patience: how often to retry and how long to wait
     :param on_call: called after each request with its usage and whether it was throttled
+    :param read_connection: returns today's settings of the connection, after a request has failed; None keeps the
+        settings
     :param max_concurrency: maximum number of requests in flight
     :raises ValueError: if the proxy or the CAs of the connection or the environment cannot be used
     """
@@ -55,10 +58,18 @@ class AsyncGraphClient(BaseClient):
         *,
         patience: Patience = Patience(),  # noqa: B008  # immutable
         on_call: OnCall = ignore_call,
+        read_connection: Callable[[], Awaitable[GraphConfig]] | None = None,
         max_concurrency: int = 10,
     ) -> None:
         super().__init__(config, patience, on_call)
         self._turns = asyncio.Semaphore(max_concurrency)
+        self._read_connection = read_connection
+        self._http = self._build_http(config)
+        # Those of earlier settings, which other listings may still be using.
+        self._former_http: list[httpx.AsyncClient] = []
+
+    @staticmethod
+    def _build_http(config: GraphConfig) -> httpx.AsyncClient:
         reason = None
         try:
             transport = _build_transport(config)
@@ -67,7 +78,7 @@ class AsyncGraphClient(BaseClient):
         if reason is not None:
             # Leave out the exception's text, and do not chain it: both may contain part of the proxy's password.
             raise ValueError(f"cannot use the proxy or CA bundle from the connection or environment ({reason})")
-        self._http = httpx.AsyncClient(
+        http = httpx.AsyncClient(
             transport=transport,
             headers=config.headers,
             timeout=config.timeout,
@@ -75,7 +86,8 @@ class AsyncGraphClient(BaseClient):
             trust_env=False,
             follow_redirects=False,
         )
-        self._http.cookies.jar.set_policy(NO_COOKIES)
+        http.cookies.jar.set_policy(NO_COOKIES)
+        return http
 
     async def __aenter__(self) -> AsyncGraphClient:
         """Return the client; it is closed at the end of the block."""
@@ -87,7 +99,8 @@ class AsyncGraphClient(BaseClient):
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        for http in (self._http, *self._former_http):
+            await http.aclose()
 
     def pages(self, query: EdgeQuery) -> AsyncGenerator[Page, None]:
         """Return an iterator over the pages of an edge; each is fetched when it is needed.
@@ -117,10 +130,32 @@ class AsyncGraphClient(BaseClient):
                     return
                 if isinstance(step, Request):
                     outcome = await self._send(step)
+                elif isinstance(step, ReadConnection):
+                    outcome = await self._settings_after(step.config)
                 elif isinstance(step, Wait):
                     await clock.async_wait(step.seconds)
                 else:
                     yield step
+
+    async def _settings_after(self, failed: GraphConfig) -> GraphConfig | None:
+        """Return the settings of the connection if they have changed since a request was sent, otherwise None.
+
+        :param failed: settings that the request was sent with
+        :raises ValueError: if the connection is gone, or no longer usable
+        """
+        if self._read_connection is not None and self._may_read_connection(failed):
+            try:
+                current = await self._read_connection()
+            except ValueError:
+                raise
+            except Exception as error:
+                warn_of_unread_connection(error)
+                current = failed
+            # Another listing may have taken them while this one was reading the connection.
+            if failed == self._config and self._take_settings(failed, current):
+                self._former_http.append(self._http)
+                self._http = self._build_http(current)
+        return None if self._config == failed else self._config
 
     async def _send(self, request: Request) -> Response | GraphError:
         # The timeout of an attempt starts only when it is the request's turn, however long it waited for that.
@@ -155,8 +190,9 @@ class AsyncGraphClient(BaseClient):
         )
 
     async def _exchange(self, request: Request) -> Response:
-        params, headers = self._config.credentials.sign(request, now=clock.now())
-        async with self._http.stream("GET", self._config.url(request), params=params, headers=headers) as response:
+        config, http = self._config, self._http
+        params, headers = config.credentials.sign(request, now=clock.now())
+        async with http.stream("GET", config.url(request), params=params, headers=headers) as response:
             body = Body()
             async for chunk in response.aiter_raw(CHUNK_BYTES):
                 body.add(chunk)

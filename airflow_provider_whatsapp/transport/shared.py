@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import math
 import os
 import random
 from collections.abc import Mapping
@@ -16,8 +19,11 @@ from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.transport.log_filter import mask_in_library_logs
 from airflow_provider_whatsapp.transport.proxies import check_proxy
 
+log = logging.getLogger(__name__)
 #: The API does not need cookies, and a hostile server could use them to make every request larger.
 NO_COOKIES = DefaultCookiePolicy(allowed_domains=())
+# Seconds after which a connection that had not changed is read again, if requests still fail.
+_SECONDS_BETWEEN_READS = 30.0
 #: Number of bytes of a body to receive at once.
 CHUNK_BYTES = 64 * 1024
 
@@ -34,6 +40,10 @@ class BaseClient:
     def __init__(self, config: GraphConfig, patience: Patience, on_call: OnCall) -> None:
         check_proxy(config)
         self._config = config
+        # Settings that failed before. Without them, a connection that alternates between two dead tokens would keep a
+        # listing going forever.
+        self._given_up: set[GraphConfig] = set()
+        self._read_again_at = -math.inf
         self._patience = patience
         self._on_call = on_call
         self._answered_versions: set[str] = set()
@@ -44,10 +54,34 @@ class BaseClient:
         """The versions of the API that answered although another one was requested."""
         return sorted(self._answered_versions)
 
+    def _may_read_connection(self, failed: GraphConfig) -> bool:
+        """Return whether to read the connection again after a request failed.
+
+        :param failed: settings that the request was sent with
+        """
+        # Many accounts can fail at once, and a secrets backend is slow.
+        return failed == self._config and clock.monotonic() >= self._read_again_at
+
+    def _take_settings(self, failed: GraphConfig, current: GraphConfig) -> bool:
+        """Use the settings of the connection from now on, unless they have failed. Returns whether they are new.
+
+        :param failed: settings that a request was sent with
+        :param current: settings that the connection has now
+        :raises ValueError: if they name a proxy that is not an HTTP proxy
+        """
+        self._read_again_at = clock.monotonic() + _SECONDS_BETWEEN_READS
+        if current == failed or current in self._given_up:
+            return False
+        check_proxy(current)
+        mask_in_library_logs(current)
+        self._given_up.add(failed)
+        self._config = current
+        self._read_again_at = -math.inf
+        return True
+
     def _new_flow(self, *, patience: Patience | None = None, waba_id: str | None = None) -> GraphFlow:
         return GraphFlow(
-            credentials=self._config.credentials,
-            version=self._config.version,
+            config=self._config,
             patience=patience or self._patience,
             random=random.random,
             now=clock.now,
@@ -65,26 +99,34 @@ def ignore_call(usage: Usage | None, is_throttled: bool) -> None:
     """
 
 
+def warn_of_unread_connection(error: Exception) -> None:
+    """Log that the connection could not be read again, which need not end a listing.
+
+    :param error: what the secrets backend raised
+    """
+    # Leave out the exception's text: it comes from another library and may contain a secret.
+    log.warning("The connection could not be read again after a failed request: %s", type(error).__name__)
+
+
 class Body:
     """The bytes of a body, collected as they arrive, up to ``MAX_BODY_BYTES``."""
 
     def __init__(self) -> None:
-        self._chunks: list[bytes] = []
-        self._size = 0
+        # A list of chunks would take the memory twice when they are joined, and leave holes in it.
+        self._bytes = io.BytesIO()
 
     def add(self, chunk: bytes) -> None:
         """Add bytes that arrived.
 
         :raises GraphProtocolError: if the body has become too large
         """
-        self._chunks.append(chunk)
-        self._size += len(chunk)
-        if self._size > MAX_BODY_BYTES:
+        self._bytes.write(chunk)
+        if self._bytes.tell() > MAX_BODY_BYTES:
             raise too_large_error()
 
     def joined(self) -> bytes:
         """Return the whole body."""
-        return b"".join(self._chunks)
+        return self._bytes.getvalue()
 
 
 def lower_case_names(headers: Mapping[str, str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from typing import Any, TypeVar
 
@@ -15,14 +15,14 @@ from airflow_provider_whatsapp.graph.accounts_flow import (
     Send,
 )
 from airflow_provider_whatsapp.graph.config import GraphConfig
-from airflow_provider_whatsapp.graph.flow import Flow, OnCall, Outcome, Wait
+from airflow_provider_whatsapp.graph.flow import Flow, OnCall, Outcome, ReadConnection, Wait
 from airflow_provider_whatsapp.graph.messages import Request
 from airflow_provider_whatsapp.graph.pages import Page, Position
 from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.query import EdgeQuery, NodeQuery
 from airflow_provider_whatsapp.transport import clock
 from airflow_provider_whatsapp.transport.sending import RequestPool, Sender
-from airflow_provider_whatsapp.transport.shared import BaseClient, ignore_call
+from airflow_provider_whatsapp.transport.shared import BaseClient, ignore_call, warn_of_unread_connection
 
 _Result = TypeVar("_Result")
 
@@ -33,6 +33,8 @@ class GraphClient(BaseClient):
     :param config: where the API is and which credentials to use
     :param patience: how often to retry and how long to wait
     :param on_call: called after each request with its usage and whether it was throttled
+    :param read_connection: returns today's settings of the connection, after a request has failed; None keeps the
+        settings
     :raises ValueError: if the environment names a proxy that cannot be used
     """
 
@@ -42,8 +44,10 @@ class GraphClient(BaseClient):
         *,
         patience: Patience = Patience(),  # noqa: B008  # immutable
         on_call: OnCall = ignore_call,
+        read_connection: Callable[[], GraphConfig] | None = None,
     ) -> None:
         super().__init__(config, patience, on_call)
+        self._read_connection = read_connection
         self._sender = Sender(config)
         #: Total seconds that the client has waited. Its patience has a budget for each listing, not for this total.
         self.waited = 0.0
@@ -105,6 +109,8 @@ class GraphClient(BaseClient):
                     pool.send(step.key, step.request)
                 elif isinstance(step, Receive):
                     answer = pool.receive(step.seconds)
+                elif isinstance(step, ReadConnection):
+                    answer = self._settings_after(step.config)
                 elif isinstance(step, Wait):
                     self._wait(step.seconds)
                 else:
@@ -129,10 +135,30 @@ class GraphClient(BaseClient):
                 outcome = None
                 if isinstance(step, Request):
                     outcome = pool.answer(step)
+                elif isinstance(step, ReadConnection):
+                    outcome = self._settings_after(step.config)
                 elif isinstance(step, Wait):
                     self._wait(step.seconds)
                 else:
                     yield step
+
+    def _settings_after(self, failed: GraphConfig) -> GraphConfig | None:
+        """Return the settings of the connection if they have changed since a request was sent, otherwise None.
+
+        :param failed: settings that the request was sent with
+        :raises ValueError: if the connection is gone, or no longer usable
+        """
+        if self._read_connection is not None and self._may_read_connection(failed):
+            try:
+                current = self._read_connection()
+            except ValueError:
+                raise
+            except Exception as error:
+                warn_of_unread_connection(error)
+                current = failed
+            if self._take_settings(failed, current):
+                self._sender.use(current)
+        return None if self._config == failed else self._config
 
     def _wait(self, seconds: float) -> None:
         self.waited += seconds

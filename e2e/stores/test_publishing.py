@@ -78,8 +78,8 @@ def test_overwriting(store: Store, result: Note) -> None:
     result("overwriting", "new bytes, nothing beside")
 
 
-# Not on GCS, where gcsfs asks for the type of the bucket over gRPC for some minutes (see "Traps of the libraries"), and
-# not on SFTP, where Airflow keeps a connection that another test has broken.
+# Not on GCS, where gcsfs asks for the type of the bucket over gRPC for some minutes (see "Known problems of the
+# libraries"), and not on SFTP, where Airflow keeps a connection that another test has broken.
 @pytest.mark.quick
 @on("local", "s3", "azure")
 def test_a_file_that_a_task_opens_itself_is_published_half(store: Store) -> None:

@@ -25,7 +25,7 @@ def test_links(page: str) -> None:
 
 
 def test_navigation() -> None:
-    """The index of the site has every page once, so that no page is out of reach there."""
+    """The index of the site has every page once, so that every page can be found."""
     blocks = re.findall(r"```\{toctree\}\n(.*?)```", PAGES["index.md"], re.DOTALL)
     entries = [line for block in blocks for line in block.splitlines() if line and not line.startswith(":")]
     pages = {path.stem for path in (PROJECT / "docs").glob("*.md")} - {"index"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ from airflow_provider_whatsapp.triggers._stored import StoredClock, StoredCondit
 
 
 class TestManifest:
-    KEYS = names_in_first_column(tables(section("## Manifest", "operators.md"))[0])
+    KEYS = names_in_first_column(tables(section("## Manifest", "operators-reference.md"))[0])
 
     def test_accounts(self, connected: GraphSandbox, tmp_path: Path) -> None:
         manifest = WhatsAppListWabasOperator(task_id="a", output_path=str(tmp_path / "a.csv")).execute({})
@@ -39,7 +41,9 @@ class TestManifest:
 
 
 def test_formats() -> None:
-    suffixes = [suffix for row in tables(section("## Output", "operators.md"))[1] for suffix in code_in(row[1])]
+    suffixes = [
+        suffix for row in tables(section("## Formats", "operators-reference.md"))[0] for suffix in code_in(row[1])
+    ]
     assert suffixes == [f".{name}" for name in _FORMATS]
 
 
@@ -126,3 +130,11 @@ def test_connection_has_every_field() -> None:
     documented = {code_in(row[1])[0]: row[0] for row in rows}
     labels = {name: field["label"] for name, field in declared["conn-fields"].items()}
     assert documented == {**labels, **declared["ui-field-behaviour"]["relabeling"]}
+
+
+def test_which_rows_of_the_tables_name_no_page_of_meta() -> None:
+    command = [sys.executable, str(PROJECT / "docs" / "tables.py")]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines() == [
+        "code -1",
+        "column waba_id",
+    ]

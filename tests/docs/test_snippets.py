@@ -393,7 +393,7 @@ def test_throttle(monkeypatch: pytest.MonkeyPatch) -> None:
     run("throttled", "testing.md")["test_a_short_throttle_is_waited_out"](monkeypatch)
 
 
-@pytest.mark.skipif(version("apache-airflow") == "3.1.0", reason="the page says what Airflow 3.1.0 needs besides")
+@pytest.mark.skipif(version("apache-airflow") == "3.1.0", reason="the page says what else Airflow 3.1.0 needs")
 def test_the_files_to_copy(tmp_path: Path) -> None:
     (tmp_path / "dags").mkdir()
     (tmp_path / "conftest.py").write_text(snippet("conftest", "testing.md"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -80,6 +81,41 @@ def test_a_secret_in_the_wrong_argument_is_not_shown(argument: str, secret: str)
         assert part not in message
 
 
+# A template renders a list or an object to its text, unless the DAG has native rendering.
+RENDERED: dict[str, tuple[Any, Callable[[Any], Any]]] = {
+    "fields": (["id", "phone_numbers.limit(5){id}"], lambda value: build_edge_query(EDGE, fields=value)),
+    "ownership_types": (["SELF", "CLIENT_OWNED"], lambda value: build_edge_query(EDGE, ownership_types=value)),
+    "filtering": (
+        [{"field": "name", "operator": "CONTAIN", "value": "it's"}],
+        lambda value: build_edge_query(EDGE, filtering=value),
+    ),
+    "params": ({"a": [1, True, None], "b": "it's"}, lambda value: build_edge_query(EDGE, params=value)),
+    "where": ({"country": ["BR", None], "ok": True}, lambda value: build_condition(where=value)),
+    "waba_ids": (["1", "2"], lambda value: build_condition(waba_ids=value)),
+}
+
+
+@pytest.mark.parametrize("as_text", [str, json.dumps, lambda value: f" {json.dumps(value)}\n"])
+@pytest.mark.parametrize("name", RENDERED)
+def test_the_text_of_a_list_or_an_object(name: str, as_text: Callable[[Any], str]) -> None:
+    value, build = RENDERED[name]
+    assert build(as_text(value)) == build(value)
+    if isinstance(value, list):
+        assert build(str(tuple(value))) == build(value)
+
+
+@pytest.mark.parametrize("text", ["[1", "{", "[x]", "(1, y())", "[" * 50_000, "soon" * 50, '"id"', "{{ params.x }}"])
+@pytest.mark.parametrize("name", RENDERED)
+def test_a_text_that_is_neither(name: str, text: str) -> None:
+    if (name, text) == ("fields", "soon" * 50):
+        return
+    if name == "ownership_types" and text[0] not in "[({":
+        return
+    with pytest.raises(ValueError, match=f"^{name}: ") as caught:
+        RENDERED[name][1](text)
+    assert len(str(caught.value)) < 300
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -90,6 +126,43 @@ def test_a_secret_in_the_wrong_argument_is_not_shown(argument: str, secret: str)
 )  # fmt: skip
 def test_an_ordinary_value_is_shown(value: object) -> None:
     assert shown(value) == repr(value)
+
+
+TOKENS = {
+    "token": "EAAJ" + "abC9" * 50,
+    "token of an app": "123456789012345|abcdEFGH123-9xY_8abcdefghijk",
+    "address": "https://graph.facebook.com/me?access_token=abcdefgh",
+}
+SENDING: dict[str, Callable[[str], object]] = {
+    "params: language": lambda token: build_edge_query(EDGE, params={"language": ["de", token]}),
+    "params: a": lambda token: build_node_query("1", params={"a": token}),
+    "filtering": lambda token: build_edge_query(EDGE, ownership_types=token),
+    "filtering with a value": lambda token: build_edge_query(
+        EDGE, filtering=[{"field": "name", "operator": "CONTAIN", "value": token}]
+    ),
+    "fields": lambda token: build_node_query("1", fields=f"a.b({token})"),
+}
+
+
+@pytest.mark.parametrize("token", TOKENS.values(), ids=TOKENS)
+@pytest.mark.parametrize("argument", SENDING)
+def test_a_token_in_an_argument_is_never_sent(argument: str, token: str) -> None:
+    with pytest.raises(ValueError, match=f"^{argument.partition(' with')[0]}: holds what looks like a") as caught:
+        SENDING[argument](token)
+    assert "abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["path", "sort", "path of an edge", "fields of an edge"])
+def test_a_token_as_a_name_is_never_sent(name: str) -> None:
+    token = TOKENS["token"]
+    calls: dict[str, Callable[[], object]] = {
+        "path": lambda: build_node_query(token),
+        "sort": lambda: build_edge_query(EDGE, sort=token.replace("9", "")),
+        "path of an edge": lambda: build_waba_edge_query(token),
+        "fields of an edge": lambda: build_edge_query(EDGE, fields=token),
+    }
+    with pytest.raises(ValueError, match=f"^{name.partition(' of')[0]}: holds what looks like a"):
+        calls[name]()
 
 
 def test_a_long_value_is_cut() -> None:

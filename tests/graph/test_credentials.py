@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
 import pytest
@@ -14,6 +15,7 @@ from airflow_provider_whatsapp.graph.messages import Request, Response
 
 TOKEN = "EAAJsecretTOKEN0123456789abcdef"
 SECRET = "0123456789abcdef0123456789abcdef"
+DATE = "Tue, 01 Dec 2026 02:57:05 GMT"
 NOW = 1790000040
 
 
@@ -109,3 +111,23 @@ def test_no_token_survives_redaction(token: str, before: str, after: str) -> Non
 )
 def test_redact(text: str, clean: str) -> None:
     assert redact(text) == clean
+
+
+@pytest.mark.parametrize(
+    ("seconds", "problem"),
+    [(600, "is 10 minutes ahead of the API's"), (-7200, "is 120 minutes behind the API's"), (119, ""), (-119, "")],
+)
+def test_a_wrong_clock_is_a_problem_of_timed_proofs(seconds: int, problem: str) -> None:
+    now = parsedate_to_datetime(DATE).timestamp() + seconds
+    described = Credentials(TOKEN, SECRET).describe_clock_problem(DATE, now=now)
+    assert problem in described
+    assert bool(described) is bool(problem)
+    for other in (Credentials(TOKEN), Credentials(TOKEN, SECRET, timed_proof=False)):
+        assert other.describe_clock_problem(DATE, now=now) == ""
+
+
+@pytest.mark.parametrize(
+    "date", ["", "yesterday", "Tue, 40 Dec 2026 02:57:05 GMT", "Tue, 01 Dec 99999999999999999999 00:00:00 GMT"]
+)
+def test_a_date_that_cannot_be_read_says_nothing_about_the_clock(date: str) -> None:
+    assert Credentials(TOKEN, SECRET).describe_clock_problem(date, now=NOW) == ""

@@ -60,23 +60,27 @@ class TestParseJson:
         assert not caught.value.retryable
         assert "SECRET" not in str(caught.value)
 
-    @pytest.mark.parametrize(
-        "body",
-        [
-            b'{"data":[{"id":"1"}],"data":[]}',
-            b'{"data":[],"paging":{"next":"n"},"paging":{}}',
-            b'{"data":[],"paging":{"next":"n","next":null,"cursors":{"after":"a"}}}',
-            b'{"data":[{"id":"1"},{"id":"2","id":"1"}]}',
-            b'{"id":"1","name":"a","name":"b"}',
-        ],
-    )
-    def test_a_key_that_occurs_twice_is_an_error(self, body: bytes) -> None:
-        with pytest.raises(GraphProtocolError, match="a key is repeated"):
-            parse_json(body)
+    @given(st.data())
+    def test_a_key_that_occurs_twice_anywhere_is_an_error(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(["data", "paging", "next", "id", "name", "é"]))
+        spellings = st.sampled_from(
+            [json.dumps(key), json.dumps(key, ensure_ascii=False), f'"\\u{ord(key[0]):04x}{key[1:]}"']
+        )
+        values = st.sampled_from(["null", "[]", '"1"', '{"next":"n"}', '[{"id":"1"}]', "7"])
+        first, second = (f"{data.draw(spellings)}:{data.draw(values)}" for _ in range(2))
+        body = "{" + ",".join(data.draw(st.permutations([first, second, '"other":1']))) + "}"
+        for around in data.draw(
+            st.lists(st.sampled_from(['{"data":[{"id":"2"},%s]}', '{"a":%s}', "[1,%s]"]), max_size=9)
+        ):
+            body = around % body
+        for mask in (None, str):
+            with pytest.raises(GraphProtocolError, match="a key is repeated") as caught:
+                parse_json(body.encode(), mask=mask)
+            assert not caught.value.retryable
 
-    def test_deeper_in_a_row_the_last_of_two_values_counts(self) -> None:
-        body = b'{"data":[{"id":"1","owner":{"name":"a","name":"b"}}]}'
-        assert parse_json(body) == {"data": [{"id": "1", "owner": {"name": "b"}}]}
+    def test_keys_that_become_the_same_are_an_error(self) -> None:
+        with pytest.raises(GraphProtocolError, match="a key is repeated"):
+            parse_json(b'{"a\\u0000":1,"a\\ufffd":2}')
 
     @pytest.mark.parametrize("value", [b"[]", b"{}", b"1", b'{"a":1}', b'""', b'"a,:[{"'])
     def test_an_answer_with_too_many_values_is_not_parsed(self, value: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

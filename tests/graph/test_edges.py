@@ -32,6 +32,7 @@ def data_points(*points: dict[str, Any], **row: Any) -> dict[str, Any]:
 EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "client_whatsapp_business_accounts": [nodes({"name": "A", "currency": "EUR"}, {"name": "B"}, paging=CURSORS)],
     "owned_whatsapp_business_accounts": [nodes({"name": "A"}, paging={**CURSORS, "next": NEXT})],
+    "assigned_whatsapp_business_accounts": [nodes({"name": "A", "tasks": ["MANAGE"]}, paging=CURSORS, summary={"total_count": 1})],
     "businesses": [nodes({"name": "Biz"}, paging=CURSORS), {"data": []}],
     "phone_numbers": [
         nodes(
@@ -71,6 +72,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     ],
     "audiences": [nodes({}), {"data": [{"name": "a"}]}],
     "message_campaigns": [nodes({}), {"data": []}],
+    "signups": [nodes({}), {"data": []}],
     "subscribed_apps": [
         {"data": [{"whatsapp_business_api_data": {"id": "501", "name": "A", "link": "https://www.facebook.com/games/?app_id=501"}}] * 2},
         {"data": [{"whatsapp_business_api_data": {"id": "501"}, "override_callback_uri": "https://hook.example/x"}]},
@@ -90,7 +92,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "group_analytics": [{**data_points({"group_id": "G1", "joined": 1, "left": 0}, granularity="DAILY"), "paging": CURSORS}],
 }  # fmt: skip
 LISTS_NODES = {
-    *RELATIONSHIPS.values(), "businesses", "phone_numbers", "message_templates", "flows", "solutions", "schedules", "product_catalogs",
+    *RELATIONSHIPS.values(), "assigned_whatsapp_business_accounts", "businesses", "phone_numbers", "message_templates", "flows", "solutions", "schedules", "product_catalogs",
     "dataset", "template_groups", "assigned_users",
 }  # fmt: skip
 REQUIRED: dict[str, list[str]] = {

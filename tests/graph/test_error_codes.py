@@ -47,14 +47,16 @@ CASES: list[tuple[list[int], type[GraphApiError], str, bool]] = [
     ([10], GraphPermissionError, "lacks a permission", False),
     ([200], GraphPermissionError, "Advanced access", True),
     ([201, *range(202, 300)], GraphPermissionError, "check the permissions", True),
-    ([368], GraphPermissionError, "has restricted this app or business", False),
+    ([368], GraphPermissionError, "has restricted or disabled this account", True),
     ([131005], GraphPermissionError, "accepted the terms of WhatsApp Payments", True),
     ([131031], GraphPermissionError, "locked this account", True),
     ([4, 17, 32, 341, 613, 130429, 131064], GraphRateLimitError, "calls during a throttle lengthen it", False),
     ([*range(80000, 80007), *range(80009, 80015)], GraphRateLimitError, "calls during a throttle lengthen it", False),
     ([80007, 80008], GraphRateLimitError, "calls during a throttle lengthen it", True),
-    ([1, 2, 960, 131000, 131016, 131057], GraphServerError, "passes by itself", False),
-    ([12, 2635], GraphRequestError, "has ended: set a newer api_version", False),
+    ([-3], GraphServerError, "cannot collect so much data at once", False),
+    ([-2, -1, 1, 2, 99, 960, 131000, 131016, 131057], GraphServerError, "passes by itself", False),
+    ([12], GraphRequestError, "no longer has a field or an edge that was requested: leave it out", False),
+    ([2635], GraphRequestError, "has ended: set a newer api_version", False),
     ([33, 100, 506], GraphRequestError, "check the id, the fields, the filters", False),
     ([803], GraphRequestError, "check the id, the fields, the filters", True),
     ([200005, 200006, 200007], GraphRequestError, "enable them in WhatsApp Manager", True),
@@ -81,7 +83,7 @@ def test_the_code_decides_whatever_the_status(
     assert type(error) is kind
     assert error.code == code
     assert error.http_status == status
-    assert error.retryable is (kind in (GraphRateLimitError, GraphServerError))
+    assert error.retryable is (kind in (GraphRateLimitError, GraphServerError) and code != -3)
     assert advice in str(error)
     assert is_limit_of_one_account(error) is (is_of_one_account and kind is GraphRateLimitError)
     assert concerns_one_account(error) is (is_of_one_account and kind is not GraphRateLimitError)
@@ -133,7 +135,13 @@ def test_without_an_envelope_the_status_decides(status: int, kind: type[GraphErr
 @pytest.mark.parametrize("payload", [{"data": []}, {"error": None, "data": []}, None, []])
 def test_an_answer_without_an_error_is_none(payload: object) -> None:
     assert judged(200, payload) is None
-    assert judged(299, payload) is None
+
+
+@given(st.integers(200, 299), st.booleans(), st.sampled_from([{"data": []}, {"error": None, "id": "1"}, None, []]))
+def test_only_a_whole_answer_with_status_200_is_the_answer(status: int, is_partial: bool, payload: object) -> None:
+    error = find_error(status, payload, retry_after=None, redact=str, is_partial=is_partial)
+    assert (error is None) is (status == 200 and not is_partial)
+    assert error is None or (type(error) is GraphProtocolError and f"HTTP {status} " in str(error))
 
 
 @pytest.mark.parametrize("value", ["text", [], 0, False])
@@ -152,7 +160,8 @@ def test_an_envelope_without_a_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "read"), [("190", 190), ("1234567890", None), ("-1", None), ("²", None), (True, None), (1.5, None)]
+    ("code", "read"),
+    [("190", 190), ("1234567890", None), ("-1", -1), ("--1", None), ("²", None), (True, None), (1.5, None)],
 )
 def test_a_code_is_a_whole_number_or_none(code: object, read: int | None) -> None:
     error = judged(400, envelope(code))
@@ -185,7 +194,7 @@ def test_the_envelope_is_at_hand() -> None:
 @pytest.mark.parametrize(
     ("payload", "advice"),
     [
-        (envelope(100, error_subcode=33), "business portfolio"),
+        (envelope(100, error_subcode=33), "or the token's system user may not see it"),
         (envelope(100, error_subcode=999), "check the id, the fields, the filters"),
         (
             envelope(100, message="API calls from the server require an appsecret_proof argument"),
@@ -203,6 +212,48 @@ def test_the_envelope_is_at_hand() -> None:
 )
 def test_the_subcode_and_the_message_count_too(payload: dict[str, Any], advice: str) -> None:
     assert advice in str(judged(400, payload))
+
+
+@pytest.mark.parametrize(
+    ("path", "payload", "advice"),
+    [
+        (
+            "1/client_whatsapp_business_accounts",
+            envelope(100, error_subcode=33),
+            "by the id of a business portfolio (see",
+        ),
+        (
+            "1/phone_numbers",
+            envelope(100, error_subcode=33),
+            "phone_numbers are listed by the id of a WABA, not by that of",
+        ),
+        ("1/phonenumbers", envelope(2500), "phonenumbers is not a known edge: did you mean phone_numbers? Either"),
+        (
+            "1/message_template",
+            envelope(100),
+            "message_template is not a known edge: did you mean message_templates? The",
+        ),
+        ("1/client_whatsapp_accounts", envelope(100), "did you mean client_whatsapp_business_accounts? The"),
+    ],
+)
+def test_the_advice_fits_the_path(path: str, payload: dict[str, Any], advice: str) -> None:
+    assert advice in str(find_error(400, payload, retry_after=None, redact=str, path=path))
+
+
+@pytest.mark.parametrize(
+    ("path", "payload"),
+    [
+        ("1/phonenumbers", envelope(190)),
+        ("1/phonenumbers", envelope(2)),
+        ("1/phone_numbers", envelope(100)),
+        ("1/phone_numbers", envelope(2500)),
+        ("1/hologram", envelope(100, error_subcode=33)),
+        ("1", envelope(100, error_subcode=33)),
+        ("debug_token", envelope(100)),
+    ],
+)
+def test_a_path_that_says_nothing_changes_no_advice(path: str, payload: dict[str, Any]) -> None:
+    assert str(find_error(400, payload, retry_after=None, redact=str, path=path)) == str(judged(400, payload))
 
 
 def test_a_rate_limit_tells_the_wait_that_the_api_named() -> None:
@@ -226,9 +277,10 @@ def test_too_much_data_is_told_apart_and_not_worth_the_same_request_again() -> N
     assert isinstance(other, GraphServerError)
     assert not other.too_much_data
     assert other.retryable
-    not_one = judged(500, envelope(2, message="Please reduce the amount of data"))
-    assert isinstance(not_one, GraphServerError)
-    assert not not_one.too_much_data
+    for code in (2, 100, 99999, None):
+        assert type(judged(400, envelope(code, message="Please reduce the amount of data"))) is GraphServerError
+    for code in (1, 2):
+        assert judged(500, envelope(code, error_subcode=1504018)).too_much_data
 
 
 @given(st.text("abcXYZ019|_-").map("tok~{}".format), st.text(max_size=50))
@@ -264,7 +316,7 @@ def test_the_advice_begins_with_a_version_that_has_ended(payload: Any) -> None:
     def find(status: int, payload: Any) -> str:
         return str(find_error(status, payload, retry_after=None, redact=str, version_problem="v20.0 ended."))
 
-    assert ". v20.0 ended. The " in find(404, payload)
+    assert ". v20.0 ended. Th" in find(404, payload)
     # What has another cause is not blamed on the version.
     for other in (envelope(190), envelope(4), envelope(2), envelope(200)):
         assert "v20.0" not in find(400, other)

@@ -18,9 +18,10 @@ from airflow_provider_whatsapp.graph import (
     GraphTokenError,
     GraphTransportError,
 )
+from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.credentials import Credentials
-from airflow_provider_whatsapp.graph.flow import GraphFlow, Wait
-from airflow_provider_whatsapp.graph.messages import Request, Response
+from airflow_provider_whatsapp.graph.flow import GraphFlow, ReadConnection, Wait
+from airflow_provider_whatsapp.graph.messages import Request, Response, too_large_error
 from airflow_provider_whatsapp.graph.pages import ListingMovedError, Position
 from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.graph.query import NodeQuery, build_edge_query, build_node_query
@@ -31,10 +32,13 @@ EDGE = "1/client_whatsapp_business_accounts"
 Answer = Response | GraphError
 
 
-def flow(patience: Patience | None = None, answered_versions: set[str] | None = None) -> GraphFlow:
+def flow(
+    patience: Patience | None = None, answered_versions: set[str] | None = None, app_secret: str | None = None
+) -> GraphFlow:
     return GraphFlow(
-        credentials=Credentials(TOKEN),
-        version="v26.0",
+        config=GraphConfig(
+            credentials=Credentials(TOKEN, app_secret), base_url="https://graph.example", version="v26.0"
+        ),
         patience=patience or Patience(),
         random=lambda: 1.0,
         now=lambda: NOW,
@@ -46,12 +50,16 @@ def flow(patience: Patience | None = None, answered_versions: set[str] | None = 
 class Played:
     """Runs a flow with the given answers and records what it did."""
 
-    def __init__(self, steps: Any, answer: Callable[[Request], Answer]) -> None:
+    def __init__(
+        self, steps: Any, answer: Callable[[Request], Answer], settings: Iterable[GraphConfig | None] = ()
+    ) -> None:
+        #: Settings of the connection when it is read again; by default, they have not changed.
+        left = iter(settings)
         self.requests: list[Request] = []
         self.waits: list[float] = []
         self.read: list[Any] = []
         self.error: GraphError | None = None
-        outcome: Answer | None = None
+        outcome: Answer | GraphConfig | None = None
         try:
             while True:
                 step = steps.send(outcome)
@@ -61,6 +69,8 @@ class Played:
                     outcome = answer(step)
                 elif isinstance(step, Wait):
                     self.waits.append(step.seconds)
+                elif isinstance(step, ReadConnection):
+                    outcome = next(left, None)
                 else:
                     self.read.append(step)
         except StopIteration:
@@ -132,6 +142,9 @@ def test_usage_is_told_with_the_page() -> None:
 
 PASSING = [
     GraphTransportError("reset"),
+    ok(page([1]), 206, content_range="bytes 0-99/5000"),
+    ok(page([1]), 200, content_range="bytes 0-99/5000"),
+    ok(page([1]), 203),
     failed(1, 500),
     failed(2, 500),
     failed(2, 200),
@@ -159,7 +172,7 @@ def test_a_passing_fault_is_waited_out(fault: Answer) -> None:
     assert played.requests[2] == played.requests[3]
 
 
-@given(st.lists(st.lists(st.sampled_from(PASSING[:13]), max_size=3), min_size=1, max_size=6), st.data())
+@given(st.lists(st.lists(st.sampled_from(PASSING[:16]), max_size=3), min_size=1, max_size=6), st.data())
 def test_no_schedule_of_passing_faults_changes_the_rows(faults: list[list[Answer]], data: st.DataObject) -> None:
     ids = iter(range(1000))
     answers: list[Answer] = []
@@ -239,9 +252,67 @@ def test_too_much_data_for_a_single_row_is_an_error() -> None:
     assert not played.error.retryable
 
 
-def test_other_server_errors_do_not_halve_the_page() -> None:
-    played = play([failed(2)] * 6)
-    assert {request.params["limit"] for request in played.requests} == {"100"}
+@pytest.mark.parametrize(
+    "answer",
+    [too_large_error(), ok([1] * 500_001), failed(-3), failed(-3, 200), failed(2, message="REDUCE the amount of DATA")],
+)
+def test_any_answer_with_too_much_data_halves_the_page(answer: Answer) -> None:
+    played = play([answer] * 9)
+    assert [request.params["limit"] for request in played.requests] == ["100", "50", "25", "12", "6", "3", "1"]
+    assert played.waits == []
+    assert played.error is not None
+    assert not played.error.retryable
+
+
+@given(
+    st.integers(0, 120),
+    st.integers(1, 130),
+    st.lists(st.none() | st.sampled_from([failed(1, 500), GraphTransportError("reset"), TOO_MUCH]), max_size=40),
+    st.sampled_from([failed(1, 500), TOO_MUCH]),
+)
+def test_any_size_that_the_api_can_give_ends_in_the_whole_list(
+    count: int, most: int, faults: list[Answer | None], refusal: Answer
+) -> None:
+    """The API refuses pages that are too large, and some requests for another reason."""
+    refused = [101]
+    sent_at: dict[int, int] = {}
+
+    def answer(request: Request) -> Answer:
+        size, start = int(request.params["limit"]), int(request.params.get("after", 0))
+        sent_at[start] = sent_at.get(start, 0) + 1
+        fault = faults.pop() if faults else None
+        if fault is TOO_MUCH or (fault is None and size > most and refusal is TOO_MUCH):
+            refused.append(size)
+            return TOO_MUCH
+        if fault is not None or size > most:
+            return fault or refusal
+        end = min(start + size, count)
+        return ok(page(range(start, end), str(end) if end < count else None))
+
+    def judge(request: Request) -> Answer:
+        assert int(request.params["limit"]) < min(refused)
+        return answer(request)
+
+    played = Played(flow(Patience(budget=1e9)).pages(build_edge_query(EDGE)), judge)
+    assert max(sent_at.values()) <= 6 * len(refused)
+    if played.error is None:
+        assert [row["id"] for row in played.rows] == [str(i) for i in range(count)]
+    else:
+        assert isinstance(played.error, GraphServerError | GraphTransportError)
+
+
+def test_the_pages_of_an_api_that_does_not_say_which_size_is_too_large() -> None:
+    def answer(request: Request) -> Answer:
+        size, start = int(request.params["limit"]), int(request.params.get("after", 0))
+        return (
+            failed(1, 500)
+            if size > 25
+            else ok(page(range(start, start + size), str(start + size) if start < 2475 else None))
+        )
+
+    played = Played(flow().pages(build_edge_query(EDGE)), answer)
+    assert len(played.rows) == 2500
+    assert len(played.requests) == 107
 
 
 def test_the_token_is_taken_out_of_rows() -> None:
@@ -273,9 +344,21 @@ def test_another_version_is_warned_about_once(caplog: pytest.LogCaptureFixture) 
 def test_a_version_that_has_ended_is_named_as_the_cause_of_an_error() -> None:
     answers = [failed(100, message="(#100) Tried accessing nonexisting field (x)", facebook_api_version="v27.0")]
     error = play(answers).error
-    assert str(error).startswith("Graph API v26.0 was requested, but v27.0 answered: set api_version")
+    assert " Graph API v26.0 was requested, but v27.0 answered: set api_version" in str(error)
     assert "nonexisting field" in str(error)
     assert "v27.0" not in str(play([failed(190, facebook_api_version="v27.0")]).error)
+
+
+@pytest.mark.parametrize("code", [100, 104])
+@pytest.mark.parametrize(
+    ("date", "is_named"), [("Tue, 14 Nov 2023 22:03:50 GMT", True), ("Tue, 14 Nov 2023 22:13:50 GMT", False)]
+)
+def test_a_wrong_clock_is_named_as_the_cause_of_a_refused_proof(code: int, date: str, is_named: bool) -> None:
+    refused = failed(code, message="Invalid appsecret_proof provided in the API argument", date=date)
+    played = Played(flow(app_secret="5ecre7" * 5).pages(build_edge_query(EDGE)), lambda request: refused)
+    assert (" The clock of this machine is 10 minutes ahead of the API's" in str(played.error)) is is_named
+    played = Played(flow(app_secret="5ecre7" * 5).pages(build_edge_query(EDGE)), lambda request: failed(190, date=date))
+    assert "clock" not in str(played.error)
 
 
 @pytest.mark.parametrize(

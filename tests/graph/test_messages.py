@@ -21,6 +21,22 @@ def test_a_compressed_body_is_unpacked(encoding: str) -> None:
     assert decompress(Response(200, {"content-encoding": encoding}, gzip.compress(b"{}"))) == b"{}"
 
 
+@given(st.lists(st.binary(max_size=50), min_size=1, max_size=20), st.sampled_from([b"", b"\0\0", b"other"]))
+def test_a_compressed_body_may_have_several_members(parts: list[bytes], surplus: bytes) -> None:
+    packed = b"".join(map(gzip.compress, parts))
+    headers = {"content-encoding": "gzip"}
+    assert decompress(Response(200, headers, packed + surplus)) == b"".join(parts)
+    with pytest.raises(GraphTransportError, match="truncated"):
+        decompress(Response(200, headers, packed[:-1]))
+
+
+def test_the_members_of_a_compressed_body_are_counted() -> None:
+    member, headers = gzip.compress(b""), {"content-encoding": "gzip"}
+    assert decompress(Response(200, headers, member * 100)) == b""
+    with pytest.raises(GraphProtocolError, match="more than 100 parts"):
+        decompress(Response(200, headers, member * 500_000))
+
+
 def test_an_empty_body_says_gzip_too() -> None:
     assert decompress(Response(204, {"content-encoding": "gzip"}, b"")) == b""
 
@@ -42,7 +58,9 @@ def test_an_encoding_that_was_not_offered_is_refused() -> None:
 
 def test_a_body_is_bounded_also_after_unpacking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages, "MAX_BODY_BYTES", 1024)
-    for body, headers in [(b" " * 1025, {}), (gzip.compress(b" " * 1025), {"content-encoding": "gzip"})]:
+    packed = {"content-encoding": "gzip"}
+    halves = gzip.compress(b" " * 1024) + gzip.compress(b" ")
+    for body, headers in [(b" " * 1025, {}), (gzip.compress(b" " * 1025), packed), (halves, packed)]:
         with pytest.raises(GraphProtocolError, match="larger than"):
             decompress(Response(200, headers, body))
     for body, headers in [(b" " * 1024, {}), (gzip.compress(b" " * 1024), {"content-encoding": "gzip"})]:

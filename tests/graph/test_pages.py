@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_whatsapp.graph import GraphProtocolError, pages
+from airflow_provider_whatsapp.graph import GraphProtocolError
 from airflow_provider_whatsapp.graph.fields import parse_fields
 from airflow_provider_whatsapp.graph.pages import ListingMovedError, PageReader, Position, RawPage, parse_page
 from airflow_provider_whatsapp.graph.query import EdgeQuery
@@ -56,6 +56,10 @@ class TestParsePage:
         }
         assert parse_page(payload) == RawPage([{"id": "1"}], "RIGHT")
 
+    @pytest.mark.parametrize("after", [0, 5, -1, 9007199254740993])
+    def test_a_cursor_may_be_a_number(self, after: int) -> None:
+        assert parse_page(page(next=NEXT, cursors={"after": after})).after == str(after)
+
     @pytest.mark.parametrize(
         "cursors", [{}, {"cursors": None}, {"cursors": []}, {"cursors": {"after": ""}}, {"cursors": {"after": None}}]
     )
@@ -66,7 +70,7 @@ class TestParsePage:
         "paging",
         [
             {"next": "https://graph.facebook.com/v26.0/1/edge"}, {"next": "https://[bad/?after=x"}, {"next": "?after="}, {"next": ""},
-            {"next": NEXT, "cursors": {"after": 5}},
+            *({"next": NEXT, "cursors": {"after": after}} for after in (5.5, True, ["5"])),
         ],
     )  # fmt: skip
     def test_more_without_a_way_to_it_is_an_error(self, paging: dict[str, Any]) -> None:
@@ -153,17 +157,20 @@ class TestListing:
         with pytest.raises(GraphProtocolError, match="loops"):
             reader.take(RawPage([], str(data.draw(st.sampled_from(cursors)))))
 
-    def test_empty_pages_are_read_on_but_not_for_ever(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pages, "MAX_BARREN_PAGES", 3)
+    @pytest.mark.parametrize(("page", "most"), [(rows(), 1000), (rows(1), 20), (rows(1, 1), 20)], ids=str)
+    def test_pages_without_a_new_row_are_read_on_but_not_forever(self, page: list[dict[str, Any]], most: int) -> None:
         reader = page_reader()
-        for number in range(3):
-            reader.take(RawPage([], f"A{number}"))
-        reader.take(RawPage(rows(1), "B"))
-        for number in range(3):
-            reader.take(RawPage(rows(1), f"C{number}"))
+        reader.take(RawPage(rows(1), "A"))
+        for number in range(most):
+            reader.take(RawPage(page, f"B{number}"))
+        reader.take(RawPage(rows(2), "C"))
+        for number in range(most):
+            reader.take(RawPage(page, f"D{number}"))
+        # A page of the other kind does not begin the count again.
+        reader.take(RawPage([] if page else rows(2), "E"))
         assert reader.more
-        with pytest.raises(GraphProtocolError, match="no end: 3 consecutive pages"):
-            reader.take(RawPage(rows(1), "D"))
+        with pytest.raises(GraphProtocolError, match=f"no end: {most + 2} consecutive pages held nothing new"):
+            reader.take(RawPage(page, "F"))
 
     @pytest.mark.parametrize(
         ("max_items", "after", "kept", "truncated"),
@@ -203,34 +210,55 @@ class TestListing:
             seen.append(reader.next_request().params["limit"])
         assert seen == sizes
 
-    def test_a_page_never_grows_beyond_what_was_asked(self) -> None:
+    def sizes_after(self, reader: PageReader, pages: int) -> list[int]:
+        """The sizes of the next pages, all of which can be read."""
+        sizes = []
+        for _ in range(pages):
+            sizes.append(int(reader.next_request().params["limit"]))
+            number = reader.next_request().params.get("after", "0")
+            reader.take(RawPage(rows(int(number)), str(int(number) + 1)))
+        return sizes
+
+    def test_a_page_stays_below_the_size_that_was_refused(self) -> None:
         reader = page_reader(page_size=30)
         reader.shrink()
+        assert self.sizes_after(reader, 3) == [15, 15, 15]
         reader.shrink()
-        sizes = []
-        for number in range(40):
-            reader.take(RawPage(rows(number), f"A{number}"))
-            sizes.append(reader.next_request().params["limit"])
-        assert list(dict.fromkeys(sizes)) == ["7", "14", "28", "30"]
+        for _ in range(3):
+            reader.note_fault()
+        assert self.sizes_after(reader, 6) == [1, 2, 4, 7, 7, 7]
 
     def test_a_page_that_max_items_made_small_shrinks_from_there(self) -> None:
         reader = page_reader(max_items=8)
         assert reader.shrink()
         assert reader.next_request().params["limit"] == "4"
 
-    def test_a_page_grows_again_after_ten_good_ones(self) -> None:
-        reader = page_reader(page_size=100)
-        reader.shrink()
-        reader.shrink()
+    def test_after_faults_a_page_is_smaller_for_a_while(self) -> None:
+        reader = page_reader()
+        assert self.sizes_after(reader, 1) == [100]
         sizes = []
-        for number in range(25):
-            reader.take(RawPage(rows(number), f"A{number}"))
+        for _ in range(6):
+            reader.note_fault()
             sizes.append(reader.next_request().params["limit"])
-        assert sizes == ["25"] * 9 + ["50"] * 10 + ["100"] * 6
-        reader.shrink()
-        for number in range(30, 39):
-            reader.take(RawPage(rows(number), f"A{number}"))
-        assert reader.next_request().params["limit"] == "50"
+        assert sizes == ["100", "100", "25", "25", "6", "6"]
+        assert self.sizes_after(reader, 7) == [6, 12, 24, 48, 96, 100, 100]
+
+    def test_a_larger_page_that_fails_is_tried_again_less_often(self) -> None:
+        reader = page_reader(page_size=8)
+        for _ in range(3):
+            reader.note_fault()
+        assert self.sizes_after(reader, 1) == [2]
+        for expected in ([2] * 4, [2] * 16):
+            assert reader.next_request().params["limit"] == "4"
+            reader.note_fault()
+            assert self.sizes_after(reader, len(expected)) == expected
+        assert self.sizes_after(reader, 17) == [4] * 16 + [8]
+
+    def test_a_page_of_one_row_is_never_made_smaller(self) -> None:
+        reader = page_reader(page_size=2)
+        for _ in range(6):
+            reader.note_fault()
+        assert reader.next_request().params["limit"] == "1"
 
 
 class TestPosition:
@@ -276,9 +304,7 @@ class TestPosition:
         one = page_reader(page_size=8, position=before.take(RawPage(rows(1, 2, 3, 4), "A")).position)
         assert one.next_request().params["limit"] == "4"
         one.return_to_position(RawPage(rows(1, 2, 3, 4), "A"))
-        for number in range(5, 15):
-            assert one.next_request().params["limit"] == "4"
-            one.take(RawPage(rows(number), str(number)))
+        one.take(RawPage(rows(5), "B"))
         assert one.next_request().params["limit"] == "8"
 
     @pytest.mark.parametrize("moved", [rows(), rows(1), rows(2, 1), rows(1, 2, 3), rows(1, 3)])

@@ -139,6 +139,23 @@ def test_any_datetime_reads_as_its_iso_form_does(moment: datetime) -> None:
     assert parse_time("created_after", str(moment)) == seconds
 
 
+@pytest.mark.parametrize(
+    ("value", "nearest"),
+    [
+        ("CLIENT", "CLIENT_OWNED"), ("self", "SELF"), ("CLIENT_OWNED,ON_BEHALF", "ON_BEHALF_OF"),
+        (["AGENCY-OWNED"], "AGENCY_OWNED"),
+    ],
+)  # fmt: skip
+def test_a_near_miss_of_an_ownership_type(value: Any, nearest: str) -> None:
+    with pytest.raises(ValueError, match=f"^ownership_types: .* did you mean '{nearest}'"):
+        build_edge_query(PATH, ownership_types=value)
+
+
+@pytest.mark.parametrize("value", ["SELF_OWNED", "PARTNER", "AGENCY_OWNED"])
+def test_an_ownership_type_that_meta_may_add(value: str) -> None:
+    assert filters(ownership_types=value)[0]["value"] == [value]
+
+
 @pytest.mark.parametrize("value", [[], " , ", ["SELF", ""], [1], 5, {"SELF"}])
 def test_odd_ownership_types_are_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="^ownership_types: "):
@@ -334,15 +351,39 @@ class TestParams:
             (datetime(2026, 11, 1), "1793491200"),
             (datetime(2026, 11, 1, 2, tzinfo=timezone(timedelta(hours=2))), "1793491200"),
             (1793491200, "1793491200"),
-            ("2026-11-01", "2026-11-01"),
+            ("1793491200", "1793491200"),
+            ("2026-11-01", "1793491200"),
+            ('"2026-11-01T02:00:00+0200" ', "1793491200"),
+            (1793491200.7, "1793491200"),
         ],
     )
-    def test_times_are_unix_seconds(self, value: Any, sent: str) -> None:
-        assert build_edge_query("1/x", params={"start": value}).params == {"start": sent}
+    @pytest.mark.parametrize("name", ["start", "end", "since", "until"])
+    def test_times_are_unix_seconds(self, name: str, value: Any, sent: str) -> None:
+        query = build_edge_query("1/x", params={name: value})
+        assert query.params == {name: sent}
+        assert EdgeQuery.from_json(query.to_json()) == query
+        (field,) = build_node_query("1", fields=f"x.{name}({value}).as(y)").fields
+        assert field.arguments == ((name, sent), ("as", "y"))
 
-    def test_a_time_out_of_range_names_its_parameter(self) -> None:
-        with pytest.raises(ValueError, match="^start: "):
-            build_edge_query("1/x", params={"start": datetime(1969, 1, 1)})
+    def test_a_word_for_a_time(self) -> None:
+        assert build_edge_query("1/x", params={"since": "yesterday", "day": "x"}).params == {
+            "since": "yesterday",
+            "day": "x",
+        }
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("start", datetime(1969, 1, 1)), ("start", "yesterday"), ("end", 1793491200000), ("end", "1793491200000"),
+            ("since", "2026-13-01"), ("until", "-7 days"),
+        ],
+    )  # fmt: skip
+    def test_a_wrong_time_names_its_parameter(self, name: str, value: Any) -> None:
+        with pytest.raises(ValueError, match=f"^params: {name}: .* for example"):
+            build_edge_query("1/x", params={name: value})
+        if isinstance(value, str):
+            with pytest.raises(ValueError, match=rf"^fields: x.{name}: .* for example"):
+                build_node_query("1", fields=f"a{{x.{name}({value})}}")
 
     def test_a_json_text(self) -> None:
         text = '{"start": 5, "ids_wanted": ["a"], "left_out": null}'
@@ -351,9 +392,9 @@ class TestParams:
         for blank in blanks:
             assert build_edge_query("1/x", params=blank).params == {}
 
-    @pytest.mark.parametrize("text", ["{", "start=5", "{'start': 5}"])
-    def test_a_text_that_is_not_json(self, text: str) -> None:
-        with pytest.raises(ValueError, match=r"^params: .* is not JSON; for example {'business'"):
+    @pytest.mark.parametrize("text", ["{", "start=5", '["start", 5]'])
+    def test_a_text_of_no_object(self, text: str) -> None:
+        with pytest.raises(ValueError, match=r"^params: .* for example {'business'"):
             build_edge_query("1/x", params=text)
 
     @pytest.mark.parametrize("name", ["filtering", "sort", " Filtering ", "SORT"])
@@ -429,3 +470,13 @@ class TestWabaEdgeQuery:
         assert path == f"1/{edge.strip()}"
         assert path.isascii()
         assert not set(path[2:]) & set("/?#%. ")
+
+
+def test_an_alias_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    build_edge_query("1/flows", fields="id,name,a{b.as(c)}")
+    build_node_query("1", fields="name.as(title)")
+    build_node_query("1", fields="name")
+    assert [record.getMessage().partition(" is an alias")[0] for record in caplog.records] == [
+        "fields: b.as(c)",
+        "fields: name.as(title)",
+    ]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -26,9 +26,15 @@ def test_anything_else_is_no_version(value: Any) -> None:
         parse_version(value)
 
 
+def test_the_default_lasts_for_another_90_days() -> None:
+    last_day = last_day_of(DEFAULT_VERSION)
+    assert last_day is not None
+    assert last_day - date.today() > timedelta(days=90), "choose a newer DEFAULT_VERSION, and run the checks with it"
+
+
 def test_the_end_of_a_version() -> None:
     assert last_day_of("v20.0") == date(2026, 9, 24)
-    assert last_day_of(DEFAULT_VERSION) is None
+    assert last_day_of("v27.0") is None
 
 
 @pytest.mark.parametrize(

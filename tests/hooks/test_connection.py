@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk import Connection
 
-from airflow_provider_whatsapp.hooks._connection import parse_base_url, parse_connection
+from airflow_provider_whatsapp.hooks._connection import (
+    aload_connection,
+    load_connection,
+    parse_base_url,
+    parse_connection,
+)
+from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 
 TOKEN = "EAAJtoken0123456789abcdefghij"
 
@@ -73,6 +81,50 @@ def test_extras_may_be_strings_and_empty(monkeypatch: pytest.MonkeyPatch) -> Non
         parse_connection(connection(extra={"business_id": 123, "timeout": None, "app_secret": None})).business_id
         == "123"
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("appSecret", "did you mean 'app_secret'"), ("appsecret", "did you mean 'app_secret'"), ("bussiness_id", "did you mean 'business_id'"),
+        ("extra__whatsapp__appSecret", "'appSecret' is not .* did you mean 'app_secret'"), ("apiVersion", "did you mean 'api_version'"),
+        ("verify", "the keys are business_id, api_version, app_secret, proof, timeout, proxy, ca_bundle"), ("extra", "the keys are"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("as_uri", [False, True])
+def test_an_unknown_key_is_a_warning(key: str, hint: str, as_uri: bool, caplog: pytest.LogCaptureFixture) -> None:
+    read = connection(extra={key: "5ecret"})
+    if as_uri:
+        read = Connection.from_uri(read.get_uri(), conn_id="x")
+    (warning,) = parse_connection(read).warnings
+    assert re.fullmatch("extra: '.*' is not a known key and is ignored; .*", warning)
+    assert re.search(hint, warning)
+    assert "5ecret" not in warning
+
+
+def test_what_has_no_meaning_is_a_warning(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_X", f"whatsapp://5ecret:{TOKEN}@graph.facebook.com/v26.0?verify=5ecret&{TOKEN}=1&timeout="
+    )
+    load_connection(WhatsAppHook("x"), "x")
+    asyncio.run(aload_connection(WhatsAppHook("x"), "x"))
+    lines = [record.getMessage() for record in caplog.records if "connection 'x', " in record.getMessage()]
+    assert len(lines) == 8
+    assert lines[:4] == lines[4:]
+    assert [line.split(", ")[1].split(":")[0] for line in lines[:4]] == ["extra", "extra", "login", "schema"]
+    assert not [line for line in lines if "5ecret" in line or TOKEN in line]
+
+
+def test_the_names_that_airflow_2_saved_are_understood() -> None:
+    read = parse_connection(
+        connection(extra={"business_id": "2", "extra__whatsapp__business_id": "1", "extra__whatsapp__app_secret": "s"})
+    )
+    assert (read.business_id, read.config.credentials.app_secret, read.warnings) == ("2", "s", ())
+
+
+def test_the_id_of_an_ad_account_is_no_business() -> None:
+    with pytest.raises(ValueError, match="business_id: 'act_12' .* this is the id of an ad account; Business Settings"):
+        parse_connection(connection(extra={"business_id": "act_12"}))
 
 
 def test_a_blank_around_the_token_is_not_part_of_it() -> None:

@@ -53,7 +53,7 @@ def test_all_is_well(guarded: GraphSandbox, tested: Tested) -> None:
     assert message.startswith(f"Token: valid, {owner}. ")
     assert "It does not expire. Permissions: complete for the client edge." in message
     assert f"Business: {business['name']} ({business['id']}). App secret: its proof is accepted." in message
-    assert message.endswith("Client accounts: readable. API version: v26.0.")
+    assert message.endswith("Client accounts: readable. API version: v26.0, until 2028-11-04.")
     described, _, listed, _ = guarded.requests
     assert described.path.endswith("/debug_token")
     assert listed.params["limit"] == "1"
@@ -61,14 +61,21 @@ def test_all_is_well(guarded: GraphSandbox, tested: Tested) -> None:
 
 @pytest.mark.parametrize(
     ("days", "told"),
-    [(3, "WARNING: It expires on"), (13.9, "WARNING: It expires on"), (30, "It expires on"), (-1, "in 0 days")],
+    [
+        (3, "WARNING: It expires on"),
+        (13.9, "WARNING: It expires on"),
+        (30, "It expires on"),
+        (-1, "WARNING: It expired on"),
+    ],
 )
 def test_when_the_token_expires(guarded: GraphSandbox, tested: Tested, days: float, told: str) -> None:
-    guarded.token_info = {"expires_at": int(time.time() + days * 86400)}
-    ok, message = tested()
-    assert ok
-    assert told in message
-    assert ("WARNING" in message) is (days < 14)
+    for key, what in (("expires_at", "It "), ("data_access_expires_at", "Its access to data ")):
+        guarded.token_info = {key: int(time.time() + days * 86400)}
+        ok, message = tested()
+        assert ok
+        assert told.replace("It ", what) in message
+        assert ("WARNING" in message) is (days < 14)
+        assert "does not expire" not in message
 
 
 @pytest.mark.parametrize("expires_at", [10**30, "soon", None])
@@ -178,8 +185,8 @@ def test_a_version_whose_end_is_known(tested: Tested) -> None:
 def test_an_old_version_that_still_answers(guarded: GraphSandbox, tested: Tested) -> None:
     guarded.fail_next(Fault.version_upgrade(version="v19.0").times(9))
     ok, message = tested(api_version="v19.0")
-    assert ok
-    assert "WARNING: API version: v19.0 ended on 2026-05-21" in message
+    assert not ok
+    assert message.startswith("PROBLEM: API version: v19.0 ended on 2026-05-21; set a newer api_version.")
 
 
 @pytest.mark.parametrize("fault", [Fault.closed().times(99), Fault.html_on_200().times(99), Fault.throttle().times(99)])
@@ -227,8 +234,8 @@ def test_problems_come_first_and_warnings_before_what_works(guarded: GraphSandbo
     ("version", "today", "told"),
     [
         ("v21.0", datetime(2027, 1, 20, tzinfo=timezone.utc), "API version: v21.0, until 2027-01-21."),
-        ("v21.0", datetime(2027, 1, 21, tzinfo=timezone.utc), "WARNING: API version: v21.0 ended on 2027-01-21;"),
-        ("v12.0", datetime(2027, 1, 21, tzinfo=timezone.utc), "WARNING: API version: v12.0 ended; set a newer"),
+        ("v21.0", datetime(2027, 1, 21, tzinfo=timezone.utc), "PROBLEM: API version: v21.0 ended on 2027-01-21;"),
+        ("v12.0", datetime(2027, 1, 21, tzinfo=timezone.utc), "PROBLEM: API version: v12.0 ended; set a newer"),
         ("v27.0", datetime(2027, 1, 21, tzinfo=timezone.utc), "API version: v27.0."),
         (
             "v28.0",
@@ -278,7 +285,7 @@ def test_warnings_are_lines_of_the_log(guarded: GraphSandbox, tested: Tested, ca
     (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert record.levelname == "WARNING"
     assert record.getMessage().startswith("It expires on ")
-    assert record.getMessage().endswith("in 3 days: create a new one in time")
+    assert record.getMessage().endswith("in 3 days: create a new token in time")
     assert f"WARNING: {record.getMessage()}." in message
 
 
@@ -289,7 +296,7 @@ def test_names_of_the_api_are_short_and_printable(guarded: GraphSandbox, tested:
     assert message.isprintable()
     assert len(message) <= 1000
     assert "Business: Name" in message
-    assert "App [31m" in message
+    assert "App (31m" in message
 
 
 def test_the_error_of_a_token_is_short_and_printable(guarded: GraphSandbox, tested: Tested) -> None:
@@ -298,7 +305,7 @@ def test_the_error_of_a_token_is_short_and_printable(guarded: GraphSandbox, test
     assert not ok
     assert message.isprintable()
     assert len(message) < 300
-    assert message.endswith("Create a new one and put it in the connection's password. API version: v26.0.")
+    assert message.endswith("Create a new one and put it in the connection's password. API version: v26.0, until 2028-11-04.")
 
 
 def test_a_long_message_is_cut_after_the_problems() -> None:
@@ -327,7 +334,25 @@ def test_the_error_of_an_unusable_connection_is_short_too(
 def test_a_connection_that_is_not_there() -> None:
     ok, message = WhatsAppHook("nowhere").test_connection()
     assert not ok
-    assert message.startswith("The connection could not be tested: ")
+    assert message.startswith("whatsapp_conn_id: there is no connection 'nowhere'; create it")
+
+
+def test_a_key_that_is_not_known(tested: Tested) -> None:
+    ok, message = tested(appSecret="x", verify=False)
+    assert ok
+    assert "WARNING: extra: 'appSecret' is not a known key and is ignored; did you mean 'app_secret'?" in message
+    assert "WARNING: extra: 'verify' is not a known key and is ignored; the keys are business_id," in message
+
+
+def test_the_command_line_prints_the_whole_message(guarded: GraphSandbox, tested: Tested) -> None:
+    # `airflow connections test` prints it with rich, which takes [text] for markup.
+    from rich.text import Text
+
+    guarded.fail_next(Fault.expired_token())
+    guarded.businesses[0]["name"] = "[bold red]all is well[/bold red] [a[b]c]"
+    for ok, message in (tested(), tested(), tested(timeout="[30]")):
+        assert Text.from_markup(message).plain == message
+        assert ok or "code 190" in message or "timeout: '(30)'" in message
 
 
 def test_it_survives_what_the_form_and_a_uri_make_of_it(guarded: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:

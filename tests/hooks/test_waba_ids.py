@@ -292,7 +292,9 @@ def test_a_text_that_is_no_list_of_ids(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["[1", "['1'", "{", "[x]", "[1, y()]", "{{ ids }}", "[" * 50_000, "[" + "(" * 50_000])
 def test_a_text_that_is_neither_list_nor_manifest(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^waba_ids: .* is neither a list nor a manifest; give ids") as caught:
+    with pytest.raises(
+        ValueError, match=r"^waba_ids: .* is neither JSON nor a list or an object of Python; give ids"
+    ) as caught:
         WabaIds(text)
     assert len(str(caught.value)) < 500
 

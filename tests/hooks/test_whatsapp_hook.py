@@ -3,13 +3,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from airflow.sdk import BaseHook
 
 from airflow_provider_whatsapp import _compat
+from airflow_provider_whatsapp._compat import AirflowFailException
 from airflow_provider_whatsapp.graph import GraphProtocolError
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.sandbox import GraphSandbox
@@ -228,3 +229,15 @@ def test_no_secret_in_the_log_of_a_listing(connected: GraphSandbox, caplog: pyte
         asyncio.run(collect(WhatsAppHook().aiter_wabas()))
     assert "debug_token?input_token=***" in caplog.text
     assert connected.token not in caplog.text
+
+
+def test_a_missing_connection_fails_a_task_of_ones_own_at_once() -> None:
+    calls: list[Callable[[], object]] = [
+        WhatsAppHook("nowhere").list_wabas,
+        WhatsAppHook("nowhere").debug_token,
+        lambda: asyncio.run(WhatsAppHook("nowhere").adebug_token()),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="^whatsapp_conn_id: there is no connection 'nowhere'; create") as caught:
+            call()
+        assert isinstance(caught.value, AirflowFailException)

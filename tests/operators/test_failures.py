@@ -86,6 +86,14 @@ def test_other_errors_are_not_touched(caplog: pytest.LogCaptureFixture) -> None:
     assert error_lines(caplog) == []
 
 
+@pytest.mark.parametrize("is_deferrable", [False, True])
+def test_a_missing_connection(listing: Listing, is_deferrable: bool, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(AirflowFailException):
+        listing.run(whatsapp_conn_id="nowhere", deferrable=is_deferrable)
+    (line,) = error_lines(caplog)
+    assert line.startswith("whatsapp_conn_id: there is no connection 'nowhere'; create it ")
+
+
 @pytest.mark.parametrize("code", [*(code for row in CODES for code in row.codes), None])
 @pytest.mark.parametrize("message", ["(#100) Something about it", "x" * 500])
 def test_the_line_of_every_code_says_the_fact_and_then_what_to_do(

@@ -282,7 +282,7 @@ class TestBadInput:
             ({"waba_ids": ["1", {"name": "x"}]}, r"waba_ids\[1\]: the row has no `id`"),
             ({"waba_ids": ["1", {"waba_id": "1", "id": "2"}]}, r"waba_ids\[1\]: this is a row of an account.s edge"),
             ({"waba_ids": "1,two"}, "waba_ids: 'two' is not the id"),
-            ({"waba_ids": "[1, 2"}, "waba_ids: .* is neither a list nor a manifest"),
+            ({"waba_ids": "[1, 2"}, "waba_ids: .* is neither JSON nor a list"),
             ({"waba_ids": 1.5}, "waba_ids: 1.5 is not the id"),
             ({"waba_ids": True}, "waba_ids: True is not the id"),
             ({"waba_ids": "/tmp/a.xml"}, "waba_ids: the suffix of"),
@@ -347,7 +347,7 @@ class TestSkipping:
         assert names_in(path) == {"a.ndjson"}
 
     @pytest.mark.parametrize(
-        "fault", [Fault.wrong_business(), Fault.no_account_permission(), Fault.insights_not_enabled()]
+        "fault", [Fault.wrong_business(), Fault.no_account_permission(), Fault.insights_not_enabled(), Fault.blocked()]
     )
     def test_an_account_that_cannot_be_read_is_left_out(
         self, numbered: GraphSandbox, fault: Fault, log: pytest.LogCaptureFixture
@@ -365,7 +365,6 @@ class TestSkipping:
         [
             Fault.no_permission(),
             Fault.no_capability(),
-            Fault.blocked(),
             Fault.expired_token(),
             Fault.server_error(),
             Fault.closed(),

@@ -23,7 +23,7 @@ REQUIRED = {edge: {name: EXAMPLES[name] for name in kind.required.split()} for e
 (TABLE,) = tables(section("## The edges of an account", "testing.md"))
 # What the documentation says: the required parameters and the number of rows of each edge.
 DOCUMENTED = {edge: (parameters, rows) for names, parameters, rows in TABLE for edge in code_in(names)}
-FREE = [edge for edge, params in REQUIRED.items() if not params]
+FREE = [edge for edge, params in REQUIRED.items() if not params and DOCUMENTED[edge][1] != "none, without `id`"]
 
 
 def rows_of(sandbox: GraphSandbox, edge: str, **params: Any) -> list[list[dict[str, Any]]]:
@@ -105,7 +105,8 @@ def test_edges_nested_in_the_listing(sandbox: GraphSandbox) -> None:
 
 
 def test_phone_numbers(sandbox: GraphSandbox) -> None:
-    fields = "quality_rating,messaging_limit_tier,name_status,code_verification_status,throughput,status"
+    limit = "whatsapp_business_manager_messaging_limit"
+    fields = f"quality_rating,{limit},name_status,code_verification_status,throughput,status"
     rows = flat(sandbox, "phone_numbers", fields=fields)
     found = {name: {json.dumps(row[name]) for row in rows} for name in fields.split(",")}
     assert found["quality_rating"] == {'"GREEN"', '"YELLOW"', '"RED"', '"UNKNOWN"'}
@@ -113,6 +114,29 @@ def test_phone_numbers(sandbox: GraphSandbox) -> None:
     assert {'{"level": "STANDARD"}', '{"level": "HIGH"}'} < found["throughput"]
     assert min(map(len, found.values())) >= 3
     assert max(map(len, rows_of(sandbox, "phone_numbers"))) > 25
+    for account, numbers in zip(sandbox.accounts, rows_of(sandbox, "phone_numbers", fields=limit), strict=True):
+        assert {row[limit] for row in numbers} <= {account[limit]}
+
+
+def test_a_field_that_meta_no_longer_fills_is_null(sandbox: GraphSandbox) -> None:
+    rows = flat(sandbox, "phone_numbers", fields="messaging_limit_tier")
+    assert {row["messaging_limit_tier"] for row in rows} == {None}
+
+
+@pytest.mark.parametrize("field", ["username", "waac_id"])
+def test_a_field_that_meta_refuses_is_refused(sandbox: GraphSandbox, field: str) -> None:
+    assert get(sandbox, f"{sandbox.accounts[0]['id']}/phone_numbers", {"fields": field}).error[0] == 100
+
+
+def test_the_accounts_of_a_user() -> None:
+    edge = "me/assigned_whatsapp_business_accounts"
+    with GraphSandbox(accounts=3, owned_accounts=2, businesses=2) as sandbox:
+        page = get(sandbox, edge, {"summary": "total_count"}).json
+        assert page["summary"] == {"total_count": 10}
+        assert {"MANAGE_TEMPLATES", "MESSAGING"} <= set(page["data"][0]["tasks"])
+        assert "summary" not in get(sandbox, edge).json
+        wanted = {account["id"] for rows in (sandbox.accounts, sandbox.owned_accounts) for account in rows}
+        assert wanted < {row["id"] for row in page["data"]}
 
 
 def test_limits_and_health_vary_over_accounts() -> None:

@@ -202,7 +202,7 @@ class TestNumbers:
         "bad",
         [
             {"granularity": "DAY"}, {"granularity": "daily"}, {"start": "x"}, {"end": 1}, {"dimensions": "COLOUR"},
-            {"metric_types": "JOY"}, {"dimensions": '["PHONE"'},
+            {"start": "2026-11-01"}, {"metric_types": "JOY"}, {"dimensions": '["PHONE"'},
         ],
     )  # fmt: skip
     def test_bad_parameters(self, sandbox: GraphSandbox, today: int, bad: dict[str, Any]) -> None:

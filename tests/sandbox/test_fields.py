@@ -80,3 +80,9 @@ class TestFields:
         reply = get(sandbox, sandbox.business_id, {"fields": f"name,{CLIENT}.limit(3){{id}},{OWNED}{{ownership_type}}"})
         assert [row["id"] for row in reply.json[CLIENT]["data"]] == [row["id"] for row in sandbox.accounts[:3]]
         assert {row.get("ownership_type") for row in reply.json[OWNED]["data"]} <= {"SELF", None}
+
+
+def test_a_new_app_has_no_aliases() -> None:
+    with GraphSandbox(accounts=1, new_app=True) as sandbox:
+        assert client(sandbox, fields="name.as(title)").error[0] == 2500
+        assert client(sandbox, fields="phone_numbers.limit(1){id}").status == 200

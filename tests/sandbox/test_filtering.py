@@ -55,6 +55,19 @@ class TestFilteringAndSorting:
         assert ids(client(sandbox, filtering=text)) == ["3"]
         assert get(sandbox, f"{sandbox.business_id}/{OWNED}", {"filtering": text}).error[0] == 100
 
+    def test_partners_are_a_filter_of_client_accounts_only(self, sandbox: GraphSandbox) -> None:
+        for account, partners in zip(sandbox.accounts, (["7"], ["7", "8"], ["8"]), strict=False):
+            account["partners"] = partners
+        assert ids(client(sandbox, filtering=filtered(("partners", "ALL", ["7"])))) == ["0", "1"]
+        text = filtered(("partners", "ALL", ["7", "8"]))
+        assert ids(client(sandbox, filtering=text)) == ["1"]
+        assert get(sandbox, f"{sandbox.business_id}/{OWNED}", {"filtering": text}).error[0] == 100
+        assert client(sandbox, fields="id,partners").error[0] == 100
+
+    def test_find(self, sandbox: GraphSandbox) -> None:
+        assert ids(client(sandbox, find="4")) == ["4"]
+        assert client(sandbox, find="9").json == {"data": []}
+
     @pytest.mark.parametrize(
         "text",
         [
@@ -65,6 +78,7 @@ class TestFilteringAndSorting:
             filtered(("creation_time", "IN_RANGE", [1])), filtered(("creation_time", "IN_RANGE", 1)),
             filtered(("ownership_type", "IN", "SELF")), filtered(("ownership_type", "IN", [])),
             filtered(("ownership_type", "EQUAL", ["SELF"])), filtered(("ownership_type", "EQUAL", "MINE")),
+            filtered(("partners", "ALL", "7")), filtered(("partners", "ALL", [])), filtered(("partners", "IN", ["7"])),
         ],
     )  # fmt: skip
     def test_bad_filter(self, sandbox: GraphSandbox, text: str) -> None:
@@ -77,3 +91,12 @@ class TestFilteringAndSorting:
         text = filtered(("ownership_type", "EQUAL", "ON_BEHALF_OF"))
         assert walk(sandbox, sort="creation_time_descending", filtering=text, limit=2) == list("531")
         assert client(sandbox, sort="name").error[0] == 100
+
+
+def test_an_account_is_shared_with_its_business() -> None:
+    with GraphSandbox(accounts=3, businesses=2) as sandbox:
+        for business in sandbox.businesses:
+            text = filtered(("partners", "ALL", [business["id"]]))
+            assert len(client(sandbox, filtering=text).json["data"]) == (
+                3 if business["id"] == sandbox.business_id else 0
+            )

@@ -112,7 +112,9 @@ class TestSampleAccounts:
         assert any(int(float(number)) != int(number) for number in numbers)
         names = "".join(account.get("name", "") for account in accounts)
         assert all(sign in names for sign in "é北\u0645\u0936К🍕\"',;\n")
-        assert {account.get("ownership_type") for account in accounts} == {"CLIENT_OWNED", "ON_BEHALF_OF"}
+        assert {account.get("ownership_type") for account in accounts} == {
+            "CLIENT_OWNED", "AGENCY_OWNED", "ON_BEHALF_OF",
+        }  # fmt: skip
         assert {len(account) for account in accounts} > {17}
         assert all(re.fullmatch(r"[\da-f_]{36}", a.get("message_template_namespace", "_" * 36)) for a in accounts)
         assert all(a.get("business_verification_status", "x").islower() for a in accounts)

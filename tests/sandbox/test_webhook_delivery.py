@@ -16,6 +16,8 @@ from raw_server import listening
 from sandbox_http import get, ids
 
 from airflow_provider_whatsapp.sandbox import GraphSandbox
+from airflow_provider_whatsapp.sandbox.webhook_examples import EXAMPLES
+from airflow_provider_whatsapp.webhooks import ENTRY_IS_A_BUSINESS, TOPICS, account_changes
 
 SECRET = "5ecre7" * 5
 
@@ -76,10 +78,35 @@ def test_the_account_is_there_and_the_delivery_tells_of_it(sandbox: GraphSandbox
         body = json.loads(receiver.bodies[0])
         assert body["object"] == "whatsapp_business_account"
         assert body["entry"][0]["id"] == sandbox.business_id
-        info = {"waba_id": new["id"], "owner_business_id": new["owner_business_info"]["id"]}
-        assert receiver.changes(0) == [
-            {"field": "account_update", "value": {"event": "PARTNER_ADDED", "waba_info": info}}
-        ]
+        (change,) = receiver.changes(0)
+        assert (change["field"], change["value"]["event"]) == ("account_update", "PARTNER_ADDED")
+        info = change["value"]["waba_info"]
+        assert info["waba_id"] == new["id"]
+        assert info["owner_business_id"] == new["owner_business_info"]["id"]
+        assert sandbox.business_id in info["solution_partner_business_ids"]
+
+
+@pytest.mark.parametrize("topic", EXAMPLES)
+def test_every_topic_is_read(sandbox: GraphSandbox, topic: str) -> None:
+    with receiving() as receiver:
+        account = sandbox.accounts[1]
+        delivery = sandbox.deliver(receiver.url, topic, waba_id=account["id"])
+        assert (delivery.status, delivery.waba_ids) == (200, [account["id"]])
+        assert receiver.is_signed(0)
+        (entry,) = json.loads(receiver.bodies[0])["entry"]
+        (change,) = account_changes(receiver.bodies[0])
+        assert change.value == entry["changes"][0]["value"]
+        assert change.field == topic.partition("/")[0]
+        assert change.waba_id == (account["id"] if change.field not in ENTRY_IS_A_BUSINESS else None)
+        assert (change.sent_at is None) == ("time" not in entry) == (topic == "account_settings_update")
+        if "waba_info" in change.value:
+            assert entry["id"] == sandbox.business_id
+            assert change.owner_business_id == account["owner_business_info"]["id"]
+    assert len(sandbox.accounts) == 5
+
+
+def test_the_topics_are_those_that_are_read() -> None:
+    assert {topic.partition("/")[0] for topic in EXAMPLES} == {topic.field for topic in TOPICS}
 
 
 def test_the_new_account_can_be_read(sandbox: GraphSandbox) -> None:
@@ -118,7 +145,9 @@ def test_a_forged_delivery_shares_nothing(sandbox: GraphSandbox) -> None:
     with receiving() as receiver:
         receiver.statuses = [403]
         assert sandbox.share_account(receiver.url, forged=True).status == 403
+        assert sandbox.deliver(receiver.url, "security", forged=True).status == 200
         assert not receiver.is_signed(0)
+        assert not receiver.is_signed(1)
         assert len(sandbox.accounts) == 5
 
 
@@ -137,6 +166,10 @@ def test_wrong_arguments(sandbox: GraphSandbox) -> None:
             sandbox.share_account("http://127.0.0.1:1/", count=count)
     with pytest.raises(ValueError, match="app_secret"):
         GraphSandbox().share_account("http://127.0.0.1:1/")
+    with pytest.raises(ValueError, match=r"topic must be one of account_alerts, .*, not 'messages'"):
+        sandbox.deliver("http://127.0.0.1:1/", "messages")
+    with pytest.raises(ValueError, match="no account 5"):
+        sandbox.deliver("http://127.0.0.1:1/", "security", waba_id="5")
 
 
 def test_no_receiver(sandbox: GraphSandbox) -> None:

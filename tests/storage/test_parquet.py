@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,13 @@ class TestColumns:
         assert table["product_count"].to_pylist() == [-(2**63), 2**63 - 1]
         assert [moment.year for moment in table["creation_time"].to_pylist()] == [1, 9999]
 
+    def test_money_keeps_its_digits(self, tmp_path: Path) -> None:
+        values = ["0.1", 0.1, 7, "-12345678901234567890.123456789012345678", "1.5E-3"]
+        table = write(tmp_path / "a.parquet", [{"cost": value} for value in values], ["cost"])
+        assert str(table.schema.field("cost").type) == "decimal128(38, 18)"
+        expected = ["0.1", "0.1", "7", "-12345678901234567890.123456789012345678", "0.0015"]
+        assert table["cost"].to_pylist() == [*map(Decimal, expected)]
+
     @pytest.mark.parametrize(
         ("column", "values"),
         {
@@ -152,6 +160,7 @@ class TestColumns:
                 "9999-12-31T23:59:59-0100", -62135596801,
             ],
             "is_enabled_for_insights": ["true", 1, 0, "", {}],
+            "cost": ["", "1,5", "NaN", "1_0", " 1", "0.0000000000000000001", 10**20, 1e300, "1e999", True, [1]],
             "product_count": ["many", "", 2**63, -(2**63) - 1, 1.0, True, "007", "-0", "1" * 400, [1]],
         }.items(),
     )  # fmt: skip

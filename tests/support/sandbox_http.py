@@ -112,7 +112,7 @@ def on_the_wire(sandbox: GraphSandbox, most: int | None = None) -> tuple[bytes, 
 
 
 def no_thread_is_left() -> bool:
-    """Whether all threads of sandboxes end. One that ``stop()`` had to give up on would go on."""
+    """Return whether all threads of sandboxes end. One that ``stop()`` had to give up on would keep running."""
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("graph-sandbox")]
     for thread in threads:
         thread.join(SECONDS_TO_HANG)

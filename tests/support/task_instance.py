@@ -15,7 +15,7 @@ from airflow_provider_whatsapp._compat import AirflowFailException, AirflowSkipE
 class TaskInstance:
     """One task instance of an operator.
 
-    :param build: makes the operator, anew for each process
+    :param build: makes the operator, once for each process
     :param retries: how often Airflow tries again
     """
 

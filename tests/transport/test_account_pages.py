@@ -247,7 +247,6 @@ class TestSandbox:
     FATAL: ClassVar[dict[str, type[GraphError]]] = {
         "revoked_token": GraphTokenError,
         "no_capability": GraphPermissionError,
-        "blocked": GraphPermissionError,
         "nonexisting_field": GraphRequestError,
         "throttle": GraphRateLimitError,
         "too_many_requests": GraphRateLimitError,
@@ -269,7 +268,7 @@ class TestSandbox:
         assert str(caught.value).startswith(f"Account {ids[5]}: ")
 
     @pytest.mark.parametrize(
-        "name", ["no_advanced_access", "wrong_business", "no_account_permission", "insights_not_enabled"]
+        "name", ["no_advanced_access", "wrong_business", "blocked", "no_account_permission", "insights_not_enabled"]
     )
     def test_an_account_that_is_refused_is_left_out(self, served: GraphSandbox, name: str) -> None:
         ids = [account["id"] for account in served.accounts[:12]]

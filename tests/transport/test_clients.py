@@ -20,6 +20,7 @@ from airflow_provider_whatsapp.graph import (
     GraphProtocolError,
     GraphRateLimitError,
     GraphRequestError,
+    GraphServerError,
     GraphTokenError,
     GraphTransportError,
     flow,
@@ -136,7 +137,7 @@ def test_the_proof_goes_along_on_every_page(driver_class: Callable[[GraphConfig]
     with GraphSandbox(accounts=250, app_secret=SECRET) as sandbox:
         assert len(ids(driver_class(config_of(sandbox)).pages(clients_of(sandbox)))) == 250
         assert [request.params["appsecret_proof"] for request in sandbox.requests] == ["***"] * 3
-        with pytest.raises(GraphRequestError, match="app_secret must be set"):
+        with pytest.raises(GraphTokenError, match="app_secret must be set"):
             driver_class(config_of(sandbox, credentials=Credentials(sandbox.token))).pages(clients_of(sandbox))
         with pytest.raises(GraphError, match="appsecret_proof"):
             driver_class(config_of(sandbox, credentials=Credentials(sandbox.token, "wrong"))).pages(clients_of(sandbox))
@@ -170,7 +171,7 @@ HEALED = {
     "error_without_code", "error_data_text", "high_usage",
 }  # fmt: skip
 HARMLESS = {
-    "odd_content_type", "slow_reply", "slow_drip", "empty_page", "next_elsewhere", "next_without_cursors", "next_with_token",
+    "odd_content_type", "slow_reply", "huge_body", "gzip_bomb", "slow_drip", "empty_page", "next_elsewhere", "next_without_cursors", "next_with_token",
     "duplicated_row", "numeric_ids", "unknown_values", "malformed_usage", "version_upgrade", "reduce_data",
 }  # fmt: skip
 CHANGING = {"account_added", "account_removed"}
@@ -178,8 +179,6 @@ FATAL: dict[str, type[GraphError]] = {
     "throttle": GraphRateLimitError,
     "too_many_requests": GraphRateLimitError,
     "deep_json": GraphProtocolError,
-    "huge_body": GraphProtocolError,
-    "gzip_bomb": GraphProtocolError,
     "unknown_encoding": GraphProtocolError,
     "redirect": GraphProtocolError,
     "repeated_cursor": GraphProtocolError,
@@ -246,6 +245,13 @@ def test_each_fault_ends_in_the_whole_list_or_an_error(
         assert not [secret for secret in config.credentials.secrets if secret in shown]
 
 
+def test_an_edge_that_is_spelled_wrong(sandbox: GraphSandbox, driver: Driver) -> None:
+    with pytest.raises(GraphError, match=r" phonenumbers is not a known edge: did you mean phone_numbers\?"):
+        driver.pages(build_edge_query(f"{sandbox.accounts[0]['id']}/phonenumbers"))
+    with pytest.raises(GraphRequestError, match="phone_numbers are listed by the id of a WABA"):
+        driver.pages(build_edge_query("4242/phone_numbers"))
+
+
 def test_a_throttle_says_how_long(sandbox: GraphSandbox, driver: Driver) -> None:
     sandbox.fail_next(Fault.throttle(minutes=5))
     with pytest.raises(GraphRateLimitError, match="asks to wait 0:05:00") as caught:
@@ -263,10 +269,48 @@ def test_a_short_throttle_is_waited_out(sandbox: GraphSandbox, driver: Driver) -
     assert 3 <= driver.waits[1] <= 5
 
 
-def test_reduce_the_amount_of_data(sandbox: GraphSandbox, driver: Driver) -> None:
-    sandbox.fail_next(Fault.reduce_data(above=30))
+# How a page that is too large is refused, and whether that says so.
+TOO_LARGE: list[tuple[dict[str, Any], bool]] = [
+    *(({"code": code}, True) for code in (1, 2, 100, 80004, None)),
+    ({"code": 100, "status": 400, "subcode": 1487534}, True),
+    *(({"code": -3, "status": status, "message": "Too much data"}, True) for status in (200, 400, 500)),
+    *(({"code": code, "subcode": 1504018, "message": "Your request timed out."}, True) for code in (1, 2)),
+    *(({"code": code, "message": "Bitte reduzieren Sie die Datenmenge."}, False) for code in (1, 2, 99, 960, -1, -2)),
+    ({"code": 99, "status": 400, "message": "An unknown error occurred"}, False),
+    ({"code": 1, "subcode": 99, "message": "An unknown error occurred"}, False),
+    *(({"status": status, "message": ""}, False) for status in (500, 502, 503, 504)),
+]
+
+
+@pytest.mark.parametrize(("refusal", "says_so"), TOO_LARGE, ids=str)
+def test_a_page_that_is_too_large_is_read_in_parts(
+    sandbox: GraphSandbox, driver: Driver, refusal: dict[str, Any], says_so: bool
+) -> None:
+    sandbox.fail_next(Fault.reduce_data(above=30, **refusal))
+    assert ids(driver.pages(clients_of(sandbox))) == [account["id"] for account in sandbox.accounts]
+    sizes = [int(request.params["limit"]) for request in sandbox.requests]
+    assert sizes == ([100, 50, *[25] * 10] if says_so else [100, 100, 100, 25, 50, *[25] * 4, 50, *[25] * 5])
+    assert len(driver.waits) == (0 if says_so else 5)
+
+
+@pytest.mark.parametrize(
+    ("code", "sizes"),
+    [(-3, [1000, 500, 250, 125, 62, 31, 15, 7, 3, 1]), (99, [1000, 1000, 1000, 250, 250, 62])],
+)
+def test_a_fault_that_smaller_pages_do_not_fix_ends_soon(
+    sandbox: GraphSandbox, driver: Driver, code: int, sizes: list[int]
+) -> None:
+    sandbox.fail_next(Fault.reduce_data(above=0, code=code, message="Error"))
+    with pytest.raises(GraphServerError):
+        driver.pages(clients_of(sandbox, page_size=1000))
+    assert [int(request.params["limit"]) for request in sandbox.requests] == sizes
+
+
+def test_after_an_outage_the_pages_grow_again(sandbox: GraphSandbox, driver: Driver) -> None:
+    sandbox.fail_next(Fault.server_error().after(1).times(5))
     assert len(ids(driver.pages(clients_of(sandbox)))) == 250
-    assert [request.params["limit"] for request in sandbox.requests][:4] == ["100", "50", "25", "25"]
+    sizes = [int(request.params["limit"]) for request in sandbox.requests]
+    assert sizes == [100, 100, 100, 100, 25, 25, 6, 12, 24, 48, 96]
 
 
 def test_several_faults_on_one_page(sandbox: GraphSandbox, driver: Driver) -> None:

@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 import time
+import tracemalloc
 from contextlib import suppress
 
 import pytest
@@ -15,6 +16,8 @@ from raw_server import HEAD, SECRET, TOKEN, Act, Read, config, read_async, sayin
 from airflow_provider_whatsapp.graph import GraphError, GraphProtocolError, GraphTransportError
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.credentials import Credentials
+from airflow_provider_whatsapp.graph.messages import MAX_BODY_BYTES
+from airflow_provider_whatsapp.transport.shared import Body
 from airflow_provider_whatsapp.transport.sync import GraphClient
 
 
@@ -77,7 +80,23 @@ def test_an_endless_answer_ends_early(read: Read) -> None:
 
     with server(act) as port, pytest.raises(GraphProtocolError, match="larger than"):
         read(config(port, timeout=20))
-    assert sent < 60
+    # A page that is too large is requested again in halves, from 100 rows to one.
+    assert sent < 8 * 20
+
+
+def test_a_large_body_takes_its_memory_once() -> None:
+    chunk = b" " * 64 * 1024
+    tracemalloc.start()
+    try:
+        body = Body()
+        for _ in range(MAX_BODY_BYTES // len(chunk)):
+            body.add(chunk[:-1] + b"x")
+        assert len(body.joined()) == MAX_BODY_BYTES
+        assert tracemalloc.get_traced_memory()[1] < 1.3 * MAX_BODY_BYTES
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(GraphProtocolError, match="larger than 16 MiB"):
+        body.add(b" ")
 
 
 ANSWERS: dict[str, bytes] = {
@@ -96,6 +115,8 @@ ANSWERS: dict[str, bytes] = {
     "redirect, no name": b"HTTP/1.1 302 Found\r\nLocation: http://xn--/\r\nContent-Length: 0\r\n\r\n",
     "redirect without location": b"HTTP/1.1 301 Moved\r\nContent-Length: 0\r\n\r\n",
     "no content": b"HTTP/1.1 204 No Content\r\n\r\n",
+    "part": b'HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-10/5000\r\nContent-Length: 11\r\n\r\n{"data":[]}',
+    "part with 200": HEAD + b'Content-Range: bytes 0-10/5000\r\nContent-Length: 11\r\n\r\n{"data":[]}',
     "not modified": b"HTTP/1.1 304 Not Modified\r\n\r\n",
     "upgrade": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
     "long cursor": b'{"data":[],"paging":{"next":"x","cursors":{"after":"' + b"x" * 70_000 + b'"}}}',

@@ -244,6 +244,15 @@ def test_a_restart_does_not_move_the_deadline(connected: GraphSandbox) -> None:
     assert seconds < 1
 
 
+def test_a_connection_that_is_not_there_is_in_the_event(
+    connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_WHATSAPP_DEFAULT")
+    event, _ = fired(trigger_for(connected))
+    assert event["status"] == "error"
+    assert event["message"].startswith("whatsapp_conn_id: there is no connection 'whatsapp_default'; create it ")
+
+
 def test_an_error_that_waiting_cannot_mend_is_in_the_event(connected: GraphSandbox) -> None:
     connected.fail_next(Fault.no_advanced_access().times(100))
     event, _ = fired(trigger_for(connected))

@@ -161,10 +161,26 @@ class Fault:
         return _make("transient_error", "answer", effects.refuse, options)
 
     @staticmethod
-    def reduce_data(above: int = 25) -> Fault:
-        """Refuse all pages of more than ``above`` rows with code 1. The envelope has no type, as has been observed."""
-        message = "Please reduce the amount of data you're asking for, then retry your request"
-        options = {"status": 500, "payload": {"error": {"code": 1, "message": message}}}
+    def reduce_data(
+        above: int = 25,
+        code: int | None = 1,
+        subcode: int | None = None,
+        status: int = 500,
+        message: str | None = None,
+    ) -> Fault:
+        """Refuse all pages of more than ``above`` rows. The envelope has no type, as has been observed.
+
+        :param code: the API also does it with -3, 2, 100, 960 and others; None leaves it out
+        :param subcode: 99 with code 1 and 1504018 with code 2 have been observed; None leaves it out
+        :param message: by default the request to reduce the amount of data, which the API does not always send; an
+            empty text responds with an HTML page, as a gateway does after a timeout
+        """
+        if message is None:
+            message = "Please reduce the amount of data you're asking for, then retry your request"
+        details = {"code": code, "message": message, "error_subcode": subcode}
+        payload = {"error": {name: value for name, value in details.items() if value is not None}}
+        answer = {"payload": payload} if message else {"text": _HTML, "headers": _HTML_TYPE}
+        options = {"status": status, **answer}
         return _make(
             "reduce_data", "answer", effects.answer, options, acts_on="edge", requests_hit=_ALWAYS, above=above
         )
@@ -322,7 +338,7 @@ class Fault:
     no_capability = _refusal(400, 3, "(#3) Application does not have the capability to make this API call.")
     """Refuse with code 3, the app lacks a capability."""
     blocked = _refusal(400, 368, "(#368) Temporarily blocked for policies violations")
-    """Refuse with code 368, the account is blocked for a violation of policies."""
+    """Refuse with code 368, the account or the app is blocked for a violation of policies."""
     wrong_business = _refusal(
         400, 100, "Unsupported get request. Object with ID '{node}' does not exist, cannot be loaded due to missing"
         " permissions, or does not support this operation.", type="GraphMethodException", error_subcode=33,

@@ -15,6 +15,7 @@ Node = dict[str, Any]
 
 CLIENT_EDGE = "client_whatsapp_business_accounts"
 OWNED_EDGE = "owned_whatsapp_business_accounts"
+ASSIGNED_EDGE = "assigned_whatsapp_business_accounts"
 ACCOUNT_EDGES = frozenset({CLIENT_EDGE, OWNED_EDGE})
 
 _COMPANIES = (
@@ -31,8 +32,9 @@ _MARKETS = (
     ("Jakarta", "ID", "IDR", "66"), ("القاهرة", "EG", "EGP", "53"), ("İstanbul", "TR", "TRY", "134"),
     ("Lagos", "NG", "NGN", "102"), ("東京", "JP", "JPY", "81"), ("Bogotá", "CO", "COP", "43"),
 )  # fmt: skip
-_TASKS = ("DEVELOP", "MANAGE", "MANAGE_TEMPLATES", "MESSAGING", "VIEW_COST", "VIEW_PHONE_ASSETS", "VIEW_TEMPLATES")
+TASKS = ("DEVELOP", "MANAGE", "MANAGE_TEMPLATES", "MESSAGING", "VIEW_COST", "VIEW_PHONE_ASSETS", "VIEW_TEMPLATES")
 _REVIEW = ("APPROVED",) * 17 + ("PENDING", "PENDING", "REJECTED")
+_OWNERSHIP = ("CLIENT_OWNED",) * 18 + ("AGENCY_OWNED", "ON_BEHALF_OF")
 _VERIFICATION = ("verified",) * 12 + ("not_verified",) * 5 + ("pending", "failed", "expired")
 _MARKETING = (
     "ONBOARDED", "ELIGIBLE", "ELIGIBLE", "PENDING_VALID_PAYMENT_METHOD", "INELIGIBLE_COUNTRY_NOT_SUPPORTED",
@@ -92,13 +94,15 @@ def make_accounts(seed: int, business: Node, count: int, taken: set[str], *, own
     rng = random_for(seed, business["id"], "owned" if owned else "client")
     # All accounts that one business owns share its messaging limit.
     limit = random_for(seed, business["id"], "messaging_limit").choice(TIERS)
+    # The businesses that a client shares the account with, for the filter of this name.
+    shared_with = (business["id"],)
     roll, bits = rng.random, rng.getrandbits
     accounts = []
     for _ in range(count):
         company = _COMPANIES[int(roll() * len(_COMPANIES))]
         city, country, currency, timezone = _MARKETS[int(roll() * len(_MARKETS))]
         name = f"{company} {city}"
-        ownership = "SELF" if owned else "CLIENT_OWNED" if roll() < 0.9 else "ON_BEHALF_OF"
+        ownership = "SELF" if owned else _OWNERSHIP[int(roll() * len(_OWNERSHIP))]
         namespace = f"{bits(128):032x}"
         account: Node = {
             "id": make_id(rng, taken),
@@ -124,7 +128,8 @@ def make_accounts(seed: int, business: Node, count: int, taken: set[str], *, own
             account["whatsapp_business_manager_messaging_limit"] = limit
         else:
             account["owner_business_info"] = {"id": make_id(rng, taken), "name": company}
-            account["permitted_tasks"] = list(_TASKS[int(roll() * 4) :])
+            account["permitted_tasks"] = list(TASKS[int(roll() * 4) :])
+            account["partners"] = shared_with
         if ownership == "ON_BEHALF_OF":
             # Real responses have no id in this object.
             account["on_behalf_of_business_info"] = {"name": company, "status": "APPROVED", "type": ownership}

@@ -125,6 +125,7 @@ def _sum_up(
 def make_messaging_analytics(read: AccountRead) -> Node:
     """Return the value of the ``analytics`` field: the messages that were sent and delivered."""
     read.require(("start", "end", "granularity"))
+    read.check_seconds("start", "end")
     granularity = read.one_of("granularity", "HALF_HOUR", "DAY", "MONTH")
     numbers = read.words("phone_numbers") or _numbers(read)
     countries = read.words("country_codes") or _countries(read.account)
@@ -157,6 +158,8 @@ def _split(known: list[str], metrics: list[str], messages_each: int, free_tier: 
     :param messages_each: number of messages per counted item
     :param free_tier: tier of free items
     """
+    # Meta's SDK declares a `datetime` only for the times of template analytics.
+    read.check_seconds("start", "end")
     granularity = read.one_of("granularity", "HALF_HOUR", "DAILY", "MONTHLY")
     asked = read.words("dimensions", known) or []
     shown = read.words("metric_types", metrics) or metrics

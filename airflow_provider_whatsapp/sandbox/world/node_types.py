@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .accounts import CLIENT_EDGE, OWNED_EDGE
+from .accounts import ASSIGNED_EDGE, CLIENT_EDGE, OWNED_EDGE
 from .analytics import ANALYTICS_OF_ACCOUNT
-from .row_maker import NodeType
+from .row_maker import NodeType, count_rows
 from .shapes import ROWS_OF_ACCOUNT
 
 ACCOUNT = NodeType(
@@ -31,19 +31,23 @@ ACCOUNT = NodeType(
     edges={**ROWS_OF_ACCOUNT, **ANALYTICS_OF_ACCOUNT},
 )
 SHARED_ACCOUNT = replace(ACCOUNT, others=f"{ACCOUNT.others} permitted_tasks")
+ASSIGNED_ACCOUNT = replace(
+    ACCOUNT, defaults=f"{ACCOUNT.defaults} tasks", others=f"{ACCOUNT.others} tasks", summary=count_rows
+)
 BUSINESS = NodeType(
     "Business",
     others="name verification_status created_time updated_time timezone_id vertical link two_factor_type"
     " profile_picture_uri is_hidden primary_page payment_account_id created_by updated_by",
     edges={CLIENT_EDGE: SHARED_ACCOUNT, OWNED_EDGE: ACCOUNT},
 )
-SYSTEM_USER = NodeType("SystemUser", others="name", edges={"businesses": BUSINESS})
+SYSTEM_USER = NodeType("SystemUser", others="name", edges={"businesses": BUSINESS, ASSIGNED_EDGE: ASSIGNED_ACCOUNT})
 APPLICATION = NodeType("Application", others="name namespace link category")
 
 #: The names of all edges.
 EDGES = frozenset(name for kind in (SYSTEM_USER, BUSINESS, ACCOUNT) for name in kind.edges)
-#: The modifiers that a field accepts: paging and alias of a nested edge, and parameters of edges and analytics.
-MODIFIERS = frozenset(
+#: The modifiers that a field accepts: paging and alias of a nested edge, parameters of edges and analytics, and those
+#: of two fields of flows.
+MODIFIERS = frozenset({"invalidate", "phone_number"}) | frozenset(
     name
     for kind in ACCOUNT.edges.values()
     for name in ("limit", "after", "before", "as", "summary", *kind.required.split(), *kind.optional.split())

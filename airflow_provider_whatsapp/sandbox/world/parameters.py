@@ -68,6 +68,15 @@ class AccountRead:
         _check(name, [value], allowed)
         return value
 
+    def check_seconds(self, *names: str) -> None:
+        """Check parameters for which Meta documents unix seconds only.
+
+        :raises ApiError: (100) if one is anything else
+        """
+        for name in names:
+            if re.fullmatch("[0-9]{1,11}", self.text(name)) is None:
+                raise ApiError(100, f"(#100) Param {name} must be a unix timestamp in seconds")
+
     def moment(self, name: str) -> int | None:
         """Return the time of a parameter in unix seconds, or None if the request does not have it.
 

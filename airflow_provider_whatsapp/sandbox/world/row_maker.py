@@ -43,6 +43,11 @@ class RowDraft(dict[str, Any]):
         return [self.draw(inner) for inner in shape] if isinstance(shape, list) else shape
 
 
+def count_rows(count: int) -> Node:
+    """Return the usual summary of an edge."""
+    return {"total_count": count}
+
+
 @dataclass(frozen=True)
 class NodeType:
     """A type of node or row: its fields and edges, and how to generate the rows of an account's edge.
@@ -52,10 +57,13 @@ class NodeType:
     :param shapes: the fields of generated rows, with the shape of each; see :meth:`RowDraft.draw`. They are drawn in
         this order, and a field whose value is None is left out
     :param others: names of other fields
+    :param nulls: names of fields that are null, because Meta no longer gives a value
     :param since: names of fields that exist only from a major version on, by version
     :param edges: the types of the rows at the other end of each edge
     :param has_id: whether it has an id; a row without one is always sent whole, regardless of ``fields``
     :param is_paged: whether a page of such rows has ``paging``
+    :param summary: function that returns the ``summary`` of a page, given the number of all rows of the edge; a request
+        has to ask for it
     :param count: shape of the number of rows that an account has
     :param ids: the numbers that follow the id of the account in the ids of generated rows
     :param make: function that generates the rows of an account, instead of the shapes
@@ -69,10 +77,12 @@ class NodeType:
     defaults: str = "id name"
     shapes: dict[str, Any] = field(default_factory=dict)
     others: str = ""
+    nulls: str = ""
     since: dict[int, str] = field(default_factory=dict)
     edges: dict[str, NodeType] = field(default_factory=dict)
     has_id: bool = True
     is_paged: bool = True
+    summary: Callable[[int], Node] | None = None
     count: Any = 0
     ids: range = range(0)
     make: Callable[[AccountRead], list[Node]] | None = None
@@ -83,7 +93,7 @@ class NodeType:
     @cached_property
     def fields(self) -> dict[str, int]:
         """Every field, with the first major version that has it, 0 for all versions."""
-        always = [*self.shapes, *self.others.split(), *(["id"] if self.has_id else [])]
+        always = [*self.shapes, *self.others.split(), *self.nulls.split(), *(["id"] if self.has_id else [])]
         later = {name: version for version, names in self.since.items() for name in names.split()}
         return {**dict.fromkeys(always, 0), **later}
 

@@ -26,7 +26,9 @@ _SORTS = {"creation_time_ascending": False, "creation_time_descending": True}
 _Match = Callable[[Any], bool]
 
 
-def select_rows(rows: list[Node], edge: str, filtering: str | None, sort: str | None) -> list[Node]:
+def select_rows(
+    rows: list[Node], edge: str, filtering: str | None, sort: str | None, find: str | None = None
+) -> list[Node]:
     """Return the rows of an edge that match the filters, in the requested order.
 
     Without filters and order this is the list that was passed in, not a copy, so the cost of a page does not depend on
@@ -34,6 +36,7 @@ def select_rows(rows: list[Node], edge: str, filtering: str | None, sort: str | 
 
     :param filtering: the request's ``filtering`` parameter
     :param sort: the request's ``sort`` parameter
+    :param find: the request's ``find`` parameter, the id of one account; other edges ignore it
     :raises ApiError: (100) if the edge does not have such a filter or order
     """
     matches = _parse_filters(edge, filtering) if filtering is not None else []
@@ -41,6 +44,8 @@ def select_rows(rows: list[Node], edge: str, filtering: str | None, sort: str | 
         rows = [
             row for row in list(rows) if all(row.get(name) is not None and match(row[name]) for name, match in matches)
         ]
+    if find is not None and edge in ACCOUNT_EDGES:
+        rows = [row for row in list(rows) if _id_of(row) == find]
     if sort is not None:
         if sort not in _SORTS or edge not in ACCOUNT_EDGES:
             raise ApiError(100, f"(#100) Param sort must be one of {{{', '.join(_SORTS).upper()}}}")
@@ -111,12 +116,19 @@ def _compare_words(pattern: str) -> Callable[[str, Any], _Match]:
     return compare
 
 
+def _compare_partners(operator: str, value: Any) -> _Match:
+    if not isinstance(value, list) or not value or not all(isinstance(one, str) and one.isdecimal() for one in value):
+        raise TypeError(value)
+    return lambda found: set(value) <= set(found)
+
+
 _Filter = tuple[frozenset[str], tuple[str, ...], Callable[[str, Any], _Match]]
 # The edges that have the filter, its operators, and how a value is compared.
 _FILTERS: dict[str, _Filter] = {
     "creation_time": (ACCOUNT_EDGES, ("GREATER_THAN", "LESS_THAN", "IN_RANGE"), _compare_times),
-    "ownership_type": (ACCOUNT_EDGES, ("EQUAL", "IN"), _compare_words("SELF|CLIENT_OWNED|ON_BEHALF_OF")),
+    "ownership_type": (ACCOUNT_EDGES, ("EQUAL", "IN"), _compare_words("SELF|CLIENT_OWNED|AGENCY_OWNED|ON_BEHALF_OF")),
     "country": (frozenset({OWNED_EDGE}), ("EQUAL", "IN"), _compare_words("[A-Z]{2}")),
+    "partners": (frozenset({CLIENT_EDGE}), ("ALL",), _compare_partners),
     "marketing_messages_onboarding_status": (frozenset({CLIENT_EDGE}), ("IN",), _compare_words("[A-Z_]+")),
 }
 _NO_FILTER: _Filter = (frozenset(), (), _compare_times)
@@ -164,6 +176,7 @@ class RowSlice:
     :param render: function that returns the object to send for a row
     :param link: function that returns the URL of another page, given ``after`` or ``before`` and a cursor
     :param is_paged: whether the page has ``paging``
+    :param summary: totals of the edge, or None if the request does not ask for them
     """
 
     rows: list[Node]
@@ -172,19 +185,23 @@ class RowSlice:
     render: Callable[[Node], Node]
     link: Callable[[str, str], str]
     is_paged: bool = True
+    summary: Node | None = None
 
     def payload(self) -> dict[str, Any]:
         """Return the body of the page: its rows and, unless it is empty, where the listing continues."""
         data = [self.render(row) for row in self.rows[self.start : self.end]]
+        page: dict[str, Any] = {"data": data}
+        if self.summary is not None:
+            page["summary"] = self.summary
         if not data or not self.is_paged:
-            return {"data": data}
+            return page
         before, after = self.cursor(self.start), self.cursor(self.end - 1)
         paging: dict[str, Any] = {"cursors": {"before": before, "after": after}}
         if self.end < len(self.rows):
             paging["next"] = self.link("after", after)
         if self.start > 0:
             paging["previous"] = self.link("before", before)
-        return {"data": data, "paging": paging}
+        return {**page, "paging": paging}
 
     def cursor(self, position: int, salt: int = 0) -> str:
         """Return the cursor of a row.
@@ -202,10 +219,12 @@ def slice_rows(
     link: Callable[[str, str], str],
     *,
     is_paged: bool = True,
+    summary: Callable[[int], Node] | None = None,
 ) -> RowSlice:
     """Return the page that ``limit``, ``after`` and ``before`` select.
 
     :param is_paged: whether the page has ``paging``
+    :param summary: function that returns the totals of the edge, given the number of its rows
     :raises ApiError: (100) if the limit or the cursor is invalid
     """
     limit = _parse_limit(params.get("limit"))
@@ -218,4 +237,5 @@ def slice_rows(
         start = max(end - limit, 0)
     else:
         start, end = 0, min(limit, len(rows))
-    return RowSlice(rows, start, end, render, link, is_paged)
+    totals = summary(len(rows)) if summary and "summary" in params else None
+    return RowSlice(rows, start, end, render, link, is_paged, totals)

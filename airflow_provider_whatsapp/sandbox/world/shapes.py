@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 
 from . import special_rows as special
 from .accounts import TIERS
-from .row_maker import NodeType, RowDraft
+from .row_maker import NodeType, RowDraft, count_rows
 
 # Unix seconds from 2025-01-01 on.
 _MOMENT = range(1_735_689_600, 1_790_689_600)
@@ -44,7 +44,10 @@ def _phone_numbers(it: RowDraft) -> int:
 # fmt: off
 PHONE_NUMBER = NodeType(
     "WhatsAppBusinessPhoneNumber", "id display_phone_number verified_name quality_rating",
-    count=_phone_numbers, ids=range(50), others="new_name_status certificate health_status webhook_configuration",
+    count=_phone_numbers, ids=range(50),
+    others="new_name_status certificate new_certificate health_status webhook_configuration conversational_automation"
+    " eligibility_for_api_business_global_search",
+    nulls="messaging_limit_tier", since={24: "whatsapp_business_manager_messaging_limit"},
     shapes={
         "display_phone_number": lambda it: f"+1 555-{it.draw(range(100, 1000))}-{it.draw(range(1000, 10_000))}",
         "verified_name": _account_name,
@@ -58,20 +61,32 @@ PHONE_NUMBER = NodeType(
         "account_mode": lambda it: "SANDBOX" if it.rng.random() < 0.05 else "LIVE",
         "is_official_business_account": lambda it: it.rng.random() < 0.1,
         "is_pin_enabled": lambda it: it.rng.random() < 0.8,
-        "messaging_limit_tier": lambda it: (
+        # All numbers of a portfolio share its limit.
+        "whatsapp_business_manager_messaging_limit": lambda it: (
             it.read.account.get("whatsapp_business_manager_messaging_limit") or it.draw(TIERS)
         ),
         "throughput": {"level": ("STANDARD", "STANDARD", "STANDARD", "HIGH", "NOT_APPLICABLE")},
         "quality_score": {"score": lambda it: it["quality_rating"]},
         "last_onboarded_time": _time,
+        "is_on_biz_app": lambda it: it.rng.random() < 0.1,
+        "is_preverified_number": lambda it: it.rng.random() < 0.05,
+        "country_code": "US",
+        "country_dial_code": "1",
+        "search_visibility": ("VISIBLE", "VISIBLE", "NON_VISIBLE"),
     },
 )
 _TEMPLATE = NodeType(
     "WhatsAppMessageTemplate", "id name language status category components",
-    count=(0, 2, 3, 5, 8, 30), ids=range(50, 100), others="message_send_ttl_seconds library_template_name sub_category",
-    optional="status category language name quality_score", keep=special.keep_templates,
+    count=(0, 2, 3, 5, 8, 30), ids=range(50, 100),
+    others="message_send_ttl_seconds library_template_name sub_category correct_category degrees_of_freedom_spec"
+    " cta_url_link_tracking_opted_out",
+    optional="status category language name quality_score source", keep=special.keep_templates,
+    summary=lambda count: {
+        "total_count": count, "message_template_count": count, "message_template_limit": 6000,
+        "are_translations_complete": True,
+    },
     shapes={
-        "status": (*12 * ("APPROVED",), "PENDING", "PENDING", "REJECTED", "REJECTED", "PAUSED", "DISABLED"),
+        "status": (*12 * ("APPROVED",), "PENDING", "PENDING", "REJECTED", "REJECTED", "PAUSED", "DISABLED", "ARCHIVED"),
         "name": lambda it: f"{it.draw(_TEMPLATE_NAMES)}_{it.number}",
         "language": ("en_US", "pt_BR", "es_MX", "hi", "ar"),
         "category": ("MARKETING", "UTILITY", "AUTHENTICATION"),
@@ -123,7 +138,8 @@ ROWS_OF_ACCOUNT = {
     "message_templates": _TEMPLATE,
     "flows": NodeType(
         "WhatsAppFlow", "id name status categories validation_errors",
-        count=range(4), ids=range(100, 200), others="data_api_version endpoint_uri preview health_status",
+        count=range(4), ids=range(100, 200),
+        others="data_api_version endpoint_uri preview health_status whatsapp_business_account application",
         shapes={
             "status": ("PUBLISHED", "PUBLISHED", "DRAFT", "DEPRECATED", "BLOCKED"),
             "name": lambda it: (
@@ -187,12 +203,32 @@ ROWS_OF_ACCOUNT = {
     # every id.
     "assigned_users": NodeType(
         "AssignedUser", "id name tasks",
-        count=range(1, 4), ids=range(900, 1000), required="business",
+        count=range(1, 4), ids=range(900, 1000), required="business", summary=count_rows,
         shapes={
             "name": _PEOPLE,
             "tasks": lambda it: _TASKS[it.draw(range(4)) :],
             "user_type": ("BUSINESS_USER", "BUSINESS_USER", "SYSTEM_USER"),
             "business": {"id": lambda it: it.read.params["business"], "name": "Business"},
+        },
+    ),
+    # Meta serves these edges without documenting their rows, so the sandbox leaves them empty.
+    **{
+        edge: NodeType(name, has_id=False)
+        for edge, name in {
+            "degrees_of_freedom_spec": "DegreesOfFreedomSpec", "message_campaigns": "WhatsAppMessageCampaign",
+            "welcome_message_sequences": "WelcomeMessageSequence",
+        }.items()
+    },
+    "signups": NodeType(
+        "WhatsAppBusinessSignup", "id status",
+        count=range(3), ids=range(1000, 1100), others="message promo_code website_url",
+        shapes={
+            "waba_id": lambda it: it.read.account["id"],
+            "status": ("ACTIVE", "ACTIVE", "DISABLED"),
+            "signup_message": "Get news and offers",
+            "confirmation_message": "Thank you for signing up",
+            "privacy_policy_url": "https://example.com/privacy",
+            "display_name": ("Newsletter", "Offers"),
         },
     ),
     "subscribed_apps": NodeType(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from airflow_provider_whatsapp.transport import clock
 
 from . import accounts as samples
-from .accounts import ACCOUNT_EDGES, CLIENT_EDGE, OWNED_EDGE, Node
+from .accounts import ACCOUNT_EDGES, ASSIGNED_EDGE, CLIENT_EDGE, OWNED_EDGE, TASKS, Node
 from .analytics import make_messaging_analytics
 from .api_error import ApiError
 from .node_types import ACCOUNT, APPLICATION, BUSINESS, EDGES, MODIFIERS, SYSTEM_USER
@@ -59,13 +59,14 @@ class SimulatedApi:
 
     def __init__(
         self, *, accounts: int, owned_accounts: int, businesses: int, seed: int,
-        token: str | None, app_secret: str | None, api_version: str,
+        token: str | None, app_secret: str | None, api_version: str, new_app: bool = False,
     ) -> None:  # fmt: skip
         taken: set[str] = set()
         self.seed = seed
         self.token = token or samples.make_token(seed)
         self.app_secret = app_secret
         self.api_version = api_version
+        self._modifiers = MODIFIERS - ({"as"} if new_app else set())
         app_id, user_id = (samples.make_id(samples.random_for(seed, kind), taken) for kind in ("app", "user"))
         self.application: Node = {"id": app_id, "name": "Sandbox App"}
         self.user: Node = {"id": user_id, "name": "Sandbox System User"}
@@ -124,7 +125,7 @@ class SimulatedApi:
             raise _unknown_path(segments[2:])
         kind, node = self._find(segments[0])
         if len(segments) == 1:
-            selection = _selection(kind, params)
+            selection = _selection(kind, params, self._modifiers)
             kind.check(selection, context.major, _own_names([node], kind))
             return self._render(node, selection, kind, context)
         edge = segments[1]
@@ -239,6 +240,8 @@ class SimulatedApi:
             return self.lists.setdefault((node["id"], edge), [])
         if edge == "businesses":
             return self.businesses
+        if edge == ASSIGNED_EDGE:
+            return [account for accounts in list(self.lists.values()) for account in list(accounts)]
         kind, read = ACCOUNT.edges[edge], self._account_read(node, params)
         read.require(kind.required.split())
         return kind.keep(read, kind.rows(edge, read))
@@ -255,8 +258,10 @@ class SimulatedApi:
 
     def _list(self, node: Node, path: str, kind: NodeType, params: dict[str, str], context: ReadContext) -> RowSlice:
         edge = path.rpartition("/")[2]
-        selection = _selection(kind, params)
-        rows = select_rows(self._rows(node, edge, params), edge, params.get("filtering"), params.get("sort"))
+        selection = _selection(kind, params, self._modifiers)
+        rows = select_rows(
+            self._rows(node, edge, params), edge, params.get("filtering"), params.get("sort"), params.get("find")
+        )
         kept = {name: value for name, value in params.items() if name not in _NOT_IN_LINKS}
         page = slice_rows(
             rows,
@@ -264,6 +269,7 @@ class SimulatedApi:
             render=lambda row: self._render(row, selection, kind, context),
             link=lambda direction, cursor: context.url(path, {**kept, direction: cursor}),
             is_paged=kind.is_paged,
+            summary=kind.summary,
         )
         kind.check(selection, context.major, _own_names(page.rows[page.start : page.end], kind))
         return page
@@ -279,6 +285,11 @@ class SimulatedApi:
                 shown[item.key] = self._list(node, path, kind.edges[item.name], item.params, context).payload()
             elif (value := node.get(item.name)) is not None:
                 shown[item.key] = pick(value, item.fields)
+            elif item.name in kind.nulls.split():
+                shown[item.key] = None
+            elif item.name == "tasks" and is_account:
+                # The accounts that a business owns have no tasks of their own: its admin has all of them.
+                shown[item.key] = node.get("permitted_tasks", list(TASKS))
             elif is_account and item.name == "health_status":
                 shown[item.key] = pick(make_health(node, self.application), item.fields)
             elif is_account and item.name == "analytics":
@@ -287,10 +298,10 @@ class SimulatedApi:
         return shown
 
 
-def _selection(kind: NodeType, params: dict[str, str]) -> tuple[SelectedField, ...]:
+def _selection(kind: NodeType, params: dict[str, str], modifiers: Set[str]) -> tuple[SelectedField, ...]:
     """Return the fields that the ``fields`` parameter selects, or the default ones if there is none."""
     if text := params.get("fields"):
-        return parse_fields(text, MODIFIERS)
+        return parse_fields(text, modifiers)
     return tuple(map(SelectedField, kind.defaults.split() if kind.has_id else ()))
 
 
@@ -302,8 +313,8 @@ def _ends_in(node_id: str, kind: NodeType) -> bool:
 
 def _own_names(nodes: Iterable[Node], kind: NodeType) -> set[str]:
     """Return the names of the fields that a test added to the nodes and that the node type does not declare."""
-    # The tasks are stored with a shared account, although only the client edge shows them.
-    return {name for node in nodes for name in node} - kind.fields.keys() - {"permitted_tasks"}
+    # The tasks are stored with a shared account, although only the client edge shows them, and no edge its partners.
+    return {name for node in nodes for name in node} - kind.fields.keys() - {"permitted_tasks", "partners"}
 
 
 def _with_id(nodes: list[Node], node_id: str) -> Node | None:
