@@ -305,7 +305,9 @@ def test_the_error_of_a_token_is_short_and_printable(guarded: GraphSandbox, test
     assert not ok
     assert message.isprintable()
     assert len(message) < 300
-    assert message.endswith("Create a new one and put it in the connection's password. API version: v26.0, until 2028-11-04.")
+    assert message.endswith(
+        "Create a new one and put it in the connection's password. API version: v26.0, until 2028-11-04."
+    )
 
 
 def test_a_long_message_is_cut_after_the_problems() -> None:
