@@ -275,8 +275,8 @@ def _parse_token(password: str | None) -> str:
     token = (password or "").strip()
     if not token:
         raise ValueError(
-            "password: empty; enter the access token of a system user (Business Settings, System Users). A connection in "
-            "an environment variable must be JSON or a URI, without quotes around it"
+            "password: empty; enter the access token of a system user (Business Settings, System Users). A connection "
+            "in an environment variable must be JSON or a URI, without quotes around it"
         )
     if not re.fullmatch(r"[!#-&(-~]+", token):
         raise ValueError("password: the access token has quotes, spaces, line breaks or other characters no token has")
