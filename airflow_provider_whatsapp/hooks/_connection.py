@@ -48,7 +48,7 @@ class MissingConnectionError(_compat.AirflowFailException, ValueError):
     def __init__(self, conn_id: str) -> None:
         super().__init__(
             f"whatsapp_conn_id: there is no connection {shown(conn_id)}; create it with the type 'WhatsApp Business' "
-            "(Admin, Connections), or name another one"
+            "(Admin, Connections), or name another one. In an environment variable, it must be JSON or a URI"
         )
 
 
@@ -277,9 +277,12 @@ def _find_ignored(connection: Connection, extra: dict[str, Any]) -> Iterator[str
 def _parse_token(password: str | None) -> str:
     token = (password or "").strip()
     if not token:
-        raise ValueError("password: empty; enter the access token of a system user (Business Settings, System Users)")
-    if not re.fullmatch(r"[!-~]+", token):
-        raise ValueError("password: the access token has spaces, line breaks or other characters that no token has")
+        raise ValueError(
+            "password: empty; enter the access token of a system user (Business Settings, System Users). A connection "
+            "in an environment variable must be JSON or a URI, without quotes around it"
+        )
+    if not re.fullmatch(r"[!#-&(-~]+", token):
+        raise ValueError("password: the access token has quotes, spaces, line breaks or other characters no token has")
     return token
 
 

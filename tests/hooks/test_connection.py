@@ -185,6 +185,8 @@ def test_userinfo_is_refused_and_not_shown(host: str) -> None:
         ({"password": None}, "password"),
         ({"password": "  "}, "password"),
         ({"password": "EAA 5ecret"}, "password"),
+        ({"password": "'EAA5ecret'"}, "password"),
+        ({"password": '"EAA5ecret"'}, "password"),
         ({"password": "EAA\r\nX-Evil: 5ecret"}, "password"),
         ({"password": "EAAs5ecretä"}, "password"),
         ({"extra": "{5ecret"}, "extra"),
@@ -281,6 +283,16 @@ def test_a_proxy_is_an_address_without_a_path() -> None:
 def test_the_longest_timeout_and_blanks_around_an_app_secret() -> None:
     read = parse_connection(connection(extra={"timeout": 600, "app_secret": " 5ecret\n"})).config
     assert (read.timeout, read.credentials.app_secret) == (600, "5ecret")
+
+
+# Airflow reads a quoted variable as a URI without a password. `docker run --env-file` keeps such quotes.
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_an_environment_variable_in_quotes(quote: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = json.dumps({"conn_type": "whatsapp", "password": TOKEN, "extra": {"business_id": "12"}})
+    monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", f"{quote}{text}{quote}")
+    with pytest.raises(ValueError, match="must be JSON or a URI, without quotes around it") as caught:
+        load_connection(WhatsAppHook(), "whatsapp_default")
+    assert TOKEN not in str(caught.value)
 
 
 @pytest.mark.parametrize("password", [None, "", "  \n"])

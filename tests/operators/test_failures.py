@@ -122,7 +122,7 @@ def test_the_line_of_every_code_says_the_fact_and_then_what_to_do(
         (
             Fault.wrong_business(),
             "does not exist, cannot be loaded",
-            "not by that of a WABA, an app or a phone number.",
+            "an app or a phone number.",
         ),
         (Fault.too_many_requests(), "The answer is HTTP 429", "wait before calling again"),
         (Fault.closed(), "no complete response from 127.0.0.1", "check the network"),
