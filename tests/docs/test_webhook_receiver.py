@@ -133,7 +133,7 @@ def sandbox() -> Iterator[GraphSandbox]:
 
 def send(url: str, method: str, body: bytes | Iterator[bytes] = b"", **headers: str) -> tuple[int, str, str]:
     address = urlsplit(url)
-    connection = http.client.HTTPConnection("127.0.0.1", address.port or 0, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", address.port or 0, timeout=60)
     try:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, url.partition(str(address.port))[2], body, named)
