@@ -91,6 +91,13 @@ class DeadlineAdapter(requests.adapters.HTTPAdapter):
             self._pool = super().get_connection_with_tls_context(*args, **kwargs)
         return self._pool
 
+    def close(self) -> None:
+        """Close the connections, including one that an abandoned attempt returns later."""
+        # urllib3 would leave them open until the garbage collector finds the pool.
+        if self._pool is not None:
+            self._pool.close()
+        super().close()
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Create the pools of direct connections."""
         super().init_poolmanager(*args, **kwargs)

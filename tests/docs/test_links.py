@@ -79,9 +79,3 @@ def test_commands() -> None:
     assert re.findall(r"^\| `(\w+)` \|", readme, re.MULTILINE) == checks
     weekly = yaml.safe_load((PROJECT / ".github" / "workflows" / "e2e.yml").read_text())
     assert weekly["jobs"]["check"]["strategy"]["matrix"]["name"] == checks
-
-
-def test_no_page_mentions_a_name_that_is_gone() -> None:
-    for page, text in PAGES.items():
-        for old in ("client_wabas", "owned_wabas", "ClientWabas", "stand-in", " shall "):
-            assert old not in text, (old, page)

@@ -37,7 +37,6 @@ class TestManifest:
         )
         own = names_in_first_column(tables(section("## Manifest", "waba-edges.md"))[0])
         assert {*operator.execute({})} == {*self.KEYS, *own} - {"business_id", "relationship"}
-        assert "Instead of `business_id` and\n`relationship` it has" in section("## Manifest", "waba-edges.md")
 
 
 def test_formats() -> None:

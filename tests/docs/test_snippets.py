@@ -160,10 +160,12 @@ def test_the_calls_for_1000_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
     with GraphSandbox(accounts=1000) as sandbox:
         monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", sandbox.connection)
         hook = WhatsAppHook()
+        ids = [account["id"] for account in sandbox.accounts]
+        pages = calls(hook.iter_wabas(fields="id"))
         for row, (edge, (below, params)) in zip(table, EDGES_OF_1000.items(), strict=True):
             arguments, braces = (below, "") if below.startswith(".") else ("", below)
             measured = [
-                calls(hook.iter_waba_edge(hook.iter_wabas(fields="id"), edge, params=params, max_concurrency=50)),
+                pages + 10 * calls(hook.iter_waba_edge(ids[:100], edge, params=params, max_concurrency=50)),
                 calls(hook.iter_wabas(fields=f"id,{edge}{arguments}{braces}")),
                 calls(hook.iter_wabas(fields=f"id,{edge}{arguments}.limit(100){braces}")),
             ]

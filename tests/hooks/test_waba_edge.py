@@ -81,7 +81,7 @@ def rows_of(sizes: list[int]) -> dict[str, list[Row]]:
 
 @contextmanager
 def connected_to(accounts: Accounts) -> Iterator[GraphClient]:
-    with listening(accounts.serve) as port, GraphClient(config(port, 30), patience=Patience(budget=1e6)) as client:
+    with listening(accounts.serve) as port, GraphClient(config(port), patience=Patience(budget=1e6)) as client:
         yield client
 
 
@@ -137,7 +137,7 @@ class TestRows:
         def before(waba_id: str) -> None:
             # Not the first account, because the others are read when it has been.
             if waba_id == "2":
-                assert others.wait(30)
+                assert others.wait(60)
             if waba_id == "30":
                 others.set()
 
@@ -149,7 +149,7 @@ class TestRows:
 
         def before(waba_id: str) -> None:
             if waba_id == "3":
-                assert taken.wait(30)
+                assert taken.wait(60)
 
         accounts = Accounts(rows_of([1, 1, 1]), before)
         with connected_to(accounts) as client:
@@ -451,7 +451,7 @@ class TestHook:
         rows.close()  # type: ignore[attr-defined]
         for thread in threading.enumerate():
             if "Attempt" in thread.name:
-                thread.join(10)
+                thread.join(60)
                 assert not thread.is_alive()
 
     def test_an_edge_with_parameters(self, connected: GraphSandbox, hook: WhatsAppHook) -> None:

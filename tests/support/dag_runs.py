@@ -46,7 +46,7 @@ def load_dag(dag_id: str, file: Path) -> Any:
     """
     shutil.rmtree(DAGS, ignore_errors=True)
     DAGS.mkdir()
-    made = runpy.run_path(str(shutil.copy(str(file), DAGS)))[dag_id]
+    made = runpy.run_path(str(shutil.copy(file, DAGS)))[dag_id]
     return made() if callable(made) else made
 
 

@@ -15,7 +15,7 @@ _Result = TypeVar("_Result")
 # moved on to it.
 _GRACE_SECONDS = 0.1
 # A request or a thread takes this long at most, however busy the machine is. Only servers that never answer take longer.
-_LONGEST_WORK_SECONDS = 10.0
+_LONGEST_WORK_SECONDS = 60.0
 
 
 class _JumpingSelector(selectors.DefaultSelector):

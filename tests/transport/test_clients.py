@@ -96,7 +96,7 @@ def driver(driver_class: Callable[[GraphConfig], Driver], sandbox: GraphSandbox)
 
 def config_of(sandbox: GraphSandbox, **changes: Any) -> GraphConfig:
     config = GraphConfig(
-        credentials=Credentials(sandbox.token, sandbox.app_secret), base_url=sandbox.url, version="v26.0", timeout=5
+        credentials=Credentials(sandbox.token, sandbox.app_secret), base_url=sandbox.url, version="v26.0", timeout=60
     )
     return replace(config, **changes)
 

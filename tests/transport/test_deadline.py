@@ -19,6 +19,7 @@ from airflow_provider_whatsapp.graph import GraphTransportError
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.transport.aio import AsyncGraphClient
 from airflow_provider_whatsapp.transport.deadline import Attempt, AttemptThread
+from airflow_provider_whatsapp.transport.sending import Session
 from airflow_provider_whatsapp.transport.sync import GraphClient
 
 TIMEOUT = 1.0
@@ -190,3 +191,19 @@ def test_an_attempt_that_was_given_up_opens_no_connection() -> None:
     assert attempt.give_up()
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(TimeoutError):
         attempt.connect("127.0.0.1", server.getsockname()[1], ())
+
+
+def test_a_closed_session_closes_its_connection_although_something_refers_to_it() -> None:
+    """As a request does that was given up, until Python looks for cycles of references."""
+    is_closed = threading.Event()
+
+    def act(connection: socket.socket) -> None:
+        connection.sendall(answer(EMPTY_LIST))
+        if not connection.recv(1):
+            is_closed.set()
+
+    with server(act) as port:
+        session = Session(config(port))
+        Attempt(60).carry_out(lambda: session.get(f"http://127.0.0.1:{port}/"))
+        session.close()
+        assert is_closed.wait(BOUND)

@@ -22,11 +22,11 @@ from airflow_provider_whatsapp.transport.sync import GraphClient
 
 
 def dripping(before: bytes, drop: bytes) -> Act:
-    """Send something, and then one drop after another for 20 seconds or until the client has gone."""
+    """Send something, and then one drop after another for a minute or until the client has gone."""
 
     def act(connection: socket.socket) -> None:
         connection.sendall(before)
-        for _ in range(400):
+        for _ in range(1200):
             connection.sendall(drop)
             time.sleep(0.05)
 
@@ -34,8 +34,8 @@ def dripping(before: bytes, drop: bytes) -> Act:
 
 
 def silent(connection: socket.socket) -> None:
-    """Send nothing for 20 seconds or until the client has gone."""
-    connection.settimeout(20)
+    """Send nothing for a minute or until the client has gone."""
+    connection.settimeout(60)
     with suppress(OSError):
         connection.recv(1)
 
@@ -64,7 +64,7 @@ def test_an_answer_that_drips_ends_on_time(name: str, read: Read) -> None:
         started = time.monotonic()
         with pytest.raises(GraphTransportError, match="within 0.5 s"):
             read(config(port, timeout=0.5))
-        assert time.monotonic() - started < 15  # the server goes on for 20 seconds
+        assert time.monotonic() - started < 45  # the server continues for a minute
 
 
 def test_an_endless_answer_ends_early(read: Read) -> None:
@@ -80,7 +80,7 @@ def test_an_endless_answer_ends_early(read: Read) -> None:
             sent[number] += 1
 
     with server(act) as port, pytest.raises(GraphProtocolError, match="larger than"):
-        read(config(port, timeout=20))
+        read(config(port))
     # Each smaller page of the listing is requested once.
     assert len(sent) == 7
     assert max(sent) < 60

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from raw_server import EMPTY_LIST, ONCE, READ, Read, answer, config, listening, over_tls, tunnel
+from raw_server import EMPTY_LIST, ONCE, READ, SECONDS_TO_HANG, Read, answer, config, listening, over_tls, tunnel
 
 from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.query import build_edge_query
@@ -144,14 +144,14 @@ class Late(TwoPages):
             return super().__call__(connection)
 
         def follow() -> None:
-            self.is_read.wait(5)
+            self.is_read.wait(SECONDS_TO_HANG)
             connection.sendall(answer(EMPTY_LIST))
             self.is_sent.set()
 
         following = threading.Thread(target=follow, daemon=True)
         following.start()
         super().__call__(connection)
-        following.join(5)
+        following.join(SECONDS_TO_HANG)
 
 
 @pytest.mark.parametrize("kind", ["plain", "tls"])
@@ -161,7 +161,7 @@ def test_what_arrives_on_an_idle_connection_is_dropped_sync(kind: str, tls: ssl.
         pages = client.pages(READ)
         read = [next(pages)]
         server.is_read.set()
-        assert server.is_sent.wait(5)
+        assert server.is_sent.wait(SECONDS_TO_HANG)
         assert ids([*read, *pages]) == ["11", "12", "13"]
 
 
@@ -174,7 +174,7 @@ def test_what_arrives_on_an_idle_connection_is_dropped_async(kind: str, tls: ssl
             pages = client.pages(READ)
             read = [await pages.__anext__()]
             server.is_read.set()
-            assert await asyncio.to_thread(server.is_sent.wait, 5)
+            assert await asyncio.to_thread(server.is_sent.wait, SECONDS_TO_HANG)
             return ids([*read, *[page async for page in pages]])
 
     with reached(server, kind, tls, ca_bundle) as found:

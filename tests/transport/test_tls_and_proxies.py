@@ -128,7 +128,7 @@ def read(request: pytest.FixtureRequest) -> Read:
 
 def config(port: int, **more: Any) -> GraphConfig:
     return GraphConfig(
-        credentials=Credentials(TOKEN), base_url=f"https://127.0.0.1:{port}", version="v26.0", timeout=5, **more
+        credentials=Credentials(TOKEN), base_url=f"https://127.0.0.1:{port}", version="v26.0", timeout=60, **more
     )
 
 

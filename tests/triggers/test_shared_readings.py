@@ -336,7 +336,7 @@ def test_cancelling_right_after_subscribing_leaves_nothing(sandbox: GraphSandbox
             await asyncio.sleep(0)
         first.cancel()
         second.cancel()
-        await asyncio.wait_for(asyncio.gather(first, second, return_exceptions=True), 5)
+        await asyncio.wait_for(asyncio.gather(first, second, return_exceptions=True), 60)
 
     asyncio.run(run())
     assert nothing_left()
@@ -358,7 +358,7 @@ def test_who_comes_when_a_reading_has_died_gets_another(sandbox: GraphSandbox, m
         shared = SharedReadings.of_running_loop()
         while not [reading for reading in shared._readings.values() if reading.has_ended]:
             await asyncio.sleep(0)
-        await asyncio.wait_for(wait_for(sandbox, Pace(0.01)), 5)
+        await asyncio.wait_for(wait_for(sandbox, Pace(0.01)), 60)
         with pytest.raises(ValueError, match="unusable"):
             await first
 

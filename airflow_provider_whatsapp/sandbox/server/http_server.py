@@ -15,7 +15,7 @@ from .http_exchange import Answer, IncomingRequest
 from .response_writer import ResponseWriter
 
 _LARGEST_REQUEST_BODY = 1024 * 1024
-_SECONDS_TO_STOP = 5.0
+_SECONDS_TO_STOP = 30.0
 
 #: Returns the response to a request, and the function that writes it.
 Responder = Callable[[IncomingRequest], tuple[Answer, Callable[[ResponseWriter], None]]]
