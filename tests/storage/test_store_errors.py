@@ -42,6 +42,11 @@ def caused_by(error: BaseException) -> Exception:
     return outer
 
 
+def while_handling(error: Exception, other: Exception) -> Exception:
+    error.__context__ = other
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
@@ -52,6 +57,8 @@ def caused_by(error: BaseException) -> Exception:
         (of_azure("ContainerNotFound", 404), ("(404 ContainerNotFound)", "there is no such bucket or container")),
         (of_azure("AuthenticationFailed", 403), ("the store does not accept the credentials",)),
         (of_azure("AuthorizationPermissionMismatch", 403), ("the credentials lack this permission",)),
+        (while_handling(of_gcs(401), KeyError()), ("(401 Exception)", "the store does not accept the credentials")),
+        (while_handling(of_gcs(403), of_gcs(500)), ("(403 Exception)", "the credentials lack this permission")),
         (of_gcs(401), ("(401 Exception)", "the store does not accept the credentials")),
         (
             OSError("Forbidden: https://storage/upload_id=5ecret\nno"),
