@@ -317,7 +317,7 @@ class TestRetries:
 
 
 class TestBeginningAgain:
-    @pytest.mark.parametrize("harm", ["missing", "cut", "garbled", "no gzip"])
+    @pytest.mark.parametrize("harm", ["missing", "cut", "garbled", "no gzip", "unreadable"])
     @pytest.mark.parametrize("which", [0, 1])
     def test_a_part_is_lost(self, operator: Listing, target: Path, harm: str, which: int) -> None:
         instance = operator.interrupted(target)
@@ -330,7 +330,12 @@ class TestBeginningAgain:
             "garbled": gzip.compress(gzip.decompress(data).replace(b"{", b"[", 1)),
             "no gzip": b"something else",
         }
-        part.unlink() if harm == "missing" else part.write_bytes(harmed[harm])
+        part.unlink()
+        if harm == "unreadable":
+            # As if the store refused it at every try.
+            part.mkdir()
+        elif harm != "missing":
+            part.write_bytes(harmed[harm])
         before = len(operator.units())
         instance.run()
         assert instance.failures == []

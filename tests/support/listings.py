@@ -264,9 +264,11 @@ def parts_of(target: Path) -> list[Path]:
 
 def lines_of(part: Path) -> list[Any]:
     """The rows of a part, and the state of the listing after them."""
-    return [json.loads(line) for line in gzip.decompress(part.read_bytes()).splitlines()]
+    state, *rows = [json.loads(line) for line in gzip.decompress(part.read_bytes()).splitlines()]
+    return [*rows, state]
 
 
 def write_lines(part: Path, lines: list[Any]) -> None:
-    """Replace what is in a part."""
+    """Replace the rows of a part, and the state after them."""
+    lines = [*lines[-1:], *lines[:-1]]
     part.write_bytes(gzip.compress(b"".join(json.dumps(line).encode() + b"\n" for line in lines)))
