@@ -19,6 +19,7 @@ from airflow_provider_whatsapp.graph.condition import Tally, build_condition
 from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.links.whatsapp import WhatsAppManagerLink
+from airflow_provider_whatsapp.resume.published import TaskIdentity
 from airflow_provider_whatsapp.tasks.arguments import (
     OUTPUT_ARGUMENTS,
     QUERY_ARGUMENTS,
@@ -28,8 +29,8 @@ from airflow_provider_whatsapp.tasks.arguments import (
 from airflow_provider_whatsapp.tasks.failures import STORE_ERRORS, failing_fast
 from airflow_provider_whatsapp.tasks.jobs import AccountsJob
 from airflow_provider_whatsapp.tasks.lineage import Lineage, announce
-from airflow_provider_whatsapp.tasks.mapping import short_enough_to_map_over
-from airflow_provider_whatsapp.tasks.run import log_published, open_client
+from airflow_provider_whatsapp.tasks.mapping import record_unless_of_another_task, short_enough_to_map_over
+from airflow_provider_whatsapp.tasks.run import log_published, open_client, what_it_reads
 from airflow_provider_whatsapp.triggers._pace import pause_after
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
 
@@ -198,7 +199,7 @@ class WhatsAppWabasSensor(BaseSensorOperator):
             target = OutputArguments.of(self).open_target()
         with failing_fast((GraphError, ValueError, *STORE_ERRORS)):
             try:
-                return self._look(context, job, Tally(condition), target)
+                return self._look(context, job, condition, target)
             except GraphError as error:
                 if not error.retryable:
                     raise
@@ -234,8 +235,9 @@ class WhatsAppWabasSensor(BaseSensorOperator):
             (self.awaited_waba_id,) = condition.waba_ids
         return job, condition
 
-    def _look(self, context: Context, job: AccountsJob, tally: Tally, target: Target | None) -> PokeReturnValue:
+    def _look(self, context: Context, job: AccountsJob, condition: Condition, target: Target | None) -> PokeReturnValue:
         """Read the listing once, and write its matching rows to XCom or an object if they meet the condition."""
+        tally = Tally(condition)
         with open_client(job.connection, _PATIENCE_OF_A_LOOK) as client:
             listed = job.read(client)
             rows = tally.matching(listed)
@@ -248,6 +250,9 @@ class WhatsAppWabasSensor(BaseSensorOperator):
                 if not tally.is_met:
                     return PokeReturnValue(False)
                 manifest = cast("Manifest", {**asdict(staged.stored), **job.facts(listed)})
+                listing = [*what_it_reads(job), condition.to_json(), target.format]
+                identity = TaskIdentity.of(context, listing=listing, is_deferrable=False)
+                record_unless_of_another_task(target, identity, manifest, self.log)
                 staged.publish()
         log_published(self, job, staged.stored)
         self._lineage = Lineage(job.inputs, manifest, job.columns)

@@ -20,7 +20,7 @@ from airflow_provider_whatsapp.storage.address import check_address, open_store
 from airflow_provider_whatsapp.storage.errors import StoreError
 from airflow_provider_whatsapp.storage.formats import Row, parse_format
 from airflow_provider_whatsapp.storage.parquet import read_parquet
-from airflow_provider_whatsapp.storage.row_texts import read_csv, read_json, read_ndjson
+from airflow_provider_whatsapp.storage.row_texts import BinaryFile, read_csv, read_json, read_ndjson
 
 _COPIED_AT_ONCE = 1024 * 1024
 _UTF_8_MARK = b"\xef\xbb\xbf"
@@ -166,19 +166,19 @@ class ObjectCopy:
     def _read(self, columns: Sequence[str] | None) -> Iterator[Any]:
         if self.reader.format == "parquet":
             return read_parquet(self.file, columns)
-        body = self.file
+        body: BinaryFile = self.file
         if self.reader.is_compressed:
             # Python takes an empty file for a complete one.
             if not self.bytes:
                 raise EOFError
-            body = cast("BinaryIO", gzip.GzipFile(fileobj=self.file))
+            body = gzip.GzipFile(fileobj=self.file)
         # Excel and PowerShell begin a file with a byte order mark.
         if body.read(len(_UTF_8_MARK)) != _UTF_8_MARK:
             body.seek(0)
         return _READERS[self.reader.format](body)
 
 
-_READERS: dict[str, Callable[[BinaryIO], Iterator[Any]]] = {
+_READERS: dict[str, Callable[[BinaryFile], Iterator[Any]]] = {
     "ndjson": read_ndjson,
     "json": read_json,
     "csv": read_csv,

@@ -7,6 +7,7 @@ bounded in bytes and in values before it is decoded.
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import re
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+#: What the rows are read from: a buffered file.
+BinaryFile = BinaryIO | gzip.GzipFile
 #: Maximum size of a row, with the blanks before it. A response of the API has no more.
 LONGEST_ROW = 16 * 1024 * 1024
 #: Maximum number of values in a row, nested ones included. A value takes up to fifty times its bytes in memory.
@@ -44,7 +47,7 @@ def decode_row(text: bytes | bytearray) -> Any:
         raise ValueError("a row is not JSON") from None
 
 
-def read_lines(file: Any) -> Iterator[bytes]:
+def read_lines(file: BinaryFile) -> Iterator[bytes]:
     """Yield the lines of a buffered binary file that are not blank.
 
     :raises ValueError: if a line is too long, with the blank lines before it
@@ -58,7 +61,7 @@ def read_lines(file: Any) -> Iterator[bytes]:
             length = 0
 
 
-def read_ndjson(file: BinaryIO) -> Iterator[Any]:
+def read_ndjson(file: BinaryFile) -> Iterator[Any]:
     """Yield the values of the lines of a buffered binary file.
 
     :raises ValueError: if a line is not JSON, or too long
@@ -66,7 +69,7 @@ def read_ndjson(file: BinaryIO) -> Iterator[Any]:
     return map(decode_row, read_lines(file))
 
 
-def read_json(file: BinaryIO) -> Iterator[Any]:
+def read_json(file: BinaryFile) -> Iterator[Any]:
     """Yield the elements of an array; only the text of one of them is in memory.
 
     :raises ValueError: if the file is not one complete array, or if an element is too long
@@ -108,7 +111,7 @@ def read_json(file: BinaryIO) -> Iterator[Any]:
     raise ValueError("the array has no end" if depth else "it is not an array")
 
 
-def _check_end(file: BinaryIO, text: bytes | bytearray) -> None:
+def _check_end(file: BinaryFile, text: bytes | bytearray) -> None:
     """Check that the text and the rest of the file are the end of an array."""
     if text[:1] != b"]":
         raise ValueError("it is not an array")
@@ -121,7 +124,7 @@ def _check_end(file: BinaryIO, text: bytes | bytearray) -> None:
         text = file.read(_BYTES_AT_ONCE)
 
 
-def read_csv(file: BinaryIO) -> Iterator[Any]:
+def read_csv(file: BinaryFile) -> Iterator[Any]:
     """Yield the rows of a CSV with a header line, as dictionaries of texts.
 
     :raises ValueError: if a row does not have one cell for each column, or is too long

@@ -16,7 +16,7 @@ from airflow_provider_whatsapp.transport import clock
 def test_rows_are_kept_although_the_clock_of_the_machine_is_set_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    identity = TaskIdentity("run", -1, 0, "a", may_be_continued=True, is_last=False)
+    identity = TaskIdentity("run", -1, "", "a", may_be_continued=True, is_last=False)
     with no_waits():
         checkpoint = Checkpoint(Target(f"{tmp_path}/a.csv"), identity, logging.getLogger(), interval=60)
         yesterday = time.time() - 24 * 3600

@@ -92,6 +92,10 @@ class Listing:
         """Leave nothing to list."""
         self.sandbox.accounts.clear()
 
+    def other_item(self) -> dict[str, Any]:
+        """What is listed by another task that is mapped over the argument."""
+        return {"max_items": 1}
+
     def build(self, **arguments: Any) -> Any:
         return self.kind(task_id="list", **{**self.arguments, **arguments})
 
@@ -169,6 +173,9 @@ class AwaitedAccounts(Accounts):
 
     def give(self, task: Any, context: Any) -> Any:
         return task.poke(context).xcom_value
+
+    def other_item(self) -> dict[str, Any]:
+        return {"where": {"id": self.rows[0]["id"]}}
 
 
 class PhoneNumbers(Listing):
