@@ -103,6 +103,24 @@ def test_what_may_pass(error: Exception, reason: str) -> None:
     assert "5ecret" not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.parametrize(
+    ("argument", "uri", "own", "conn_id"),
+    [
+        ("output_path", "s3://lake/a.csv", " (the environment, the profile or the role of AWS)", "output_conn_id"),
+        ("waba_ids", "gs://lake/a.csv", " (Google's Application Default Credentials)", "output_conn_id"),
+        ("source", "abfss://lake/a.csv", " (the environment variables AZURE_STORAGE_*)", "conn_id"),
+        ("source", "memory://lake/a.csv", "", "conn_id"),
+    ],
+)
+def test_without_a_connection_it_names_the_credentials(argument: str, uri: str, own: str, conn_id: str) -> None:
+    with pytest.raises(StoreRefusedError) as caught, Place(argument, uri, None).errors("read"):
+        raise of_boto("InvalidAccessKeyId", 403)
+    assert str(caught.value) == (
+        f"{argument}: {uri} cannot be read without a connection, with the worker's own credentials{own} "
+        f"(403 InvalidAccessKeyId); the store does not accept them; name a connection in {conn_id}"
+    )
+
+
 def test_our_own_errors_pass_unchanged() -> None:
     ours = StoreError("ours")
     with pytest.raises(StoreError) as caught, PLACE.errors("written"):
