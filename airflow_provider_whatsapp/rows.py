@@ -79,8 +79,9 @@ class Manifest(TypedDict, total=False):
 def read_rows(source: Mapping[str, object] | str, *, conn_id: str | None = None) -> Iterator[dict[str, Any]]:
     """Return an iterator over the rows of an object; only a small part of it is in memory at a time.
 
-    The store is opened immediately, and the object when the first row is read. Values from CSV are strings; NDJSON,
-    JSON and Parquet give the values that were written.
+    The store is opened immediately. When the first row is read, the object is copied to the worker's temporary folder,
+    and the copy is gone after the last one. Values from CSV are strings; NDJSON, JSON and Parquet give the values that
+    were written.
 
     :param source: manifest of a task, from XCom; or address of an object: an ``ObjectStoragePath`` URL or an absolute
         path, which ends in ``.ndjson``, ``.jsonl``, ``.json`` or ``.csv``, each also with ``.gz``, or in ``.parquet``
@@ -97,7 +98,7 @@ def read_rows(source: Mapping[str, object] | str, *, conn_id: str | None = None)
         if not isinstance(uri, str):
             raise ValueError(f"source: the mapping has no `uri`, so it is not a manifest; {_EXAMPLE}")
         reader = _open(uri, conn_id or source.get("conn_id"), source.get("format"))
-        return reader.rows(None, count=source.get("count"), size=source.get("bytes"))
+        return reader.rows(None, manifest=source)
     if not isinstance(source, str):
         raise ValueError(f"source: a {type(source).__name__} is neither a manifest nor an address; {_EXAMPLE}")
     return _open(source, conn_id, None).rows(None)

@@ -16,10 +16,6 @@ _EXAMPLE = (
 )
 
 
-class StoredIdsError(ValueError):
-    """An object turned out, when it was read, not to hold the expected accounts."""
-
-
 class WabaIds:
     """The ids of the accounts to read, without duplicates, in the order in which they were given.
 
@@ -52,7 +48,7 @@ class WabaIds:
     def __iter__(self) -> Iterator[str]:
         """Iterate over the ids.
 
-        :raises StoredIdsError: if an object holds anything but accounts, or not as many as its manifest says
+        :raises ValueError: if an object does not hold accounts, or is not the one that its manifest describes
         """
         seen: set[str] = set()
         for batch in self._batches:
@@ -63,7 +59,8 @@ class WabaIds:
 
     def _add(self, value: Any, where: str) -> None:
         if isinstance(value, str):
-            self._add_text(value.strip(), where)
+            # The text can come from a file of Excel or PowerShell, which begins with a byte order mark.
+            self._add_text(value.removeprefix("\ufeff").strip(), where)
         elif isinstance(value, Mapping):
             self._add_mapping(value, where)
         elif isinstance(value, (bytes, bytearray)):
@@ -100,7 +97,7 @@ class WabaIds:
             raise ValueError(f"{where}: this is the manifest of {shown(listed)}, not of accounts; {_EXAMPLE}")
         reader = _open_reader(value["uri"], conn_id=value.get("conn_id"), format=value.get("format"))
         count = value.get("count")
-        self._batches.append(_StoredIds(reader, count))
+        self._batches.append(_StoredIds(reader, value))
         self.count = self.count + count if isinstance(count, int) and self.count is not None else None
 
     def _add_ids(self, ids: list[str]) -> None:
@@ -116,29 +113,17 @@ class _StoredIds:
     """The ids of the rows of an object.
 
     :param reader: reader of the object
-    :param count: number of rows that the object must have, or None if unknown
+    :param manifest: manifest of the object, or None if only its address is known
     """
 
-    def __init__(self, reader: ObjectReader, count: Any = None) -> None:
+    def __init__(self, reader: ObjectReader, manifest: Mapping[str, Any] | None = None) -> None:
         self.uri = reader.uri
         self._reader = reader
-        self._count = count
+        self._manifest = manifest
 
     def __iter__(self) -> Iterator[str]:
-        try:
-            yield from self._read()
-        except ValueError as error:
-            raise StoredIdsError(str(error)) from None
-
-    def _read(self) -> Iterator[str]:
-        number = 0
-        for number, row in enumerate(self._reader.rows(), start=1):
+        for number, row in enumerate(self._reader.rows(manifest=self._manifest), start=1):
             yield _parse_row(row, where=f"waba_ids: row {number} of {self.uri}")
-        if self._count is not None and number != self._count:
-            raise ValueError(
-                f"waba_ids: {self.uri} has {number} rows but its manifest says {self._count}; the object has "
-                "been rewritten since, so clear the task that returned the manifest"
-            )
 
 
 def _parse_row(row: Any, *, where: str) -> str:

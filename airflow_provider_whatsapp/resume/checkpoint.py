@@ -43,7 +43,7 @@ class Checkpoint:
         self.has_rows = False
         self._files = None
         if target is not None and identity.owner:
-            self._files = CheckpointFiles(target.store, target.key, owner=identity.owner, place=target.place)
+            self._files = CheckpointFiles(target.store, target.key, owner=identity.owner)
         self._may_be_continued = identity.may_be_continued
         self._is_last_try = identity.is_last
         self._log = log
@@ -56,7 +56,7 @@ class Checkpoint:
         #: Number of times that the listing has begun again because it had moved or its rows were lost.
         self._times_begun_again = 0
         self._interval = interval
-        self._next_checkpoint = clock.now() + interval
+        self._next_checkpoint = clock.monotonic() + interval
 
     def __enter__(self) -> Checkpoint:
         """Return the checkpoint."""
@@ -129,7 +129,6 @@ class Checkpoint:
         """Return the rows that an earlier try has stored.
 
         :raises RowsLostError: if some of them can no longer be read
-        :raises OSError: if the store cannot be read
         """
         return self._files.rows() if self._files is not None else iter(())
 
@@ -144,9 +143,9 @@ class Checkpoint:
         if self._works and self._files is not None and self._may_be_continued:
             self._has_new_rows = True
             self._files.add(rows)
-            if clock.now() >= self._next_checkpoint:
+            if clock.monotonic() >= self._next_checkpoint:
                 self._keep()
-                self._next_checkpoint = clock.now() + self._interval
+                self._next_checkpoint = clock.monotonic() + self._interval
 
     def keep_for_wait(self, error: GraphError) -> bool:
         """Store all rows read so far, before the task waits. Returns False if the store refused.

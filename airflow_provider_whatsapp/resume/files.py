@@ -2,7 +2,7 @@
 
 The rows are stored in *parts* in a folder beside the target. The names of the folder and the parts begin with ``_``,
 because Spark, Athena and Trino skip such files, and have a different suffix from the target, so that ``*.ndjson`` does
-not match them. Each part appears whole or not at all, and ends with the state of the listing after its last row.
+not match them. Each part appears whole or not at all, and begins with the state of the listing after its last row.
 
 Each part names its predecessor, because a process that Airflow considers dead may still write parts among those of its
 retry.
@@ -16,19 +16,15 @@ import re
 import secrets
 import shutil
 import time
-import zlib
-from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import msgspec
-
 from airflow_provider_whatsapp.resume.published import record_path
-from airflow_provider_whatsapp.storage.errors import Place
 from airflow_provider_whatsapp.storage.formats import GZIP, Row
 from airflow_provider_whatsapp.storage.json_text import encode_rows
 from airflow_provider_whatsapp.storage.names import hidden_path
+from airflow_provider_whatsapp.storage.row_texts import read_ndjson
 from airflow_provider_whatsapp.storage.staging import StagingFolder
 from airflow_provider_whatsapp.storage.store import Store
 
@@ -51,15 +47,13 @@ class CheckpointFiles:
     :param store: store of the target
     :param key: path of the target within the store
     :param owner: identifies the listing among others of the same target; letters and digits
-    :param place: the target, for error messages
     """
 
-    def __init__(self, store: Store, key: str, *, owner: str, place: Place) -> None:
+    def __init__(self, store: Store, key: str, *, owner: str) -> None:
         self._store = store
         self._key = key
         self._folder = hidden_path(key, "airflow-parts")
         self._owner = owner
-        self._place = place
         self._staging: StagingFolder | None = None
         self._file: BinaryIO | None = None
         self._kept = 0
@@ -78,31 +72,25 @@ class CheckpointFiles:
         if not numbers or numbers != list(range(1, len(numbers) + 1)):
             return
         try:
-            (last,) = deque(self._lines(len(numbers)), maxlen=1)
-            state = _parse_row(last)
+            state = next(self._lines(len(numbers)))
             if time.time() - state["kept_at"] < _SECONDS_TO_LIVE:
                 self.state, self._kept, self._last = state, len(numbers), state["part"]
-        except (RowsLostError, ValueError, KeyError, TypeError):
+        except (RowsLostError, StopIteration, KeyError, TypeError):
             log.warning("The checkpoint in %s cannot be read; the listing starts again", self._folder)
 
     def rows(self) -> Iterator[Row]:
         """Yield the checkpointed rows, in order.
 
-        :raises RowsLostError: if a part is missing, corrupted or from another process
-        :raises StoreRefusedError: if the credentials lack permission to read
-        :raises StoreError: if the store failed
+        :raises RowsLostError: if a part is missing, cannot be read, is corrupted or is from another process
         """
         before = ""
         for number in range(1, self._kept + 1):
-            held = b""
-            for line in self._lines(number):
-                if held:
-                    yield _parse_row(held)
-                held = line
-            state = _parse_row(held)
+            lines = self._lines(number)
+            state = next(lines, {})
             if state.get("follows") != before:
                 raise RowsLostError(f"part {number} in {self._folder} does not follow the part before it")
             before = state.get("part", "")
+            yield from lines
         if before != self._last:
             raise RowsLostError(f"the last part in {self._folder} was replaced")
 
@@ -122,11 +110,14 @@ class CheckpointFiles:
         :param state: state of the listing after the last of them, as JSON
         :raises OSError: if the store failed; the added rows are then dropped
         """
-        part = secrets.token_hex(8)
-        self.add([{**state, "kept_at": time.time(), "part": part, "follows": self._last}])
+        # There may be no new rows.
+        self.add(())
         self._finish_file()
+        part = secrets.token_hex(8)
+        first = {**state, "kept_at": time.time(), "part": part, "follows": self._last}
         compressed = self._added.with_suffix(".gz")
         with self._added.open("rb") as lines, gzip.GzipFile(compressed, "wb", compresslevel=1) as file:
+            file.writelines(encode_rows([first]))
             shutil.copyfileobj(lines, file)
         if not self._kept:
             self._store.remove_folder(self._folder)
@@ -164,15 +155,18 @@ class CheckpointFiles:
         match = re.fullmatch(rf"_{self._owner}-([0-9]{{5,9}})", name)
         return int(match[1]) if match else None
 
-    def _lines(self, number: int) -> Iterator[bytes]:
+    def _lines(self, number: int) -> Iterator[dict[str, Any]]:
+        """Yield the state at the end of a part, and its rows."""
         try:
             with self._store.open(f"{self._folder}/_{self._owner}-{number:05}") as file, gzip.open(file) as lines:
-                yield from lines
-        except (FileNotFoundError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise RowsLostError(f"part {number} in {self._folder} is missing or corrupted") from error
+                for line in read_ndjson(lines):
+                    if not isinstance(line, dict):
+                        raise ValueError("a row is not an object")
+                    yield line
         except Exception as error:
-            # Do not chain the error: the log would show its message, which can contain a secret.
-            raise self._place.explain(error, "resumed from its checkpoint") from None
+            # Whatever it is, the rows can be read from the API again. The message of the error can contain a secret.
+            problem = f"part {number} in {self._folder} cannot be read ({type(error).__name__})"
+            raise RowsLostError(problem) from None
 
     def _check_removal(self) -> None:
         """Make sure that what is written here can be removed.
@@ -194,13 +188,3 @@ class CheckpointFiles:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-
-def _parse_row(line: bytes) -> Row:
-    try:
-        row = msgspec.json.decode(line)
-    except msgspec.DecodeError as error:
-        raise RowsLostError("a checkpointed row is not JSON") from error
-    if not isinstance(row, dict):
-        raise RowsLostError("a checkpointed row is not an object")
-    return row

@@ -68,6 +68,8 @@ def _kept_pages(checkpoint: Checkpoint, position: Position, ids: set[str]) -> It
         if len(ids) < known + len(kept):
             raise RowsLostError("an account occurs twice in the checkpoint")
         count += len(some)
+        if count > position.count:
+            break
         yield Page(some, position, is_kept=True)
     if count != position.count:
         raise RowsLostError(f"expected {position.count} checkpointed rows, found {count}")

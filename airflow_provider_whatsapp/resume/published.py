@@ -30,9 +30,9 @@ _LONGEST_RECORD = 256 * 1024
 class TaskIdentity:
     """Identifies a task instance and what it lists. Clearing a task starts a new series of tries.
 
-    :param run: identifies the task and its DAG run; a hex digest, like ``owner``
+    :param run: identifies the task and its DAG run; a hex digest, like ``listing`` and ``owner``
     :param map_index: index of a mapped task, -1 for others
-    :param series: number that grows when the task is cleared
+    :param listing: identifies what the task lists
     :param owner: identifies the task instance, its series of tries and what it lists; empty without a task instance
     :param may_be_continued: whether another process may resume this work, after a retry or a wait
     :param is_last: whether no retry follows
@@ -40,7 +40,7 @@ class TaskIdentity:
 
     run: str
     map_index: int
-    series: int
+    listing: str
     owner: str
     may_be_continued: bool
     is_last: bool
@@ -55,14 +55,14 @@ class TaskIdentity:
         """
         ti = context.get("ti")
         if ti is None:
-            return cls("", -1, 0, "", may_be_continued=False, is_last=True)
+            return cls("", -1, "", "", may_be_continued=False, is_last=True)
         run = _digest([ti.dag_id, ti.run_id, ti.task_id])
         is_last = ti.try_number > ti.max_tries
         map_index = -1 if ti.map_index is None else ti.map_index
         return cls(
             run,
             map_index,
-            ti.max_tries,
+            _digest(listing),
             _digest([run, map_index, ti.max_tries, listing]),
             may_be_continued=is_deferrable or not is_last,
             is_last=is_last,
@@ -98,7 +98,7 @@ def record_published(target: Target, identity: TaskIdentity, manifest: Manifest)
     record = {
         "run": identity.run,
         "map_index": identity.map_index,
-        "series": identity.series,
+        "listing": identity.listing,
         "owner": identity.owner,
         "manifest": manifest,
     }
@@ -106,9 +106,9 @@ def record_published(target: Target, identity: TaskIdentity, manifest: Manifest)
 
 
 def is_of_another_mapped_task(target: Target, identity: TaskIdentity) -> bool:
-    """Return whether another task of the same mapped operator has published the object in the same DAG run.
+    """Return whether another task of the same mapped operator has published other rows there in the same DAG run.
 
-    An object from before the task was cleared does not count: the items may have been mapped in a different order then.
+    If it listed the same, it may be this item: when a task is cleared, the items may have another order.
 
     :param target: address of the object
     :param identity: identifies this task instance and what it lists
@@ -117,8 +117,7 @@ def is_of_another_mapped_task(target: Target, identity: TaskIdentity) -> bool:
     record = read_record(target.store, target.key) if identity.owner and identity.map_index >= 0 else None
     if record is None or record.get("run") != identity.run or not target.exists():
         return False
-    series = record.get("series")
-    return record.get("map_index") != identity.map_index and isinstance(series, int) and series >= identity.series
+    return record.get("map_index") != identity.map_index and record.get("listing") != identity.listing
 
 
 def read_record(store: Store, key: str) -> dict[str, Any] | None:
@@ -131,7 +130,7 @@ def read_record(store: Store, key: str) -> dict[str, Any] | None:
     try:
         with store.open(record_path(key)) as file:
             record = json.loads(file.read(_LONGEST_RECORD))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 

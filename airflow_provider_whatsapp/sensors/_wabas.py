@@ -20,6 +20,7 @@ from airflow_provider_whatsapp.graph.patience import Patience
 from airflow_provider_whatsapp.hooks._metrics import count
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.links.whatsapp import WhatsAppManagerLink
+from airflow_provider_whatsapp.resume.published import TaskIdentity
 from airflow_provider_whatsapp.tasks.arguments import (
     OUTPUT_ARGUMENTS,
     QUERY_ARGUMENTS,
@@ -29,8 +30,8 @@ from airflow_provider_whatsapp.tasks.arguments import (
 from airflow_provider_whatsapp.tasks.failures import STORE_ERRORS, failing_fast
 from airflow_provider_whatsapp.tasks.jobs import AccountsJob
 from airflow_provider_whatsapp.tasks.lineage import Lineage, announce
-from airflow_provider_whatsapp.tasks.mapping import short_enough_to_map_over
-from airflow_provider_whatsapp.tasks.run import log_published, open_client
+from airflow_provider_whatsapp.tasks.mapping import record_unless_of_another_task, short_enough_to_map_over
+from airflow_provider_whatsapp.tasks.run import log_published, open_client, what_it_reads
 from airflow_provider_whatsapp.triggers._pace import MAX_USAGE_OF_LOOKS, pause_after
 from airflow_provider_whatsapp.triggers.whatsapp import WhatsAppWabasTrigger
 
@@ -213,7 +214,7 @@ class WhatsAppWabasSensor(BaseSensorOperator):
             target = OutputArguments.of(self).open_target()
         with failing_fast((GraphError, ValueError, *STORE_ERRORS)):
             try:
-                return self._look(context, job, Tally(condition), target)
+                return self._look(context, job, condition, target)
             except GraphError as error:
                 if not error.retryable:
                     raise
@@ -250,8 +251,9 @@ class WhatsAppWabasSensor(BaseSensorOperator):
             (self.awaited_waba_id,) = condition.waba_ids
         return job, condition
 
-    def _look(self, context: Context, job: AccountsJob, tally: Tally, target: Target | None) -> PokeReturnValue:
+    def _look(self, context: Context, job: AccountsJob, condition: Condition, target: Target | None) -> PokeReturnValue:
         """Read the listing once, and write its matching rows to XCom or an object if they meet the condition."""
+        tally = Tally(condition)
         max_usage = parse_percentage("max_usage", given(self.max_usage, MAX_USAGE_OF_LOOKS))
         with open_client(job.connection, replace(self._patience, max_usage=max_usage)) as client:
             listed = job.read(client)
@@ -267,6 +269,9 @@ class WhatsAppWabasSensor(BaseSensorOperator):
                 if not tally.is_met:
                     return PokeReturnValue(False)
                 manifest = cast("Manifest", {**asdict(staged.stored), **job.facts(listed)})
+                listing = [*what_it_reads(job), condition.to_json(), target.format]
+                identity = TaskIdentity.of(context, listing=listing, is_deferrable=False)
+                record_unless_of_another_task(target, identity, manifest, self.log)
                 staged.publish()
         log_published(self, job, staged.stored)
         self._lineage = Lineage(job.inputs, manifest, job.columns)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from airflow_provider_whatsapp._compat import AirflowException
+from airflow_provider_whatsapp.graph.arguments import shown
 from airflow_provider_whatsapp.storage.azure import AzureStore
-from airflow_provider_whatsapp.storage.errors import Place, StoreFailure, shown_address
+from airflow_provider_whatsapp.storage.errors import Place, StoreFailure, connection_argument, shown_address
 from airflow_provider_whatsapp.storage.gcs import GcsStore
 from airflow_provider_whatsapp.storage.local import LocalStore
 from airflow_provider_whatsapp.storage.s3 import S3Store
@@ -36,6 +38,8 @@ _OTHER_NAMES = {"s3n": "s3", "az": "abfs", "azure": "abfs", "wasb": "abfs", "was
 _KNOWN_STORES = (
     f"Airflow supports addresses that begin with {', '.join(f'{name}://' for name in _PROVIDERS)} or file://"
 )
+# Control characters, halves of a surrogate pair, and Unicode's line and paragraph separators.
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 _AZURE_SCHEMES = ("abfs", "abfss", "adl")
 _STORES_BY_LIBRARY: dict[str, type[Store]] = {
     "adlfs": AzureStore,
@@ -57,17 +61,32 @@ def check_address(argument: str, path: object) -> str:
     if not isinstance(path, str) or not path.strip():
         raise ValueError(f"{argument}: {shown_address(path)} is not a path; for example 's3://bucket/wabas.ndjson'")
     path = path.strip()
+    # urlsplit drops some of these, so that the object would have another name than the manifest says.
+    if any(unicodedata.category(character) in _UNPRINTABLE or character == "\ufeff" for character in path):
+        raise ValueError(
+            f"{argument}: {shown_address(path)} has a line break or another control character in it; remove it"
+        )
     scheme, host = urlsplit(path).scheme, urlsplit(path).netloc
     if ("://" not in path and not path.startswith("/")) or (scheme in ("file", "local") and host):
         raise ValueError(
             f"{argument}: {shown_address(path)} is neither a URL nor an absolute path; for example "
             "'s3://bucket/wabas.ndjson' and 'file:///data/wabas.ndjson'"
         )
+    if path.partition("://")[2].rpartition("@")[2].startswith("arn:"):
+        raise ValueError(
+            f"{argument}: {shown_address(path)} names an access point by its ARN; write its alias instead, e.g. "
+            "'s3://my-access-point-example-s3alias/wabas.ndjson'"
+        )
     if ":" in host.rpartition("@")[0] or re.search(r":(?![0-9]*$)", host):
         # Do not show the path: it holds the password. A password with a slash ends the host.
         raise ValueError(
             f"{argument}: the URL has a password in it; put the password into a connection and name the connection, "
-            f"in {_connection_argument(argument)} or in the URL"
+            f"in {connection_argument(argument)} or in the URL"
+        )
+    if scheme and ("::" in path or path.endswith("/")):
+        raise ValueError(
+            f"{argument}: {shown_address(path)} is not the address of an object, which has no '::' and does not end "
+            "in a slash; for example 's3://bucket/wabas.ndjson'"
         )
     return path
 
@@ -142,14 +161,17 @@ def open_store(argument: str, path: str, conn_id: str | None, default_conn_id: s
     """
     address = split_address(path)
     conn_id = conn_id or address.conn_id or default_conn_id
+    if conn_id is not None:
+        conn_id = _check_conn_id(argument, conn_id)
     store, key = _open(argument, address, conn_id)
+    _check_key(argument, store, key, address)
     uri, key = store.locate(address.uri, key)
     account = getattr(store.fs, "account_name", None)
     if address.account and account and account.lower() != address.account.lower():
         # The connection decides where the object goes, so it would appear in a different account.
         raise ValueError(
             f"{argument}: {uri!r} is in the account {address.account!r}, but the connection {conn_id!r} "
-            f"leads to {account!r}; name the connection of that account in {_connection_argument(argument)}"
+            f"leads to {account!r}; name the connection of that account in {connection_argument(argument)}"
         )
     return OpenedStore(store, key, Place(argument, uri, conn_id))
 
@@ -182,11 +204,10 @@ def _open(argument: str, address: Address, conn_id: str | None) -> tuple[Store, 
         if failure.kind or not isinstance(error, (ValueError, TypeError, KeyError, AirflowException)):
             raise place.explain(error, "reached") from None
         # Leave out the message of the error: it comes from a library and may show part of the connection.
-        missing = f"does not exist; name one in {_connection_argument(argument)}"
-        what = "is incomplete or has a wrong value" if conn_id else missing
-        raise ValueError(
-            f"{argument}: {address.uri} cannot be reached: {place.connection} {what} ({failure})"
-        ) from None
+        what = "it is incomplete or has a wrong value"
+        if not conn_id:
+            what = f"they are missing or incomplete; name a connection in {connection_argument(argument)}"
+        raise ValueError(f"{argument}: {address.uri} cannot be reached {place.way} ({failure}): {what}") from None
 
 
 def choose_store(fs: Any) -> Store:
@@ -204,9 +225,28 @@ def choose_store(fs: Any) -> Store:
     return Store(fs) if protocols & _PROTOCOLS_WITH_WHOLE_UPLOADS else MovingStore(fs)
 
 
-def _connection_argument(argument: str) -> str:
-    # read_rows has other names than the operators and sensors.
-    return "conn_id" if argument == "source" else "output_conn_id"
+def _check_conn_id(argument: str, conn_id: object) -> str:
+    if not isinstance(conn_id, str) or any(unicodedata.category(character) in _UNPRINTABLE for character in conn_id):
+        name = connection_argument(argument)
+        raise ValueError(f"{name}: {shown(conn_id)} is not the id of an Airflow connection; for example 'aws_default'")
+    return conn_id
+
+
+def _check_key(argument: str, store: Store, key: str, address: Address) -> None:
+    """Check that the library of a store finds the key in an address, and nothing else, such as a version.
+
+    :raises ValueError: if the object would have another key than its address says
+    """
+    if not hasattr(store.fs, "split_path"):
+        return
+    bucket, path, *version = store.fs.split_path(key)
+    # The clients of some stores resolve `.` and `..` as those of websites do.
+    is_relative = any(segment in (".", "..") for segment in path.split("/"))
+    if any(version) or is_relative or f"{bucket}/{path}" != address.url.partition("://")[2]:
+        raise ValueError(
+            f"{argument}: {shown_address(address.uri)} is not the plain address of an object; leave out a version and "
+            "the segments '.' and '..'"
+        )
 
 
 def _check_provider(argument: str, scheme: str) -> None:
@@ -238,6 +278,6 @@ def _check_connection(argument: str, address: Address, conn_id: str) -> None:
         BaseHook.get_connection(conn_id)
     except AirflowException:
         raise ValueError(
-            f"{argument}: there is no Airflow connection {conn_id!r}, which {address.uri} was to be reached over; "
-            f"create it, or correct its id in the address or in {_connection_argument(argument)}"
+            f"{argument}: there is no Airflow connection {shown(conn_id)}, which {address.uri} was to be reached over; "
+            f"create it, or correct its id in the address or in {connection_argument(argument)}"
         ) from None

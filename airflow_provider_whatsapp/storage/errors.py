@@ -43,6 +43,17 @@ _FORBIDDEN_NAMES = frozenset({"PermissionError", "SFTPPermissionDenied", "SFTPWr
 # Errors of temporary credentials of a role, which last some hours. The task's next try gets new ones.
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"})
 _LONGEST_CHAIN = 8
+# What a store's library uses without a connection, by the scheme of the address.
+_AWS = "the environment, the profile or the role of AWS"
+_GOOGLE = "Google's Application Default Credentials"
+_AZURE = "the environment variables AZURE_STORAGE_*"
+_SSH = "the SSH keys of its user"
+_OWN_CREDENTIALS = {
+    **dict.fromkeys(("s3", "s3a"), _AWS),
+    **dict.fromkeys(("gs", "gcs"), _GOOGLE),
+    **dict.fromkeys(("abfs", "abfss", "adl"), _AZURE),
+    **dict.fromkeys(("sftp", "ssh"), _SSH),
+}
 
 
 def shown_address(address: object) -> str:
@@ -51,6 +62,14 @@ def shown_address(address: object) -> str:
     :param address: what a user gave
     """
     return shown(address) if could_be_secret(repr(address)) else repr(address)
+
+
+def connection_argument(argument: str) -> str:
+    """Return the name of the argument that names the connection: read_rows has other names than the operators.
+
+    :param argument: name of the argument that the address was given in
+    """
+    return "conn_id" if argument == "source" else "output_conn_id"
 
 
 class StoreError(OSError):
@@ -109,14 +128,16 @@ class Place:
         :param doing: what was done with the object
         """
         # Local files have no connection.
-        over = "" if self.uri.startswith("file://") and not self.conn_id else f" over {self.connection}"
+        over = "" if self.uri.startswith("file://") and not self.conn_id else f" {self.way}"
         message = f"{self.argument}: {self.uri} cannot be {doing}{over}"
         if isinstance(error, UnsuitableStoreError):
             return StoreRefusedError(f"{message}: {error}")
         failure = StoreFailure.of(error)
         advice = {
             "missing": "there is no such bucket or container; create it, or correct the address",
-            "credentials": "the store does not accept the credentials; correct them in the connection",
+            "credentials": "the store does not accept the credentials; correct them in the connection"
+            if self.conn_id
+            else f"the store does not accept them; name a connection in {connection_argument(self.argument)}",
             "elsewhere": "the bucket is in another region; correct the region or the endpoint in the connection",
             "forbidden": "the credentials lack this permission; grant it, or use another connection",
         }.get(failure.kind, "this may be temporary; Airflow retries if the task has `retries`")
@@ -124,9 +145,12 @@ class Place:
         return StoreRefusedError(message) if failure.kind else StoreError(message)
 
     @property
-    def connection(self) -> str:
-        """The connection, as named in messages."""
-        return f"the connection {self.conn_id!r}" if self.conn_id else "the store's default connection"
+    def way(self) -> str:
+        """How the store is reached, as messages say it: over which connection, or with which credentials."""
+        if self.conn_id:
+            return f"over the connection {shown(self.conn_id)}"
+        own = _OWN_CREDENTIALS.get(self.uri.partition("://")[0])
+        return f"without a connection, with the worker's own credentials{f' ({own})' if own else ''}"
 
 
 @dataclass(frozen=True, slots=True)

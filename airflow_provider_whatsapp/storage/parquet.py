@@ -5,9 +5,10 @@ pyarrow is loaded only if an object is Parquet: it takes about 50 MB, and most t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from airflow_provider_whatsapp.storage.columns import UnfitValueError, encoder_of, type_of
 
@@ -19,8 +20,16 @@ _GROUP_BYTES = 16 * 1024 * 1024
 _BATCH_ROWS = 1024
 _BATCH_CHARACTERS = 512 * 1024
 _BYTES_AT_ONCE = 1024 * 1024
-# The ids of ten million accounts in one row group take half of this. More could exhaust the worker's memory.
-_LARGEST_COLUMN = 512 * 1024 * 1024
+# The columns of a row group that are read at once, before they are compressed. A group of this package has a quarter.
+_LARGEST_GROUP = 64 * 1024 * 1024
+# Some hundred bytes for each column of each row group.
+_LARGEST_FOOTER = 16 * 1024 * 1024
+# The size of the footer, and the letters PAR1.
+_FOOTER_END_BYTES = 8
+# The compact protocol of Thrift: the next field is a number, in groups of seven bits.
+_NEXT_NUMBER = 0x15
+_PAGE_HEADER_BYTES = 16
+_DICTIONARY_PAGE = 2
 
 
 def require_pyarrow(argument: str) -> None:
@@ -115,59 +124,84 @@ def _explain(error: UnfitValueError, number: int, row: Row, column: str) -> Unfi
     )
 
 
-def read_parquet(file: Any, columns: Sequence[str] | None) -> Iterator[Row]:
+def read_parquet(file: BinaryIO, columns: Sequence[str] | None) -> Iterator[Row]:
     """Yield the rows of a Parquet file, with the values of only a few in memory.
 
-    :param file: a seekable binary file
+    :param file: a seekable file on this machine
     :param columns: names of the columns to read, or None for all; columns missing in the file are missing in the rows
-    :raises ValueError: if the file is not Parquet, is damaged, or has none of the columns
-    :raises OSError: if the file cannot be read
+    :raises ValueError: if the file is not Parquet, is damaged, has none of the columns, or would take too much memory
     """
     import pyarrow as pa
     from pyarrow import parquet as pq
 
-    watched = _WatchedFile(file)
+    _check_footer(file)
     try:
+        metadata = pq.read_metadata(file)
+        schema = metadata.schema.to_arrow_schema()
+        names = schema.names
+        there = names if columns is None else [column for column in columns if column in names]
+        if columns is not None and not there:
+            raise ValueError(f"it has no column {' or '.join(columns)}")
+        for column in there:
+            if pa.types.is_nested(schema.field(column).type):
+                raise ValueError(f"the column {column} is nested, which this package does not write")
         # Use buffers and no prefetch: otherwise all bytes of a row group would be read at once, whatever their size.
-        with pq.ParquetFile(watched, buffer_size=_BYTES_AT_ONCE, pre_buffer=False) as parquet:
-            names = parquet.schema_arrow.names
-            there = names if columns is None else [column for column in columns if column in names]
-            if columns is not None and not there:
-                raise ValueError(f"it has no column {' or '.join(columns)}")
-            for group in range(parquet.num_row_groups):
-                _check_size(parquet.metadata.row_group(group), there)
+        with pq.ParquetFile(file, metadata=metadata, buffer_size=_BYTES_AT_ONCE, pre_buffer=False) as parquet:
+            for group in range(metadata.num_row_groups):
                 batches = parquet.iter_batches(
-                    batch_size=_BATCH_ROWS, row_groups=[group], columns=there, use_threads=False
+                    batch_size=_rows_at_once(file, metadata.row_group(group), there),
+                    row_groups=[group],
+                    columns=there,
+                    use_threads=False,
                 )
                 for batch in batches:
                     yield from batch.to_pylist()
     except (OSError, pa.ArrowException) as error:
-        # pyarrow raises a plain OSError for corrupted bytes, which is not the store's fault.
-        if watched.has_failed:
-            raise
         raise ValueError(f"it is not Parquet, or it is corrupted: {type(error).__name__}") from None
 
 
-def _check_size(group: Any, columns: Sequence[str]) -> None:
-    for index in range(group.num_columns):
-        column = group.column(index)
-        if column.path_in_schema in columns and column.total_uncompressed_size > _LARGEST_COLUMN:
-            raise ValueError(f"the column {column.path_in_schema} of a row group is too large")
+def _check_footer(file: BinaryIO) -> None:
+    """Check the size of the footer, which pyarrow decodes as a whole."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _FOOTER_END_BYTES))
+    if int.from_bytes(file.read(4), "little") > _LARGEST_FOOTER:
+        raise ValueError("it is not Parquet, or its footer is too large")
 
 
-class _WatchedFile:
-    """A file that remembers whether reading it has failed."""
+def _rows_at_once(file: BinaryIO, group: Any, columns: Sequence[str]) -> int:
+    """Return how many rows of a row group can be in memory at once.
 
-    def __init__(self, file: Any) -> None:
-        self.has_failed = False
-        self._file = file
+    :raises ValueError: if the group cannot be read within bounds
+    """
+    read = [column for column in map(group.column, range(group.num_columns)) if column.path_in_schema in columns]
+    if sum(column.total_uncompressed_size for column in read) > _LARGEST_GROUP:
+        raise ValueError(f"the columns of a row group have more than {_LARGEST_GROUP >> 20} MiB")
+    # In this encoding, a value begins with a part of the one before it, so few bytes can become many long values.
+    if any("DELTA_BYTE_ARRAY" in column.encodings for column in read):
+        raise ValueError("a column has the encoding DELTA_BYTE_ARRAY, which this package does not write")
+    # Each value of a dictionary can be that of all rows.
+    dictionaries = sum(_size_of_dictionary(file, column) for column in read)
+    return max(1, min(_BATCH_ROWS, _LARGEST_GROUP // max(1, dictionaries)))
 
-    def read(self, size: int = -1) -> bytes:
-        try:
-            return bytes(self._file.read(size))
-        except Exception:
-            self.has_failed = True
-            raise
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
+def _size_of_dictionary(file: BinaryIO, column: Any) -> int:
+    """Return the size of the dictionary of a column in a row group, or 0 if it has none.
+
+    The header of the first page begins with the page's type and its uncompressed size.
+    https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
+    """
+    file.seek(column.dictionary_page_offset or column.data_page_offset)
+    header = iter(file.read(_PAGE_HEADER_BYTES))
+    numbers = []
+    for _ in range(2):
+        if next(header, 0) != _NEXT_NUMBER:
+            raise ValueError("it is corrupted")
+        number = shift = 0
+        for byte in header:
+            number |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        numbers.append(number >> 1)
+    kind, size = numbers
+    return size if kind == _DICTIONARY_PAGE else 0

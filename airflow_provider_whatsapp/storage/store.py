@@ -11,6 +11,9 @@ from typing import Any
 from airflow_provider_whatsapp.storage.errors import StoreError, StoreFailure, UnsuitableStoreError
 from airflow_provider_whatsapp.storage.names import find_abandoned, temporary_name
 
+# The size of an object, and what the libraries of the stores call its hash, its version and when it was written.
+_VERSION_FACTS = ("size", "ETag", "etag", "generation", "LastModified", "last_modified", "mtime", "created")
+
 
 class Store:
     """A store in which an upload becomes visible only when it is complete.
@@ -85,6 +88,15 @@ class Store:
         self.fs.invalidate_cache()
         size: int | None = self.fs.info(key).get("size")
         return size
+
+    def version(self, key: str) -> dict[str, Any]:
+        """Return what the store says about an object that differs when it is replaced.
+
+        :raises FileNotFoundError: if there is no such object
+        """
+        self.fs.invalidate_cache()
+        info = self.fs.info(key)
+        return {name: info[name] for name in _VERSION_FACTS if name in info}
 
     def open(self, key: str) -> Any:
         """Return an object as a binary file.

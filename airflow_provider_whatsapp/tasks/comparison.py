@@ -14,9 +14,13 @@ from airflow_provider_whatsapp.storage.columns import UnfitValueError, encode_te
 from airflow_provider_whatsapp.storage.json_text import encode_json
 
 if TYPE_CHECKING:
-    from airflow_provider_whatsapp.storage.reader import ObjectReader
+    from airflow_provider_whatsapp.storage.reader import ObjectCopy, ObjectReader
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+# A listing requests some dozen. The names of all fields of the earlier object are in memory.
+_MOST_FIELDS = 10_000
+# Ids have some 20 characters, and those that are not numbers are in memory.
+_LONGEST_ID = 200
 _KINDS = tuple(Changes().to_json())
 
 
@@ -33,29 +37,14 @@ class Comparison:
     """
 
     def __init__(self, earlier: ObjectReader | None, columns: Sequence[str]) -> None:
-        self._earlier = earlier
+        #: Format of the earlier object, or None if there is none.
         self._format = None if earlier is None else earlier.format
-        wanted = list(dict.fromkeys(("id", "waba_id", *columns)))
-        names: set[str] = set()
+        self._before = Snapshot([])
         if earlier is not None:
-            manifest = _manifest_of(earlier)
-            if manifest.get("truncated"):
-                raise ValueError(
-                    f"compare_with: max_items has cut {earlier.uri}, so accounts that are missing in it may not be new"
-                )
-            count = 0
-            for row in earlier.rows(wanted):
-                names.update(row)
-                count += 1
-            # After a failed upload, the record may describe an object that was never published.
-            if manifest.get("count") == count:
-                names.update(_fields_of(manifest))
-        # A field that only one of the two has cannot be compared.
-        fields = [name for name in (columns or sorted(names)) if name in names and name != "id"]
-        self._before, self._after = Snapshot(fields), Snapshot(fields)
-        if earlier is not None:
-            for row in earlier.rows(wanted):
-                self._before.add({**{name: _plain(value) for name, value in row.items()}, "id": _key_of(row)})
+            # The object may be replaced at any time, so everything is taken from one copy of it.
+            with earlier.copied() as copy:
+                self._before = _read_snapshot(copy, columns)
+        self._after = Snapshot(self._before.fields)
 
     def watch(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Yield the rows, and remember each for the comparison.
@@ -65,7 +54,7 @@ class Comparison:
         # The listing may start again.
         self._after = Snapshot(self._before.fields)
         for row in rows:
-            if self._earlier is not None:
+            if self._format is not None:
                 self._after.add({**self._spelled_like_before(row), "id": _key_of(row)})
             yield row
 
@@ -75,7 +64,7 @@ class Comparison:
         :param truncated: whether ``max_items`` has cut the listing
         :raises AirflowFailException: if it has
         """
-        if self._earlier is None:
+        if self._format is None:
             return dict.fromkeys(_KINDS)
         if truncated:
             raise AirflowFailException(
@@ -103,12 +92,40 @@ def _parquet_cell(column: str, value: Any) -> Any:
         return encode_json([value])
 
 
-def _manifest_of(earlier: ObjectReader) -> dict[str, Any]:
-    """Return the manifest from the record beside an object; empty if there is none."""
-    with earlier.place.errors("read"):
-        record = read_record(earlier.store, earlier.key)
+def _read_snapshot(copy: ObjectCopy, columns: Sequence[str]) -> Snapshot:
+    """Return the snapshot of an earlier object.
+
+    :param copy: the object
+    :param columns: names of the fields that the listing requests, or none if the API chooses them
+    """
+    manifest = _manifest_of(copy)
+    if manifest.get("truncated"):
+        raise ValueError(
+            f"compare_with: max_items has cut {copy.reader.uri}, so accounts that are missing in it may not be new"
+        )
+    wanted = list(dict.fromkeys(("id", "waba_id", *columns)))
+    names = set(_fields_of(manifest))
+    for row in copy.rows(wanted):
+        names.update(row.keys() & wanted if columns else row)
+        if len(names) > _MOST_FIELDS:
+            raise ValueError(f"compare_with: the rows of {copy.reader.uri} have more than {_MOST_FIELDS:,} fields")
+    # A field that only one of the two has cannot be compared.
+    snapshot = Snapshot(name for name in (columns or names) if name in names and name != "id")
+    for row in copy.rows(wanted):
+        snapshot.add({**{name: _plain(value) for name, value in row.items()}, "id": _key_of(row)})
+    return snapshot
+
+
+def _manifest_of(copy: ObjectCopy) -> dict[str, Any]:
+    """Return the manifest from the record beside an object; empty if there is none, or if it describes another object.
+
+    After a failed upload, the record describes an object that was never published.
+    """
+    reader = copy.reader
+    with reader.place.errors("read"):
+        record = read_record(reader.store, reader.key)
     manifest = None if record is None else record.get("manifest")
-    return manifest if isinstance(manifest, dict) else {}
+    return manifest if isinstance(manifest, dict) and manifest.get("sha256") == copy.sha256 else {}
 
 
 def _fields_of(manifest: dict[str, Any]) -> list[str]:
@@ -133,7 +150,8 @@ def _plain(value: Any) -> Any:
 
 def _key_of(row: dict[str, Any]) -> str:
     id_ = row.get("id")
-    if not isinstance(id_, (str, int)) or not str(id_):
-        raise AirflowFailException("compare_with: the rows have no `id` to compare them by")
     # The same user or app can be in the rows of several accounts.
-    return f"{row['waba_id']}/{id_}" if "waba_id" in row else str(id_)
+    key = f"{row['waba_id']}/{id_}" if "waba_id" in row else str(id_)
+    if not isinstance(id_, (str, int)) or not str(id_) or len(key) > _LONGEST_ID:
+        raise AirflowFailException("compare_with: the rows have no `id` to compare them by")
+    return key

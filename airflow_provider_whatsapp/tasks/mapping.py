@@ -4,28 +4,71 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_whatsapp._compat import AirflowFailException, conf
 from airflow_provider_whatsapp.graph.arguments import shown
+from airflow_provider_whatsapp.resume.published import is_of_another_mapped_task, record_published
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Context
+
+    from airflow_provider_whatsapp.resume.published import TaskIdentity
+    from airflow_provider_whatsapp.rows import Manifest
+    from airflow_provider_whatsapp.storage.target import Target
 
 
 def check_path_of_mapped_tasks(task: BaseOperator) -> None:
     """Check that mapped tasks do not all write the same object.
 
     :param task: operator or sensor, mapped or not
-    :raises ValueError: if ``output_path`` was given to ``partial`` without a template in it
+    :raises ValueError: if ``output_path`` comes from ``partial`` or ``default_args`` without a template in it
     """
-    dag = task.get_dag()
-    given_to_partial = getattr(dag and dag.task_dict.get(task.task_id), "partial_kwargs", {}).get("output_path")
-    if isinstance(given_to_partial, str) and not re.search(r"\{[{%]", given_to_partial):
+    dag: Any = task.get_dag()
+    mapped = dag and dag.task_dict.get(task.task_id)
+    if not hasattr(mapped, "partial_kwargs"):
+        return
+    group = getattr(mapped.task_group, "default_args", None) or {}
+    path = {**dag.default_args, **group, **mapped.partial_kwargs}.get("output_path")
+    # Otherwise the address comes from expand.
+    if path == getattr(task, "output_path", None) and isinstance(path, str) and not re.search(r"\{[{%]", path):
         raise ValueError(
-            f"output_path: every mapped task would write the same object, {shown(given_to_partial)}; put what "
+            f"output_path: every mapped task would write the same object, {shown(path)}; put what "
             "differs between the tasks into the address, e.g. {{ task.business_id }}"
         )
+
+
+def record_unless_of_another_task(target: Target, identity: TaskIdentity, manifest: Manifest, log: Any) -> None:
+    """Record what is about to be published, unless another mapped task has written the object.
+
+    :param target: the object
+    :param identity: identifies this task instance and what it lists
+    :param manifest: manifest of the object
+    :param log: logger of the task, for a warning if the store refuses the record
+    :raises AirflowFailException: if another mapped task has written it
+    """
+    is_of_another = False
+    try:
+        is_of_another = is_of_another_mapped_task(target, identity)
+        if not is_of_another:
+            record_published(target, identity, manifest)
+    except Exception as error:
+        # Leave out the exception's message: it comes from another library and may contain a secret.
+        log.warning("No record can be stored beside the object (%s)", type(error).__name__)
+    if is_of_another:
+        fail_for_object_of_another_task(target)
+
+
+def fail_for_object_of_another_task(target: Target) -> NoReturn:
+    """Fail the task, because another mapped task has written its object.
+
+    :param target: the object
+    :raises AirflowFailException: always
+    """
+    raise AirflowFailException(
+        f"output_path: another mapped task of this DAG run has written {target.uri}; put what differs between "
+        "the tasks into the address, e.g. {{ task.business_id }}"
+    )
 
 
 def short_enough_to_map_over(

@@ -23,7 +23,7 @@ from airflow_provider_whatsapp.storage.columns import FORMATS_WITH_COLUMNS
 from airflow_provider_whatsapp.storage.errors import ObjectExistsError
 from airflow_provider_whatsapp.tasks.failures import STORE_ERRORS, failing_fast
 from airflow_provider_whatsapp.tasks.lineage import Lineage, announce
-from airflow_provider_whatsapp.tasks.mapping import short_enough_to_map_over
+from airflow_provider_whatsapp.tasks.mapping import fail_for_object_of_another_task, short_enough_to_map_over
 from airflow_provider_whatsapp.tasks.waiting import Resumption, defer_until_lifted
 
 if TYPE_CHECKING:
@@ -76,9 +76,11 @@ def run(
     with failing_fast((ValueError, *STORE_ERRORS)):
         target = arguments.output.open_target()
         check_columns(target, job.columns)
-    config = job.connection.config
-    listing = [config.base_url, config.version, job.depends_on, arguments.output.format, arguments.compare_with]
-    identity = TaskIdentity.of(context, listing=listing, is_deferrable=arguments.deferrable)
+    identity = TaskIdentity.of(
+        context,
+        listing=[*what_it_reads(job), arguments.output.format, arguments.compare_with],
+        is_deferrable=arguments.deferrable,
+    )
     restarts = resumption.restarts if resumption else 0
     patience = arguments.patience
     # Leaving the checkpoint removes kept rows that nobody needs any more. So it is opened before the object is looked
@@ -105,7 +107,7 @@ def run(
                     if target is None:
                         found = list(short_enough_to_map_over(operator, context, rows, job.noun))
                         _check_empty(len(found), arguments)
-                        count("whatsapp.rows", len(found), config)
+                        count("whatsapp.rows", len(found), job.connection.config)
                         return TaskResult(found)
                     with target.stage(rows, job.columns) as staged:
                         _check_empty(staged.stored.count, arguments)
@@ -127,7 +129,7 @@ def run(
                 if not arguments.deferrable:
                     raise
                 is_kept = checkpoint.keep_for_wait(error)
-                count("whatsapp.deferrals", 1, config)
+                count("whatsapp.deferrals", 1, job.connection.config)
                 defer_until_lifted(operator, error, Resumption(restarts + (not is_kept), is_kept))
 
 
@@ -140,6 +142,15 @@ def check_columns(target: Target | None, columns: Sequence[str]) -> None:
     """
     if target is not None and not columns and (what := FORMATS_WITH_COLUMNS.get(target.format)):
         raise ValueError(f"fields: {what} needs the names of its columns; give fields, or another output_format")
+
+
+def what_it_reads(job: Job[Any]) -> list[Any]:
+    """Return all that the rows of a job depend on, as JSON.
+
+    :param job: what is listed
+    """
+    connection = job.connection
+    return [connection.conn_id, connection.config.base_url, connection.config.version, job.depends_on]
 
 
 def log_published(task: BaseOperator, job: Job[Any], stored: StoredObject) -> None:
@@ -204,10 +215,7 @@ def _check_may_publish(
     if arguments.if_exists != "overwrite" and target.exists():
         _refuse_to_replace(f"{target.uri} already exists", arguments)
     if checkpoint.ask_store(is_of_another_mapped_task, target, identity):
-        raise AirflowFailException(
-            f"output_path: another mapped task of this DAG run has written {target.uri}; put what differs between "
-            "the tasks into the address, e.g. {{ task.business_id }}"
-        )
+        fail_for_object_of_another_task(target)
 
 
 def _refuse_to_replace(reason: str, arguments: ListArguments) -> NoReturn:

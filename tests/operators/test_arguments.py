@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import airflow
 import lazy_object_proxy
 import pytest
-from airflow.sdk import DAG, BaseOperator, BaseSensorOperator
+from airflow.sdk import DAG, BaseOperator, BaseSensorOperator, TaskGroup
 from listings import LISTINGS, Listing
 from packaging.version import Version
 
@@ -22,6 +22,7 @@ from airflow_provider_whatsapp._compat import AirflowFailException
 from airflow_provider_whatsapp.operators import whatsapp as operators
 from airflow_provider_whatsapp.sensors import whatsapp as sensors
 from airflow_provider_whatsapp.tasks.airflow_arguments import OperatorArguments, SensorArguments
+from airflow_provider_whatsapp.tasks.arguments import OutputArguments
 
 
 def test_each_operator_and_sensor_is_here() -> None:
@@ -32,6 +33,26 @@ def test_each_operator_and_sensor_is_here() -> None:
 @pytest.fixture(params=[each.kind for each in LISTINGS], ids=lambda kind: str(kind.__name__))
 def kind(request: pytest.FixtureRequest) -> Any:
     return request.param
+
+
+@pytest.mark.parametrize("given_in", ["partial", "default_args of the DAG", "default_args of a task group"])
+@pytest.mark.parametrize("path", ["/lake/a.ndjson", "/lake/{{ task.business_id }}.ndjson"])
+def test_mapped_tasks_with_one_address(kind: Any, given_in: str, path: str) -> None:
+    path_for: dict[str, dict[str, Any]] = {given_in: {"output_path": path}}
+    required = {"waba_ids": "1", "edge": "phone_numbers"} if kind is operators.WhatsAppListWabaEdgeOperator else {}
+    with (
+        DAG("mapped", schedule=None, default_args=path_for.get("default_args of the DAG", {})),
+        TaskGroup("group", default_args=path_for.get("default_args of a task group", {})),  # type: ignore[arg-type]  # attrs
+    ):
+        mapped = kind.partial(task_id="list", **required, **path_for.get("partial", {})).expand(fields=["id", "name"])
+    task = mapped.unmap({"fields": "id"})
+    assert task.output_path == path
+    if "{{" in path:
+        task.output_path = "/lake/rendered.ndjson"
+        assert OutputArguments.of(task).path == "/lake/rendered.ndjson"
+    else:
+        with pytest.raises(ValueError, match="^output_path: every mapped task would write the same object"):
+            OutputArguments.of(task)
 
 
 def own_arguments(kind: Any) -> dict[str, inspect.Parameter]:

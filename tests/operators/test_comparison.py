@@ -1,15 +1,26 @@
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.io import attach, store
+from fsspec.implementations.memory import MemoryFileSystem
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from task_instance import TaskInstance
 
 from airflow_provider_whatsapp._compat import AirflowException, AirflowFailException
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
+from airflow_provider_whatsapp.storage.errors import StoreError
+from airflow_provider_whatsapp.storage.reader import ObjectReader
+from airflow_provider_whatsapp.tasks.comparison import Comparison
 
 KINDS = ("added", "removed", "changed")
 
@@ -136,6 +147,89 @@ def test_bad_addresses(connected: GraphSandbox, tmp_path: Path, address: Any) ->
         export(tmp_path / "b.ndjson", compare_with=address)
     assert "secret" not in str(caught.value)
     assert connected.requests == []
+
+
+class Replaced(MemoryFileSystem):
+    """A store in memory that is read in many requests, during which an object is replaced: its record first."""
+
+    protocol = "replaced"
+    cachable = False
+
+    def __init__(self, now: dict[str, bytes], later: dict[str, bytes], moments: dict[str, int]) -> None:
+        super().__init__()
+        self.now, self.later, self.moments, self.requests = now, later, moments, 0
+
+    def content_of(self, path: str) -> bytes:
+        self.requests += 1
+        name = path.rpartition("/")[2]
+        content = self.later if self.requests > self.moments[name] else self.now
+        if name not in content:
+            raise FileNotFoundError(path)
+        return content[name]
+
+    def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
+        content = self.content_of(path)
+        return {"name": path, "type": "file", "size": len(content), "etag": hashlib.sha256(content).hexdigest()}
+
+    def _open(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        self.content_of(path)
+        return InRequests(lambda: self.content_of(path))
+
+
+class InRequests(io.BytesIO):
+    def __init__(self, get: Callable[[], bytes]) -> None:
+        super().__init__()
+        self.get = get
+
+    def read(self, size: int | None = -1) -> bytes:
+        self.seek((at := self.tell()) + 40)
+        return self.get()[at : at + 40]
+
+    read1 = read
+
+
+RECORD = "_a.ndjson.airflow-record"
+LISTED = st.tuples(
+    st.dictionaries(st.sampled_from("123456"), st.sampled_from("ab"), max_size=6),
+    st.sampled_from([["id", "name"], ["id", "name", "country"]]),
+    st.booleans(),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    before=LISTED,
+    after=LISTED,
+    now=st.dictionaries(st.sampled_from("123456"), st.sampled_from("ab"), max_size=6),
+    moment=st.integers(0, 20),
+    later=st.integers(0, 4),
+)
+def test_an_object_that_is_replaced_meanwhile_is_one_of_the_two(
+    monkeypatch: pytest.MonkeyPatch, before: Any, after: Any, now: dict[str, str], moment: int, later: int
+) -> None:
+    def changes(content: dict[str, bytes], later: dict[str, bytes], moments: dict[str, int]) -> dict[str, Any]:
+        monkeypatch.setattr(store, "_STORE_CACHE", {})
+        attach("memory", conn_id="lake", fs=Replaced(content, later, moments))
+        comparison = Comparison(
+            ObjectReader("compare_with", "memory://lake@bucket/a.ndjson"), ["id", "name", "country"]
+        )
+        list(comparison.watch({"id": id_, "name": name, "country": "X"} for id_, name in now.items()))
+        return comparison.describe(truncated=False)
+
+    def listed(rows: dict[str, str], fields: list[str], has_record: bool) -> dict[str, bytes]:
+        """An object and its record, which says whether a field was asked for that no row has."""
+        data = "".join(json.dumps({"id": id_, "name": name}) + "\n" for id_, name in rows.items()).encode()
+        manifest = {"fields": fields, "count": len(rows), "sha256": hashlib.sha256(data).hexdigest()}
+        return {"a.ndjson": data, **({RECORD: json.dumps({"manifest": manifest}).encode()} if has_record else {})}
+
+    forever = {"a.ndjson": 999, RECORD: 999}
+    right = [
+        changes(listed(rows, fields, knows), {}, forever)
+        for rows, fields, has_record in (before, after)
+        for knows in {False, has_record}
+    ]
+    with contextlib.suppress(StoreError):
+        assert changes(listed(*before), listed(*after), {RECORD: moment, "a.ndjson": moment + later}) in right
 
 
 class TestEdges:

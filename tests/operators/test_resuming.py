@@ -315,7 +315,7 @@ class TestRetries:
 
 
 class TestBeginningAgain:
-    @pytest.mark.parametrize("harm", ["missing", "cut", "garbled", "no gzip"])
+    @pytest.mark.parametrize("harm", ["missing", "cut", "garbled", "no gzip", "unreadable"])
     @pytest.mark.parametrize("which", [0, 1])
     def test_a_part_is_lost(self, operator: Listing, target: Path, harm: str, which: int) -> None:
         instance = operator.interrupted(target)
@@ -328,7 +328,12 @@ class TestBeginningAgain:
             "garbled": gzip.compress(gzip.decompress(data).replace(b"{", b"[", 1)),
             "no gzip": b"something else",
         }
-        part.unlink() if harm == "missing" else part.write_bytes(harmed[harm])
+        part.unlink()
+        if harm == "unreadable":
+            # As if the store refused it at every try.
+            part.mkdir()
+        elif harm != "missing":
+            part.write_bytes(harmed[harm])
         before = len(operator.units())
         instance.run()
         assert instance.failures == []
@@ -550,52 +555,60 @@ class TestMappedTasks:
 
     MESSAGE = "^output_path: another mapped task of this DAG run has written"
 
-    def task(
-        self, operator: Listing, path: Path, map_index: int, *, cleared: int = 0, run_id: str = "run"
-    ) -> TaskInstance:
-        task = operator.task(path, run_id=run_id)
+    def run(
+        self, listing: Listing, path: Path, map_index: int, *, item: int | None = None, run_id: str = "run"
+    ) -> dict[str, Any]:
+        """Run a task that is mapped over two items, by default in their order."""
+        task = listing.task(run_id=run_id)
         task.ti.map_index = map_index
-        # Airflow raises both when a task is cleared.
-        task.ti.max_tries += cleared
-        task.ti.try_number += cleared
-        return task
+        arguments = listing.other_item() if (map_index if item is None else item) else {}
+        manifest: dict[str, Any] = listing.run({"ti": task.ti}, output_path=str(path), **arguments)
+        return manifest
 
-    def test_the_object_of_another_is_not_replaced(self, operator: Listing, target: Path) -> None:
-        self.task(operator, target, 0).run()
+    def test_the_object_of_another_is_not_replaced(self, listing: Listing, target: Path) -> None:
+        self.run(listing, target, 0)
         before = target.read_bytes()
+        for map_index in (1, 2):
+            with pytest.raises(AirflowFailException, match=self.MESSAGE):
+                self.run(listing, target, map_index, item=1)
+        assert target.read_bytes() == before
+        # Other objects, runs and items are its own.
+        self.run(listing, target.with_name("b.ndjson"), 1)
+        self.run(listing, target, 1, run_id="another")
+
+    def test_an_operator_fails_before_it_lists(self, operator: Listing, target: Path) -> None:
+        self.run(operator, target, 0)
         operator.sandbox.reset()
         with pytest.raises(AirflowFailException, match=self.MESSAGE):
-            self.task(operator, target, 1).run()
-        assert (target.read_bytes(), operator.sandbox.requests) == (before, [])
+            self.run(operator, target, 1)
+        assert operator.sandbox.requests == []
 
     def test_one_that_appears_meanwhile_is_not_replaced(
         self, operator: Listing, target: Path, after_the_last_row: Callable[[Callable[[], object]], None]
     ) -> None:
-        after_the_last_row(self.task(operator, target, 0).run)
+        after_the_last_row(lambda: self.run(operator, target, 0))
         with pytest.raises(AirflowFailException, match=self.MESSAGE):
-            self.task(operator, target, 1).run()
+            self.run(operator, target, 1)
 
-    def test_that_of_another_dag_run_is(self, operator: Listing, target: Path) -> None:
-        self.task(operator, target, 0).run()
-        self.task(operator, target, 1, run_id="another").run()
+    def test_cleared_tasks_may_have_their_items_in_another_order(self, listing: Listing, target: Path) -> None:
+        other = target.with_name("b.ndjson")
+        self.run(listing, target, 0)
+        self.run(listing, other, 1)
+        self.run(listing, target, 1, item=0)
+        self.run(listing, other, 0, item=1)
+        # A task that has been cleared more often than the others has no right to their objects.
+        with pytest.raises(AirflowFailException, match=self.MESSAGE):
+            self.run(listing, target, 0, item=1)
 
-    def test_that_from_before_the_tasks_were_cleared_is(self, operator: Listing, target: Path) -> None:
-        # The items that are mapped over may have another order the second time.
-        self.task(operator, target, 0).run()
-        self.task(operator, target, 1, cleared=1).run()
-        with pytest.raises(AirflowFailException):
-            self.task(operator, target, 0, cleared=1).run()
-
-    def test_its_own_is(self, operator: Listing, target: Path) -> None:
-        self.task(operator, target, 1).run()
-        operator.clear()
-        self.task(operator, target, 1, cleared=1).run()
-        assert rows_in(target) == []
-
-    def test_one_without_its_object_does_not_count(self, operator: Listing, target: Path) -> None:
-        self.task(operator, target, 0).run()
+    def test_one_without_its_object_does_not_count(self, listing: Listing, target: Path) -> None:
+        self.run(listing, target, 0)
         target.unlink()
-        self.task(operator, target, 1).run()
+        self.run(listing, target, 1)
+
+    def test_a_store_that_keeps_no_record(self, listing: Listing, tmp_path: Path) -> None:
+        record = record_of(tmp_path / "a.ndjson")
+        record.mkdir()
+        assert self.run(listing, tmp_path / "a.ndjson", 1)["count"]
 
 
 class TestWhatIsBesideTheObject:

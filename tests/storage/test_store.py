@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from fsspec.implementations.local import LocalFileSystem
@@ -55,3 +55,19 @@ def test_a_folder_is_removed_alone(name: str) -> None:
         Store(fs).remove_folder(f"/removed/{name}")
     assert set(fs.find("/removed")) == others
     fs.rm("/removed", recursive=True)
+
+
+@pytest.mark.parametrize("ask", ["exists", "size", "version", "open", "names", "is_folder"])
+def test_what_a_library_remembers_is_not_believed(ask: str) -> None:
+    class Caching(MemoryFileSystem):
+        cachable = False
+        store: ClassVar[dict[str, Any]] = {}
+        is_forgotten = False
+
+        def invalidate_cache(self, path: str | None = None) -> None:
+            self.is_forgotten = True
+
+    fs = Caching()
+    fs.pipe_file("/lake/a", b"")
+    getattr(Store(fs), ask)("/lake/a")
+    assert fs.is_forgotten

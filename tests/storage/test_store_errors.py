@@ -42,6 +42,11 @@ def caused_by(error: BaseException) -> Exception:
     return outer
 
 
+def while_handling(error: Exception, other: Exception) -> Exception:
+    error.__context__ = other
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
@@ -55,6 +60,8 @@ def caused_by(error: BaseException) -> Exception:
         (of_azure("ContainerNotFound", 404), ("(404 ContainerNotFound)", "there is no such bucket or container")),
         (of_azure("AuthenticationFailed", 403), ("the store does not accept the credentials",)),
         (of_azure("AuthorizationPermissionMismatch", 403), ("the credentials lack this permission",)),
+        (while_handling(of_gcs(401), KeyError()), ("(401 Exception)", "the store does not accept the credentials")),
+        (while_handling(of_gcs(403), of_gcs(500)), ("(403 Exception)", "the credentials lack this permission")),
         (of_gcs(401), ("(401 Exception)", "the store does not accept the credentials")),
         (
             OSError("Forbidden: https://storage/upload_id=5ecret\nno"),
@@ -97,6 +104,24 @@ def test_what_may_pass(error: Exception, reason: str) -> None:
         "this may be temporary; Airflow retries if the task has `retries`"
     )
     assert "5ecret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("argument", "uri", "own", "conn_id"),
+    [
+        ("output_path", "s3://lake/a.csv", " (the environment, the profile or the role of AWS)", "output_conn_id"),
+        ("waba_ids", "gs://lake/a.csv", " (Google's Application Default Credentials)", "output_conn_id"),
+        ("source", "abfss://lake/a.csv", " (the environment variables AZURE_STORAGE_*)", "conn_id"),
+        ("source", "memory://lake/a.csv", "", "conn_id"),
+    ],
+)
+def test_without_a_connection_it_names_the_credentials(argument: str, uri: str, own: str, conn_id: str) -> None:
+    with pytest.raises(StoreRefusedError) as caught, Place(argument, uri, None).errors("read"):
+        raise of_boto("InvalidAccessKeyId", 403)
+    assert str(caught.value) == (
+        f"{argument}: {uri} cannot be read without a connection, with the worker's own credentials{own} "
+        f"(403 InvalidAccessKeyId); the store does not accept them; name a connection in {conn_id}"
+    )
 
 
 def test_our_own_errors_pass_unchanged() -> None:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from workers import start_publishing
 from written_objects import write_object
 
+from airflow_provider_whatsapp.rows import read_rows
 from airflow_provider_whatsapp.storage.address import open_store
 from airflow_provider_whatsapp.storage.errors import ObjectExistsError, StoreError
 from airflow_provider_whatsapp.storage.formats import content_type_of, parse_format
@@ -416,8 +417,8 @@ class TestOtherStores:
         store.broken = True
         with pytest.raises(
             StoreError,
-            match=r"^output_path: memory://bucket/a/b.ndjson cannot be written over the store's default connection "
-            r"\(OSError\); this may be temporary; Airflow retries if the task has `retries`$",
+            match=r"^output_path: memory://bucket/a/b.ndjson cannot be written without a connection, with the worker's own "
+            r"credentials \(OSError\); this may be temporary; Airflow retries if the task has `retries`$",
         ):
             write_object(target, ROWS, COLUMNS)
         assert store.cat_file("/bucket/a/b.ndjson") == before
@@ -493,9 +494,23 @@ class TestOtherStores:
         ("/tmp/.d/accounts", "names no format"),
         ("/tmp/a.ndjson.zip", "names no format"),
         ("s3://key:5ecret@bucket/a.ndjson", "password in it"),
-        ("s3://bucket/a.ndjson", r"no storage is installed for s3://.*amazon\[s3fs\]"),
-        ("gcs://bucket/a.ndjson", "no storage is installed for gcs://; install apache-airflow-providers-google$"),
-        ("ssh://host/a.ndjson", r"no storage is installed for ssh://; install apache-airflow-providers-sftp\[sshfs\]$"),
+        ("s3://lake/team\n/a.ndjson", "has a line break or another control character in it; remove it$"),
+        ("s3://lake/team\t/a.ndjson", "has a line break or another control character"),
+        ("s3://lake/te\r\nam/a.ndjson", "has a line break or another control character"),
+        ("s3://la\nke/a.ndjson", "has a line break or another control character"),
+        ("s3://con\nn@lake/a.ndjson", "has a line break or another control character"),
+        ("/tmp/te\x00am/a.ndjson", "has a line break or another control character"),
+        ("/tmp/te\x7fam/a.ndjson", "has a line break or another control character"),
+        ("/tmp/te\x85am/a.ndjson", "has a line break or another control character"),
+        ("/tmp/te\u2028am/a.ndjson", "has a line break or another control character"),
+        ("/tmp/te\ud800am/a.ndjson", "has a line break or another control character"),
+        ("\ufeffs3://lake/a.ndjson", "has a line break or another control character"),
+        ("s3://bucket/a.ndjson::zip", "has no '::' and does not end in a slash"),
+        ("s3://bucket/a.ndjson/", "has no '::' and does not end in a slash"),
+        (
+            "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/a/b.csv",
+            "names an access point by its ARN; write its alias",
+        ),
         ("s3n://bucket/a.ndjson", "no storage for s3n://; write the address as s3://$"),
         ("az://container/a.ndjson", "no storage for az://; write the address as abfs://$"),
         ("wasb://container/a.ndjson", "no storage for wasb://; write the address as abfs://$"),
@@ -510,6 +525,67 @@ def test_a_bad_path_is_refused(path: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"^output_path: .*{message}") as caught:
         Target(path)
     assert "5ecret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("argument", ["output_path", "compare_with", "waba_ids", "source"])
+@pytest.mark.parametrize(
+    "address", ["s3://lake/te\nam/a.csv", "s3://bucket/a.csv/", "s3://arn:aws:s3:::accesspoint/a/b.csv"]
+)
+def test_every_address_is_checked_alike(argument: str, address: str) -> None:
+    with pytest.raises(ValueError, match=f"^{argument}: "):
+        Target(address) if argument == "output_path" else ObjectReader(argument, address)
+
+
+@pytest.mark.parametrize("conn_id", ["la\nke", "lake\x00", 5])
+def test_what_is_no_id_of_a_connection(conn_id: Any) -> None:
+    with pytest.raises(ValueError, match="^output_conn_id: .* is not the id of an Airflow connection"):
+        Target("memory://bucket/a.ndjson", conn_id=conn_id)
+    with pytest.raises(ValueError, match="^conn_id: .* is not the id of an Airflow connection"):
+        read_rows({"uri": "memory://bucket/a.ndjson", "conn_id": conn_id})
+
+
+class Versions(MemoryFileSystem):
+    """A store whose library finds versions in addresses, as those of S3, GCS and Azure do."""
+
+    cachable = False
+
+    def split_path(self, path: str) -> tuple[str, str, str | None]:
+        bucket, _, key = path.lstrip("/").partition("/")
+        key, _, version = key.partition("?version=")
+        return bucket, key, version or None
+
+
+@pytest.mark.parametrize(
+    "key", ["a.ndjson?version=1", "a.ndjson?version=", "x/../a.ndjson", "./a.ndjson", "a.ndjson?versio=1", "#/a.ndjson"]
+)
+def test_an_address_of_more_than_a_key(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    from airflow.sdk.io import attach, store
+
+    monkeypatch.setattr(store, "_STORE_CACHE", {})
+    attach("memory", conn_id="lake", fs=Versions())
+    address = f"memory://lake@bucket/{key}"
+    if key in ("a.ndjson?versio=1", "#/a.ndjson"):
+        assert Target(address, format="csv").uri == f"memory://bucket/{key}"
+        return
+    for open_it in (lambda: Target(address, format="csv"), lambda: ObjectReader("waba_ids", address, format="csv")):
+        with pytest.raises(
+            ValueError, match=r"^(output_path|waba_ids): 'memory://bucket/.*' is not the plain address of"
+        ):
+            open_it()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "install"),
+    [("s3", r"amazon\[s3fs\]"), ("gcs", "google"), ("ssh", r"sftp\[sshfs\]"), ("abfs", "microsoft-azure")],
+)
+def test_a_store_whose_provider_is_not_installed(monkeypatch: pytest.MonkeyPatch, scheme: str, install: str) -> None:
+    # Here, it may be.
+    monkeypatch.setattr("airflow.sdk.io.has_fs", lambda scheme: False)
+    with pytest.raises(
+        ValueError,
+        match=f"^output_path: no storage is installed for {scheme}://; install apache-airflow-providers-{install}$",
+    ):
+        Target(f"{scheme}://bucket/a.ndjson")
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:

@@ -92,6 +92,10 @@ class Listing:
         """Leave nothing to list."""
         self.sandbox.accounts.clear()
 
+    def other_item(self) -> dict[str, Any]:
+        """What is listed by another task that is mapped over the argument."""
+        return {"max_items": 1}
+
     def build(self, **arguments: Any) -> Any:
         return self.kind(task_id="list", **{**self.arguments, **arguments})
 
@@ -169,6 +173,9 @@ class AwaitedAccounts(Accounts):
 
     def give(self, task: Any, context: Any) -> Any:
         return task.poke(context).xcom_value
+
+    def other_item(self) -> dict[str, Any]:
+        return {"where": {"id": self.rows[0]["id"]}}
 
 
 class PhoneNumbers(Listing):
@@ -264,9 +271,11 @@ def parts_of(target: Path) -> list[Path]:
 
 def lines_of(part: Path) -> list[Any]:
     """The rows of a part, and the state of the listing after them."""
-    return [json.loads(line) for line in gzip.decompress(part.read_bytes()).splitlines()]
+    state, *rows = [json.loads(line) for line in gzip.decompress(part.read_bytes()).splitlines()]
+    return [*rows, state]
 
 
 def write_lines(part: Path, lines: list[Any]) -> None:
-    """Replace what is in a part."""
+    """Replace the rows of a part, and the state after them."""
+    lines = [*lines[-1:], *lines[:-1]]
     part.write_bytes(gzip.compress(b"".join(json.dumps(line).encode() + b"\n" for line in lines)))
