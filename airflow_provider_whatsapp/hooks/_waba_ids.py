@@ -33,7 +33,10 @@ class WabaIds:
         self._conn_id = conn_id
         self._batches: list[Iterable[str]] = []
         if given(value, None) is None:
-            raise ValueError(f"waba_ids: {shown(value)} names no accounts; {_EXAMPLE}")
+            raise ValueError(
+                f"waba_ids: {shown(value)} names no accounts, as a template without a value; an empty list reads none; "
+                f"{_EXAMPLE}"
+            )
         self._add(value, "waba_ids")
 
     @property

@@ -7,7 +7,7 @@ import re
 import secrets
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow_provider_whatsapp.storage.errors import MissingBucketError
 from airflow_provider_whatsapp.storage.store import Store, finish_or_cancel
@@ -15,9 +15,6 @@ from airflow_provider_whatsapp.storage.store import Store, finish_or_cancel
 # gcsfs keeps several copies of a chunk in memory while it sends it. The size must be a multiple of 256 KiB.
 # https://cloud.google.com/storage/docs/performing-resumable-uploads#chunked-upload
 _CHUNK_BYTES = 8 * 1024 * 1024
-# By default, gcsfs waits for a response indefinitely. A chunk needs 70 KB/s to be sent in this time; gcsfs tries a
-# request six times.
-_SECONDS_FOR_A_REQUEST = 120
 # Metadata that identifies the call that published an object, for when the response to that call was lost.
 _PUBLISHER = "whatsapp-publisher"
 _UPLOAD_ID = re.compile(r"(upload_id=)[^&\s'\"]+")
@@ -29,8 +26,12 @@ class GcsStore(Store):
     :param fs: file system of gcsfs
     """
 
+    #: Timeout of a request. By default, gcsfs waits for a response indefinitely. A chunk needs 70 KB/s to be sent in
+    #: this time; gcsfs tries a request six times.
+    seconds_for_a_request: ClassVar[int] = 120
+
     def __init__(self, fs: Any) -> None:
-        super().__init__(_without_grpc(fs))
+        super().__init__(_without_grpc(fs, self.seconds_for_a_request))
         logging.getLogger("gcsfs").addFilter(_MASK_UPLOADS)
 
     def check_writable(self, key: str) -> None:
@@ -78,7 +79,7 @@ class GcsStore(Store):
         return publisher
 
 
-def _without_grpc(fs: Any) -> Any:
+def _without_grpc(fs: Any, timeout: int) -> Any:
     """Return the same store, limited to the JSON API and with a timeout for each request.
 
     By default, gcsfs requests the type of the bucket over gRPC before each upload. That takes three minutes where gRPC
@@ -88,7 +89,7 @@ def _without_grpc(fs: Any) -> Any:
 
     if type(fs) is GCSFileSystem and fs.requests_timeout is not None:
         return fs
-    return GCSFileSystem(*fs.storage_args, **{"requests_timeout": _SECONDS_FOR_A_REQUEST, **fs.storage_options})
+    return GCSFileSystem(*fs.storage_args, **{"requests_timeout": timeout, **fs.storage_options})
 
 
 class MaskUploads(logging.Filter):

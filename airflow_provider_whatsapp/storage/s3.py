@@ -18,7 +18,7 @@ import secrets
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 from airflow_provider_whatsapp.storage.errors import StoreFailure
 from airflow_provider_whatsapp.storage.store import Store
@@ -30,13 +30,15 @@ _MOST_PARTS = 10_000
 # Two parts are in memory at once: the one being read and the copy being sent.
 _PART_BYTES = 16 * 1024 * 1024
 _BLOCK_BYTES = 5 * 1024 * 1024
-_ABANDONED_AFTER = timedelta(days=1)
 # Metadata that identifies the call that published an object, for when the response to that call was lost.
 _PUBLISHER = "whatsapp-publisher"
 
 
 class S3Store(Store):
     """A bucket of S3, in which an object is visible only when it is complete."""
+
+    #: Age from which an upload is taken for that of a killed worker.
+    abandoned_after: ClassVar[timedelta] = timedelta(days=1)
 
     def check_writable(self, key: str) -> None:
         """Start an upload and abort it, which requires write permission and leaves nothing behind."""
@@ -122,7 +124,7 @@ class S3Store(Store):
         try:
             found = self.fs.call_s3("list_multipart_uploads", Bucket=where["Bucket"], Prefix=where["Key"])
             for begun in found.get("Uploads", []):
-                is_old = datetime.now(timezone.utc) - begun["Initiated"] > _ABANDONED_AFTER
+                is_old = datetime.now(timezone.utc) - begun["Initiated"] > self.abandoned_after
                 if begun["Key"] == where["Key"] and is_old:
                     self.fs.call_s3("abort_multipart_upload", **where, UploadId=begun["UploadId"])
                     log.info("Aborted an upload of %s that was started %s and never completed", key, begun["Initiated"])

@@ -5,14 +5,11 @@ from __future__ import annotations
 import errno
 import io
 import secrets
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 from airflow_provider_whatsapp.storage.errors import UnsuitableStoreError
 from airflow_provider_whatsapp.storage.store import MovingStore, finish_or_cancel
 
-# Firewalls would close a connection that is idle during a long listing, and a server that is gone would block the task
-# forever.
-_SECONDS_BETWEEN_SIGNS_OF_LIFE = 30
 _READ_BYTES = 1024 * 1024
 
 
@@ -24,9 +21,13 @@ class SftpStore(MovingStore):
     :param fs: file system of sshfs
     """
 
+    #: Firewalls would close a connection that is idle during a long listing, and a server that is gone would block the
+    #: task forever.
+    seconds_between_signs_of_life: ClassVar[int] = 30
+
     def __init__(self, fs: Any) -> None:
         super().__init__(fs)
-        _keep_alive(self.fs)
+        self._keep_alive()
 
     @property
     def fs(self) -> Any:
@@ -34,8 +35,11 @@ class SftpStore(MovingStore):
         if self._fs.client.is_closed():
             # sshfs connects only once, and fsspec caches the instance for this server.
             self._fs = type(self._fs)(*self._fs.storage_args, **self._fs.storage_options, skip_instance_cache=True)
-            _keep_alive(self._fs)
+            self._keep_alive()
         return self._fs
+
+    def _keep_alive(self) -> None:
+        self.fs.client.set_keepalive(self.seconds_between_signs_of_life)
 
     def open(self, key: str) -> BinaryIO:
         """An object as a binary file that is read in pieces of 1 MiB.
@@ -121,7 +125,3 @@ class _RawFile(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
-
-
-def _keep_alive(fs: Any) -> None:
-    fs.client.set_keepalive(_SECONDS_BETWEEN_SIGNS_OF_LIFE)

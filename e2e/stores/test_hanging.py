@@ -19,8 +19,9 @@ from servers import SftpStore, Store
 from stores_support import connect, on, write_object
 
 from airflow_provider_whatsapp.sandbox import GraphSandbox
-from airflow_provider_whatsapp.storage import gcs, sftp
+from airflow_provider_whatsapp.storage import sftp as storage_sftp
 from airflow_provider_whatsapp.storage.errors import StoreError
+from airflow_provider_whatsapp.storage.gcs import GcsStore
 from airflow_provider_whatsapp.storage.target import Target
 
 COLUMNS = ["id", "name"]
@@ -34,9 +35,9 @@ _SECONDS_OF_A_HANG = 1200
 @pytest.fixture
 def impatient(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The store, reached with libraries that wait ten seconds for an answer. A busy machine may need a few of them."""
-    monkeypatch.setattr(gcs, "_SECONDS_FOR_A_REQUEST", 10)
+    monkeypatch.setattr(GcsStore, "seconds_for_a_request", 10)
     monkeypatch.setattr(base_client_async, "READ_TIMEOUT", 10)
-    monkeypatch.setattr(sftp, "_SECONDS_BETWEEN_SIGNS_OF_LIFE", 1)
+    monkeypatch.setattr(storage_sftp.SftpStore, "seconds_between_signs_of_life", 1)
     connection = json.loads(json.dumps(store.connection))
     if store.name == "Azure Blob":
         # adlfs would give the client that it has for this connection, which is more patient.

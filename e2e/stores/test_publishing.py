@@ -314,15 +314,15 @@ def test_content_types(store: Store, result: Note) -> None:
 def test_abandoned_uploads_of_this_object_are_aborted(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from datetime import timedelta
 
-    from airflow_provider_whatsapp.storage import s3
+    from airflow_provider_whatsapp.storage.s3 import S3Store
 
     for key in ("mpu/a.ndjson", "mpu/a.ndjson.gz", "mpu/other"):
         store.client.create_multipart_upload(Bucket="lake", Key=key)
     # moto says of each upload that it was begun in 2010.
-    monkeypatch.setattr(s3, "_ABANDONED_AFTER", timedelta(days=365 * 100))
+    monkeypatch.setattr(S3Store, "abandoned_after", timedelta(days=365 * 100))
     write(store, "mpu/a.ndjson", SMALL)
     assert store.unfinished("mpu/a.ndjson") == 1  # it may belong to a worker that is still writing it
-    monkeypatch.setattr(s3, "_ABANDONED_AFTER", timedelta(days=1))
+    monkeypatch.setattr(S3Store, "abandoned_after", timedelta(days=1))
     write(store, "mpu/a.ndjson", SMALL)
     assert [store.unfinished(key) for key in ("mpu/a.ndjson", "mpu/a.ndjson.gz", "mpu/other")] == [0, 1, 1]
 

@@ -57,6 +57,13 @@ def assert_fails_at_once(run: Any, path: str, conn_id: str, *words: str, **argum
     return message
 
 
+@on("s3", "azure")
+def test_an_address_with_a_version(store: Store, run: Any) -> None:
+    version = {"s3": "?versionId=1", "abfs": "?versionid=1"}[store.url("").partition(":")[0]]
+    address = store.url("refused/a.csv") + version
+    assert_fails_at_once(run, address, store.conn_id, "is not the plain address of an object", output_format="csv")
+
+
 @on()
 def test_a_task_writes_and_leaves_the_loggers_of_the_libraries_alone(store: Store, run: Any) -> None:
     manifest = run(store.url("task/a.ndjson.gz"), store.conn_id)
