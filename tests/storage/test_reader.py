@@ -8,7 +8,6 @@ import json
 import os
 import tempfile
 import traceback
-import tracemalloc
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -344,20 +343,3 @@ def test_errors_name_the_argument_and_no_password() -> None:
         ObjectReader("waba_ids", "/tmp/a")
     with pytest.raises(ValueError, match="^waba_ids: 'xml' is not one of"):
         ObjectReader("waba_ids", "/tmp/a", format="xml")
-
-
-def test_only_a_small_part_is_in_memory(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    with path.open("w") as file:
-        file.write("[")
-        for number in range(10_000):
-            file.write(("," if number else "") + json.dumps({"id": str(number), "name": "x" * 200}))
-        file.write("]")
-    rows = ObjectReader("waba_ids", str(path)).rows()
-    next(rows)
-    tracemalloc.start()
-    try:
-        assert sum(1 for _ in rows) == 9_999
-        assert tracemalloc.get_traced_memory()[1] < 1_000_000
-    finally:
-        tracemalloc.stop()
