@@ -227,7 +227,9 @@ def choose_store(fs: Any) -> Store:
 def _check_conn_id(argument: str, conn_id: object) -> str:
     if not isinstance(conn_id, str) or any(unicodedata.category(character) in _UNPRINTABLE for character in conn_id):
         name = connection_argument(argument)
-        raise ValueError(f"{name}: {shown_address(conn_id)} is not the id of an Airflow connection; for example 'aws_default'")
+        raise ValueError(
+            f"{name}: {shown_address(conn_id)} is not the id of an Airflow connection; for example 'aws_default'"
+        )
     return conn_id
 
 
@@ -277,6 +279,6 @@ def _check_connection(argument: str, address: Address, conn_id: str) -> None:
         BaseHook.get_connection(conn_id)
     except AirflowException:
         raise ValueError(
-            f"{argument}: there is no Airflow connection {shown_address(conn_id)}, which {address.uri} was to be reached over; "
-            f"create it, or correct its id in the address or in {connection_argument(argument)}"
+            f"{argument}: there is no Airflow connection {shown_address(conn_id)}, which {address.uri} was to be reached "
+            f"over; create it, or correct its id in the address or in {connection_argument(argument)}"
         ) from None
