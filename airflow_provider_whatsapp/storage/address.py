@@ -279,6 +279,6 @@ def _check_connection(argument: str, address: Address, conn_id: str) -> None:
         BaseHook.get_connection(conn_id)
     except AirflowException:
         raise ValueError(
-            f"{argument}: there is no Airflow connection {shown_address(conn_id)}, which {address.uri} was to be reached "
-            f"over; create it, or correct its id in the address or in {connection_argument(argument)}"
+            f"{argument}: there is no Airflow connection {shown_address(conn_id)}, which {address.uri} was to be "
+            f"reached over; create it, or correct its id in the address or in {connection_argument(argument)}"
         ) from None

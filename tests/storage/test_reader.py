@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 import traceback
+import tracemalloc
 from pathlib import Path
 from typing import Any, ClassVar
 
