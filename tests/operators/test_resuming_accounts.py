@@ -100,7 +100,7 @@ class TestRateLimits:
         assert waited.deferrals == 0
         assert 55 <= skipped.total <= 62
         (line,) = [line for line in log.messages if "sending it again" in line]
-        assert line.startswith(f"Account {ids[3]}: Too many calls")
+        assert line.startswith(f"Account {ids[3]}: The API said: (#80008) ")
 
     def test_a_long_throttle_of_one_account_is_waited_for_without_a_slot(
         self, numbered: GraphSandbox, target: Path, skipped: SkippedWaits, log: pytest.LogCaptureFixture
@@ -118,7 +118,7 @@ class TestRateLimits:
         assert 295 <= wait <= 330
         assert names_in(target) == {"rows.ndjson", "_rows.ndjson.airflow-record"}
         (line,) = [line for line in log.messages if line.startswith("Waiting without a worker slot until 20")]
-        assert f" UTC: Account {ids[3]}: Too many calls: wait" in line
+        assert f" UTC: Account {ids[3]}: The API said: (#80008) " in line
         assert "Resuming after 19 accounts that an earlier try has read" in log.messages
 
     def test_without_deferrable_a_long_throttle_is_an_error(
@@ -126,7 +126,7 @@ class TestRateLimits:
     ) -> None:
         failing = ids_of(numbered)[3]
         numbered.fail_next(Fault.throttle(minutes=9).on(failing))
-        with pytest.raises(GraphRateLimitError, match=f"^Account {failing}: Too many calls") as caught:
+        with pytest.raises(GraphRateLimitError, match=rf"^Account {failing}: The API said: \(#80008\) ") as caught:
             task(ids_of(numbered), target).run()
         assert caught.value.retry_after is not None
         # The wait began when the account was refused, before the others were read.
