@@ -19,6 +19,7 @@ class Edge:
     :param name: the API's name of the edge
     :param source: page or file of Meta that documents it
     :param fields: fields to read of its rows by default; empty leaves the choice to the API
+    :param since: the first major version of the API that knows a default field, for those that some do not know
     :param lists_nodes: whether each row must have an ``id``. Without it, the listing could not notice that a row is
         missing or there twice
     :param required: parameters that the API refuses a request without, each with an example of a value
@@ -29,6 +30,7 @@ class Edge:
     fields: str = ""
     lists_nodes: bool = False
     required: Mapping[str, Any] = field(default_factory=dict)
+    since: Mapping[str, int] = field(default_factory=dict)
 
     def check_required(self, params: Mapping[str, str]) -> None:
         """Check that the parameters that the edge needs are there.
@@ -58,6 +60,8 @@ _WABA_FIELDS = (
     "id,name,currency,timezone_id,message_template_namespace,account_review_status,business_verification_status,"
     "ownership_type,country,creation_time,status,owner_business_info"
 )
+# The limit of all numbers of a portfolio. The tier of a number has been null since Meta introduced it.
+_PORTFOLIO_LIMIT = "whatsapp_business_manager_messaging_limit"
 _DAY = {"start": 1793491200, "end": 1793577600, "granularity": "DAILY"}
 
 # `fields` is sent for the edges with fields here, because Meta's pages do not agree on what the API answers without it.
@@ -67,8 +71,9 @@ EDGES_OF_ACCOUNT = (
     Edge(
         "phone_numbers",
         f"{_GRAPH}/whats-app-business-account-to-number-current-status",
-        "id,display_phone_number,verified_name,status,name_status,quality_rating,throughput",
+        f"id,display_phone_number,verified_name,status,name_status,quality_rating,throughput,{_PORTFOLIO_LIMIT}",
         lists_nodes=True,
+        since={_PORTFOLIO_LIMIT: 24},
     ),
     Edge(
         "message_templates",

@@ -121,6 +121,7 @@ class GraphFlow:
         With a position, the first page is the one at the position, without rows; the caller must add the ids of the
         rows up to there to ``ids`` before it takes the next page.
         """
+        query = query.for_version(self._config.version)
         reader = PageReader(query, position=position, ids=ids)
         if position is not None:
             yield (yield from self._return_to_position(reader))

@@ -103,6 +103,19 @@ class EdgeQuery:
             params["after"] = after
         return Request(self.path, params)
 
+    def for_version(self, version: str) -> EdgeQuery:
+        """Return the query without the default fields that a version does not know.
+
+        The API would refuse the whole request because of them. Fields that a user chose are never left out.
+
+        :param version: version of the API, ``vN.0``
+        """
+        edge = find_edge(self.path.rpartition("/")[2])
+        if not edge.since or join_fields(self.fields) != edge.fields:
+            return self
+        major = int(version[1:].partition(".")[0])
+        return replace(self, fields=tuple(field for field in self.fields if edge.since.get(field.name, 0) <= major))
+
     def to_json(self) -> dict[str, Any]:
         """Return the query as JSON, for :meth:`from_json`."""
         return {

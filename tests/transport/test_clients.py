@@ -8,6 +8,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -498,3 +499,18 @@ def test_a_listing_has_one_thread_which_ends_with_it(sandbox: GraphSandbox) -> N
         assert len(threads) == 1
         for thread in threads:
             thread.join()
+
+
+@pytest.mark.parametrize(("version", "knows_limit"), [("v23.0", False), ("v24.0", True)])
+def test_default_fields_fit_the_version(
+    driver_class: Callable[[GraphConfig], Driver], sandbox: GraphSandbox, version: str, knows_limit: bool
+) -> None:
+    account = sandbox.accounts[0]
+    account["phone_numbers"] = [{"id": "1", "whatsapp_business_manager_messaging_limit": "TIER_250"}]
+    driver = driver_class(config_of(sandbox, version=version))
+    (row,) = driver.pages(build_edge_query(f"{account['id']}/phone_numbers"))[0].rows
+    assert ("whatsapp_business_manager_messaging_limit" in row) is knows_limit
+    with pytest.raises(GraphRequestError) if not knows_limit else nullcontext():
+        driver.pages(
+            build_edge_query(f"{account['id']}/phone_numbers", fields="whatsapp_business_manager_messaging_limit")
+        )
