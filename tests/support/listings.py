@@ -16,6 +16,7 @@ from numbered_accounts import give_numbers, ids_of, numbers_of
 from task_instance import TaskInstance
 
 from airflow_provider_whatsapp.graph import GraphRateLimitError
+from airflow_provider_whatsapp.graph.edges import find_edge
 from airflow_provider_whatsapp.operators.whatsapp import WhatsAppListWabaEdgeOperator, WhatsAppListWabasOperator
 from airflow_provider_whatsapp.sandbox import Fault, GraphSandbox
 from airflow_provider_whatsapp.sensors.whatsapp import WhatsAppWabasSensor
@@ -214,7 +215,7 @@ class PhoneNumbers(Listing):
             "skipped": [],
             "skipped_count": 0,
             "edge": "phone_numbers",
-            "fields": ["id", "display_phone_number", "verified_name", "quality_rating"],
+            "fields": find_edge("phone_numbers").fields.split(","),
             "truncated": False,
         }
 
