@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from airflow_provider_whatsapp._compat import AirflowException
-from airflow_provider_whatsapp.graph.arguments import shown
 from airflow_provider_whatsapp.storage.azure import AzureStore
 from airflow_provider_whatsapp.storage.errors import Place, StoreFailure, connection_argument, shown_address
 from airflow_provider_whatsapp.storage.gcs import GcsStore
@@ -228,7 +227,8 @@ def choose_store(fs: Any) -> Store:
 def _check_conn_id(argument: str, conn_id: object) -> str:
     if not isinstance(conn_id, str) or any(unicodedata.category(character) in _UNPRINTABLE for character in conn_id):
         name = connection_argument(argument)
-        raise ValueError(f"{name}: {shown(conn_id)} is not the id of an Airflow connection; for example 'aws_default'")
+        what = shown_address(conn_id)
+        raise ValueError(f"{name}: {what} is not the id of an Airflow connection; for example 'aws_default'")
     return conn_id
 
 
@@ -278,6 +278,6 @@ def _check_connection(argument: str, address: Address, conn_id: str) -> None:
         BaseHook.get_connection(conn_id)
     except AirflowException:
         raise ValueError(
-            f"{argument}: there is no Airflow connection {shown(conn_id)}, which {address.uri} was to be reached over; "
-            f"create it, or correct its id in the address or in {connection_argument(argument)}"
+            f"{argument}: there is no Airflow connection {shown_address(conn_id)}, which {address.uri} was to be "
+            f"reached over; create it, or correct its id in the address or in {connection_argument(argument)}"
         ) from None
