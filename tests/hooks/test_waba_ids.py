@@ -263,7 +263,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("value", WRONG, ids=repr)
+@pytest.mark.parametrize("value", WRONG, ids=lambda value: repr(value).partition(" at 0x")[0])
 def test_a_wrong_id_is_named_with_its_place(value: Any) -> None:
     given: list[Any] = [str(number) for number in range(5000)]
     given[4711] = value
