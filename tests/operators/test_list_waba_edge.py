@@ -176,7 +176,7 @@ class TestAccounts:
 
     def test_a_manifest_of_an_object_that_was_written_anew(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         manifest: Any = WhatsAppListWabasOperator(task_id="a", output_path=str(tmp_path / "a.ndjson")).execute({})
-        with pytest.raises(AirflowFailException, match="has 20 rows but its manifest says 19"):
+        with pytest.raises(AirflowFailException, match="has 20 rows, but its manifest says 19"):
             run({**manifest, "count": 19})
 
 
