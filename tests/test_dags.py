@@ -291,7 +291,7 @@ def test_the_deferred_sensor_writes_an_object(connected: GraphSandbox, tmp_path:
     assert finished.state == "success"
     manifest = finished.xcom("wait")
     assert manifest["count"] == 1
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("[!_]*")
     assert manifest["uri"] == f"file://{path}"
     assert [row["id"] for row in json.loads(path.read_text())] == ["4242"]
 

@@ -227,9 +227,8 @@ def choose_store(fs: Any) -> Store:
 def _check_conn_id(argument: str, conn_id: object) -> str:
     if not isinstance(conn_id, str) or any(unicodedata.category(character) in _UNPRINTABLE for character in conn_id):
         name = connection_argument(argument)
-        raise ValueError(
-            f"{name}: {shown_address(conn_id)} is not the id of an Airflow connection; for example 'aws_default'"
-        )
+        what = shown_address(conn_id)
+        raise ValueError(f"{name}: {what} is not the id of an Airflow connection; for example 'aws_default'")
     return conn_id
 
 
