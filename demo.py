@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import unicodedata
@@ -47,7 +46,10 @@ def main() -> None:
             AIRFLOW__LOGGING__NAMESPACE_LEVELS="airflow.task.operators.airflow_provider_whatsapp=INFO",
         )
         print("Creating Airflow's database ...", flush=True)
-        subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, stdout=subprocess.DEVNULL)
+        # As `airflow db migrate` does in a process of its own, which would import Airflow once more.
+        from airflow.utils.db import initdb
+
+        initdb()
         manifest = run_export()
     show(manifest)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import re
 import shlex
@@ -291,24 +290,6 @@ def test_at_scale() -> None:
     assert pool.include_deferred
     assert {task.pool for task in dag.tasks} == {pool.pool}
     assert all(task.deferrable and task.retries and task.output_path.startswith("s3://") for task in dag.tasks)
-
-
-def test_the_hours_at_scale() -> None:
-    def hours(calls: int, quota: int) -> int:
-        return math.ceil(calls / (quota * 0.95)) - 1
-
-    (table,) = tables(section("## Accounts in an hour", "scale.md"))
-    assert table == [
-        [f"{quota:,}", f"{quota * 95:,}", f"{quota * 95 // 100:,}"] for quota in (200, 1_000, 5_000, 20_000)
-    ]
-    table, _ = tables(section("## What 10, 1,000 and 100,000 clients need", "scale.md"))
-    assert table == [
-        [
-            *(f"{clients:,}" for clients in (clients, pages, clients)),
-            *(f"{hours(calls, 200)}, {hours(calls, 5_000)}" for calls in (pages, clients)),
-        ]
-        for clients, pages in ((10, 1), (1_000, 10), (100_000, 1_000))
-    ]
 
 
 @pytest.mark.parametrize("clients", [10, 1000])
