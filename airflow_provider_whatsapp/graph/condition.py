@@ -53,11 +53,12 @@ class Condition:
 
     def describe_mismatch(self, row: Row) -> str:
         """Return which field of an account has not the wanted value, e.g. ``status is PENDING, not APPROVED``."""
-        for name, wanted in self.where:
-            value = _value_of(row, name)
-            if not any(_equals(value, one) for one in wanted):
-                return f"{name} is {_in_words(value)}, not {_one_of(wanted)}"
-        return "it does not match"
+        name, wanted = next(
+            (name, wanted)
+            for name, wanted in self.where
+            if not any(_equals(_value_of(row, name), value) for value in wanted)
+        )
+        return f"{name} is {_in_words(_value_of(row, name))}, not {_one_of(wanted)}"
 
     def new_tally(self) -> Tally:
         """Return a new tally for one reading of a listing."""

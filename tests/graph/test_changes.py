@@ -112,7 +112,9 @@ class TestTally:
         assert not tally.changes
 
     def test_the_same_listing_is_nothing_new(self) -> None:
-        assert not self.tally(snapshot_of({"1": "a"}), {"1": "a"}).is_met_at_end()
+        same = self.tally(snapshot_of({"1": "a"}), {"1": "a"})
+        assert not same.is_met_at_end()
+        assert same.reason(listed="shared") == ""
 
     def test_a_change(self) -> None:
         tally = self.tally(snapshot_of({"1": "a", "2": "b"}), {"2": "c", "3": "a"})

@@ -582,3 +582,20 @@ class TestNode:
     def test_an_edge_is_not_taken_for_a_node(self, edge: dict[str, Any]) -> None:
         played = Played(flow().node(NodeQuery("1/edge")), lambda request: ok(edge))
         assert "read it with iter_edge" in str(played.error)
+
+
+NEW = GraphConfig(credentials=Credentials("EAAnewnewnewnewnew"), base_url="https://moved.example", version="v26.0")
+
+
+@pytest.mark.parametrize("refused", [failed(190), GraphTransportError("reset", retryable=True)])
+def test_a_connection_that_has_changed_is_used_from_then_on(refused: Answer) -> None:
+    answers = iter([refused, refused, ok({"data": [{"id": "1"}]})])
+    played = Played(flow().pages(build_edge_query(EDGE)), lambda request: next(answers), [NEW, NEW])
+    assert [row["id"] for row in played.rows] == ["1"]
+    assert played.waits == []
+
+
+def test_a_refused_token_that_has_not_changed_is_the_error() -> None:
+    played = Played(flow().pages(build_edge_query(EDGE)), lambda request: failed(190))
+    assert isinstance(played.error, GraphTokenError)
+    assert len(played.requests) == 1

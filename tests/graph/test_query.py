@@ -18,6 +18,7 @@ from airflow_provider_whatsapp.graph.query import (
     build_edge_query,
     build_node_query,
     build_waba_edge_query,
+    build_waba_query,
 )
 
 PATH = f"123/{RELATIONSHIPS['client']}"
@@ -480,3 +481,17 @@ def test_an_alias_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
         "fields: b.as(c)",
         "fields: name.as(title)",
     ]
+
+
+@pytest.mark.parametrize(("version", "knows_limit"), [("v23.0", False), ("v24.0", True), ("v26.0", True)])
+def test_a_version_gets_the_default_fields_that_it_knows(version: str, knows_limit: bool) -> None:
+    limit = "whatsapp_business_manager_messaging_limit"
+    default = build_edge_query("1/phone_numbers").for_version(version)
+    assert (limit in join_fields(default.fields)) is knows_limit
+    chosen = build_edge_query("1/phone_numbers", fields=f"id,{limit}")
+    assert chosen.for_version(version) is chosen
+
+
+def test_the_id_of_an_ad_account_is_no_business() -> None:
+    with pytest.raises(ValueError, match="^business_id: 'act_12' .* this is the id of an ad account"):
+        build_waba_query("act_12", "client")
