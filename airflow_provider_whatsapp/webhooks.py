@@ -8,7 +8,7 @@ service, a Lambda function or a queue consumer.
 .. code-block:: python
 
     if not verify_signature(body, headers.get("X-Hub-Signature-256"), app_secret):
-        ...  # answer 403
+        ...  # respond with 403
     for change in account_changes(body):
         if change.event == "PARTNER_ADDED":
             ...  # start one DAG run with the run id change.key
@@ -19,7 +19,7 @@ Sources:
 
 - signature, handshake, at most 1,000 updates in a delivery, and that ``time`` is when it was sent:
   https://developers.facebook.com/docs/graph-api/webhooks/getting-started
-- at most 3 MB, and deliveries that are not answered with 200 are sent again for up to 7 days:
+- at most 3 MB, and deliveries without a 200 response are sent again for up to 7 days:
   https://developers.facebook.com/documentation/business-messaging/whatsapp/webhooks/overview
 - each topic: ``TOPICS`` names the page
 """
@@ -86,7 +86,7 @@ TOPICS = (
     Topic("template_category_update", "new_category"),
     Topic("template_correct_category_detection", "correct_category", "direct-send/integrity-and-content-guidelines"),
 )
-# In the deliveries of these topics and events, the id of the entry is that of a business portfolio. Some of Meta's
+# In the deliveries of these topics and events, the id of the entry belongs to a business portfolio. Some of Meta's
 # pages show PARTNER_APP_UNINSTALLED without `waba_info`; such a delivery does not name the account at all.
 ENTRY_IS_A_BUSINESS = {
     "business_status_update", "partner_solutions",
@@ -248,7 +248,7 @@ def _find_event(topic: Topic, value: dict[str, Any]) -> str:
 
 
 def _find_account(topic: Topic, event: str, value: dict[str, Any], entry_id: str | None) -> str | None:
-    """Return the id of the account of a change that names it nowhere but in its entry."""
+    """Return the id of the account of a change that names it only in its entry."""
     of_client = event == "PARTNER_REMOVED" and _OF_A_CLIENT & value.keys()
     if ENTRY_IS_A_BUSINESS & {topic.field, event} and not of_client:
         return None
@@ -292,10 +292,10 @@ def _parse_json(body: bytes) -> Any:
     _refuse(problem)
 
 
-# These two return their error, and `_clean` raises it. Raised while parsing, it would lose the other changes, too.
+# These two return their error, and `_clean` raises it. Raised while parsing, it would lose the other changes.
 def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | ValueError:
     value = dict(pairs)
-    # Parsers differ in which value of a repeated key they take. Part of the change would be lost silently.
+    # Parsers differ in which value of a repeated key they return. Part of the change would be lost silently.
     return value if len(value) == len(pairs) else ValueError("a key occurs twice")
 
 
@@ -303,7 +303,7 @@ def _parse_number(text: str) -> float | ValueError:
     if len(text) > _LONGEST_NUMBER:
         return ValueError("a number is too long")
     number = int(text) if text.lstrip("-").isdigit() else float(text)
-    # Airflow takes no NaN and no infinity in the conf of a run.
+    # Airflow accepts neither NaN nor infinity in the conf of a run.
     return number if math.isfinite(number) else ValueError("a number is not finite")
 
 

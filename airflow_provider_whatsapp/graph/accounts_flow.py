@@ -305,7 +305,7 @@ class AccountsFlow:
         return max(0.0, min(moments) - self._now()) if moments else None
 
     def _wait_in_place(self, *, is_paused: bool) -> AccountsSteps:
-        """Wait while there is nothing to send and nothing to receive."""
+        """Wait for the end of a pause, because until then there is nothing to send and nothing to receive."""
         now = self._now()
         pause = self._limit.pause if is_paused else self._sleepers[0].pause
         seconds = max(0.0, pause.until - now)

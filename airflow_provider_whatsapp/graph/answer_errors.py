@@ -1,4 +1,4 @@
-"""Decides which error an answer of the Graph API stands for."""
+"""Decides which error a response of the Graph API means."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _REFUSED_PROOF = (
     "belongs to."
 )
 _LONGEST_TEXT = 500
-# Only so much of a text is searched for secrets, because a text can be as long as the whole answer.
+# Only this many characters of a text are searched for secrets, because a text can be as long as the response.
 _SEARCHED_TEXT = 20_000
 _LONGEST_SECRET = 1_000
 _LONGEST_TRACE = 100
@@ -42,25 +42,25 @@ def find_error(
     version_problem: str = "",
     is_partial: bool = False,
 ) -> GraphError | None:
-    """The error that an answer stands for, or None when the answer holds what was asked for.
+    """Return the error that a response means, or None if the response has the requested data.
 
-    ``error.code`` decides, also on HTTP 200; the HTTP status decides only where there is no error envelope.
+    ``error.code`` decides, even on HTTP 200; the HTTP status decides only where there is no error envelope.
 
     :param status: HTTP status code
-    :param payload: parsed JSON body, or None when the body was not JSON
+    :param payload: parsed JSON body, or None if the body is not JSON
     :param retry_after: wait that the headers named
-    :param redact: takes secrets out of a text, because servers repeat tokens in their messages
+    :param redact: removes secrets from a text, because servers repeat tokens in their messages
     :param path: path of the request, for advice on its id and its edge
     :param clock_problem: what is wrong with this machine's clock, if anything is; the likely cause of a refused proof
-    :param version_problem: what is wrong with the version that was asked for, if anything is. The advice for an error
-        of the request begins with it, because a version that has ended is the likely cause
-    :param is_partial: whether the headers say that the body is only a part of the answer
+    :param version_problem: what is wrong with the requested version, if anything is. The advice for an error of the
+        request begins with it, because a version that has ended is the likely cause
+    :param is_partial: whether the headers say that the body is only a part of the response
     """
     envelope = payload.get("error") if isinstance(payload, dict) else None
     if isinstance(envelope, dict):
         return _error_from_envelope(envelope, status, retry_after, redact, path, clock_problem, version_problem)
     if envelope is not None:
-        return GraphProtocolError("the answer's `error` is not an error envelope", retryable=True)
+        return GraphProtocolError("the response's `error` is not an error envelope", retryable=True)
     if status == 200 and not is_partial:
         return None
     return _error_from_status(status, retry_after, version_problem)
@@ -88,10 +88,10 @@ def _error_from_envelope(
     code, subcode = _parse_code(envelope.get("code")), _parse_code(envelope.get("error_subcode"))
     is_transient = envelope.get("is_transient") is True
     message = text("message") or "no message"
-    # The edges of WhatsApp say there what is wrong, and where a person can fix it.
+    # In this field, WhatsApp's edges say what is wrong, and where a person can fix it.
     details = text("details", within=envelope.get("error_data"))
     row = find_code(code)
-    # The sentence comes with several codes, and in other languages, too. Those are only retried.
+    # This sentence comes with several codes. In other languages it is not recognized, and the error is only retried.
     too_much_data = "reduce the amount of data" in message.lower() or (
         row is not None and row.details(subcode).too_much_data
     )
@@ -165,20 +165,20 @@ def _error_from_status(status: int, retry_after: timedelta | None, version_probl
     if status < 300:
         # A part of a list can be valid JSON, so it would be taken for the whole list.
         return GraphProtocolError(
-            f"the answer is HTTP {status} and may be only a part of what was requested; a proxy has most likely "
+            f"the response is HTTP {status} and may be only a part of what was requested; a proxy has most likely "
             "changed it. Check the proxy and the connection's host.",
             retryable=True,
         )
     if status < 400:
         return GraphProtocolError(
-            f"the answer is HTTP {status}, a redirect; the token is not sent on to another address. "
+            f"the response is HTTP {status}, a redirect; the token is not sent to another address. "
             "Check the connection's host."
         )
     kind = _class_of_status(status)
     named_wait = _describe_wait(retry_after) if kind is GraphRateLimitError else ""
     cause = f"{version_problem} " if version_problem and kind is GraphRequestError else ""
     return kind(
-        f"The answer is HTTP {status} without an error envelope. {cause}{ADVICE_OF_CLASS[kind]}{named_wait}",
+        f"The response is HTTP {status} without an error envelope. {cause}{ADVICE_OF_CLASS[kind]}{named_wait}",
         http_status=status,
         retry_after=retry_after,
     )

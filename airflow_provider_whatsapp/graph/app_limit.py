@@ -9,7 +9,7 @@ from airflow_provider_whatsapp.graph.error_codes import is_limit_of_one_account
 from airflow_provider_whatsapp.graph.errors import GraphError, GraphRateLimitError
 from airflow_provider_whatsapp.graph.usage import Usage
 
-#: If this many accounts in a row are throttled, the limit is not that of a single account.
+#: If this many accounts in a row are throttled, the limit does not belong to a single account.
 ACCOUNTS_OF_A_WIDER_LIMIT = 5
 #: Within this many percentage points of `max_usage`, fewer and fewer requests are sent concurrently. Those in flight
 #: when the limit is reached would all be refused, and Meta extends a throttle for each refused call.

@@ -54,7 +54,7 @@ def given(value: _Value | None, default: _Default) -> _Value | _Default:
 
 
 def parse_rendered(name: str, value: Any, example: str) -> Any:
-    """Return the argument. The text of a list or an object, which a template renders it to, becomes that again.
+    """Return the argument. The text of a list or an object, as a template renders it, is parsed.
 
     :param name: name of the argument, for the error
     :param value: the argument as the user gave it; JSON and Python's own notation are understood

@@ -76,7 +76,7 @@ class Snapshot:
         self.fields = sorted(fields)
         self._ids = [array("Q") for _ in range(_PARTS)]
         self._digests = [array("I") for _ in range(_PARTS)]
-        # Meta's ids are numbers below 2^64. Any other id is kept as text.
+        # Meta's ids are numbers below 2^64. Any other id is stored as text.
         self._others: dict[str, int] = {}
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ from airflow_provider_whatsapp.graph.arguments import (
 from airflow_provider_whatsapp.graph.fields import Field
 
 Row = dict[str, Any]
-# How many accounts, and how many values of a field, a reason names.
+# Maximum numbers of accounts, and of values of a field, that a reason names.
 _MOST_ACCOUNTS = 3
 _MOST_VALUES = 10
 _WHERE_EXAMPLE = "for example {'country': 'BR'} or {'owner_business_info.name': ['A', 'B']}"
@@ -52,7 +52,7 @@ class Condition:
         return all(any(_equals(_value_of(row, name), value) for value in values) for name, values in self.where)
 
     def describe_mismatch(self, row: Row) -> str:
-        """Return which field of an account has not the wanted value, e.g. ``status is PENDING, not APPROVED``."""
+        """Return which field of an account does not have the wanted value, e.g. ``status is PENDING, not APPROVED``."""
         name, wanted = next(
             (name, wanted)
             for name, wanted in self.where
@@ -118,9 +118,9 @@ class Tally:
         self.count = 0
         self._condition = condition
         self._seen: set[str] = set()
-        # Why the first accounts do not match, by their ids; with `waba_ids`, only those.
+        # Why the first accounts do not match, by their ids; only accounts of `waba_ids` if there are any.
         self._mismatches: dict[str, str] = {}
-        # The first values of each field of `where`.
+        # Some of the values that the accounts have in each field of `where`.
         self._values: dict[str, set[str]] = {name: set() for name, _ in condition.where}
 
     def add(self, row: Row) -> bool:
@@ -139,7 +139,7 @@ class Tally:
         return matches
 
     def reason(self, *, listed: str) -> str:
-        """Return why the accounts so far do not meet the condition, for a person who waits; empty if none was found.
+        """Return why the accounts so far do not meet the condition, as a text for the log; empty if no reason is known.
 
         :param listed: what an account of the listing is: ``"shared"`` or ``"owned"``
         """
@@ -155,14 +155,14 @@ class Tally:
         return "; ".join([*reasons, *self._hints()])
 
     def _hints(self) -> Iterator[str]:
-        """Yield what is probably wrong: a value that no account has, or that has other capitals."""
+        """Yield what is probably wrong: a value that no account has, or that differs only in upper and lower case."""
         for name, values in self._condition.where:
             found = self._values[name]
             words = {_in_words(value) for value in values}
             if not found or len(found) == _MOST_VALUES or found & words:
                 continue
             if {word.lower() for word in found} & {word.lower() for word in words}:
-                yield f"capitals count: {name} is {' or '.join(sorted(found))}"
+                yield f"upper and lower case matter: {name} is {' or '.join(sorted(found))}"
             elif not self._condition.waba_ids:
                 only = "" if found == {"missing"} else f" {_one_of(values)}, only {' or '.join(sorted(found))}"
                 yield f"no account has {name}{only}"

@@ -61,7 +61,7 @@ def parse_json(body: bytes, *, mask: Callable[[str], str] | None = None) -> Any:
     # whole process. Commas and brackets within strings are counted too, so this is an upper bound, as is the number of
     # bytes.
     if len(body) > MAX_VALUES and sum(map(body.count, (b",", b":", b"[", b"{"))) > MAX_VALUES:
-        error = GraphProtocolError("the response has too many values; ask for fewer fields")
+        error = GraphProtocolError("the response has too many values; request fewer fields")
         error.too_much_data = True
         raise error
     value = _decode_common(body) if mask is None else None

@@ -64,7 +64,7 @@ _WABA_FIELDS = (
 _PORTFOLIO_LIMIT = "whatsapp_business_manager_messaging_limit"
 _DAY = {"start": 1793491200, "end": 1793577600, "granularity": "DAILY"}
 
-# `fields` is sent for the edges with fields here, because Meta's pages do not agree on what the API answers without it.
+# `fields` is sent for the edges with fields here, because Meta's pages do not agree on what the API returns without it.
 # The rows of the others have no id, or it is not known whether they do, and a request for it could be refused.
 #: The edges of an account.
 EDGES_OF_ACCOUNT = (
@@ -143,11 +143,11 @@ def describe_node(path: str) -> str:
     edge = path.partition("/")[2]
     if edge in RELATIONSHIPS.values():
         return (
-            "Accounts are listed by the id of a business portfolio (see Business Info), not by that of a WABA, an app "
-            "or a phone number."
+            "Accounts are listed by the id of a business portfolio (see Business Info), not by the id of a WABA, an "
+            "app or a phone number."
         )
     if edge in {it.name for it in EDGES_OF_ACCOUNT}:
-        return f"{edge} are listed by the id of a WABA, not by that of a business portfolio, an app or a phone number."
+        return f"{edge} are listed by the id of a WABA, not of a business portfolio, an app or a phone number."
     return ""
 
 

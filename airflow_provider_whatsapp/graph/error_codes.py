@@ -39,9 +39,9 @@ class Code:
     :param source: where the code is documented
     :param advice: what to do, the beginning of the message; if it is empty, :data:`ADVICE_OF_CLASS` has the advice
     :param one_account: whether other accounts may still be readable, because the error concerns one account: the token
-        may not read it, it is gone, it does not have what was asked for, or it has used up a rate limit of its own
+        has no access to it, it is gone, it does not have what was requested, or it has used up its own rate limit
     :param too_much_data: whether the error says that one response cannot hold that much data
-    :param subcodes: what is different for some subcodes; None is an answer without a subcode
+    :param subcodes: what is different for some subcodes; None is for a response without a subcode
     """
 
     codes: Sequence[int]
@@ -79,10 +79,9 @@ _OPENAPI = "https://github.com/facebook/openapi/blob/main/business-messaging-api
 _SDK = "https://github.com/facebook/facebook-python-business-sdk/blob/main/facebook_business/fberrcodes.py"
 _REPORTS = "reports of users; no page of Meta's has it"
 
-#: What to do when one response cannot hold even a page of one row; larger ones are made smaller without the user.
+#: What to do when one response cannot hold even a page of one row; larger pages are reduced automatically.
 TOO_MUCH_DATA = (
-    "The API cannot collect so much data at once: ask for fewer fields, or for fewer rows of nested edges with "
-    "`.limit()`."
+    "The API cannot collect so much data at once: request fewer fields, or fewer rows of nested edges with `.limit()`."
 )
 
 #: All that is known about each code. For a code without a row, the HTTP status decides the class.
@@ -98,7 +97,7 @@ CODES = (
         [104],
         GraphTokenError,
         _WHATSAPP,
-        "The signature does not fit: the connection's app_secret must be that of the app the token belongs to.",
+        "The signature does not match: the connection's app_secret must belong to the same app as the token.",
     ),
     Code(
         [190],
@@ -175,7 +174,7 @@ CODES = (
         [2635],
         GraphRequestError,
         _INSIGHTS,
-        "The version of the API that was asked for has ended: set a newer api_version in the connection.",
+        "The requested version of the API has ended: set a newer api_version in the connection.",
     ),
     Code([33], GraphRequestError, _WHATSAPP),
     Code(
@@ -199,7 +198,7 @@ CODES = (
         GraphRequestError,
         _WHATSAPP,
         "Template insights are not enabled for this account, or have no data yet: enable them in WhatsApp Manager "
-        "(the account's field is_enabled_for_insights tells whether they are), and try again a day later.",
+        "(the account's field is_enabled_for_insights says whether they are), and try again a day later.",
         one_account=True,
     ),
     Code(
@@ -212,7 +211,7 @@ CODES = (
 )
 _CODES = {code: row for row in CODES for code in row.codes}
 
-#: What to do if no row of :data:`CODES` says it.
+#: What to do if the row of the code in :data:`CODES` has no advice, or there is no such row.
 ADVICE_OF_CLASS: dict[type[GraphApiError], str] = {
     GraphTokenError: "The API refused the token: check the one in the connection's password.",
     GraphPermissionError: ("The API refused access: check the permissions of the app and of the token's system user."),
@@ -225,7 +224,7 @@ ADVICE_OF_CLASS: dict[type[GraphApiError], str] = {
 def find_code(code: int | None) -> Code | None:
     """Return the row of a code, or None if nothing is known about it.
 
-    :param code: ``error.code`` of an answer, or None if it had none
+    :param code: ``error.code`` of a response, or None if it had none
     """
     return None if code is None else _CODES.get(code)
 
@@ -241,7 +240,7 @@ def is_limit_of_one_account(error: GraphError) -> bool:
 def concerns_one_account(error: GraphError) -> bool:
     """Return whether the API refused one account, so that others may still be readable.
 
-    The token may not read that account, it is gone, or it does not have what was asked for.
+    The token has no access to that account, it is gone, or it does not have what was requested.
 
     :param error: error of a request for one of several accounts
     """

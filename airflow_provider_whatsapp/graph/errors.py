@@ -18,7 +18,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import ClassVar
 
-#: Maximum number of characters of an error in a line of a log. Every message that reports an answer of the API fits.
+#: Maximum number of characters of an error in a line of a log. Every message that reports an error of the API fits.
 LONGEST_LINE = 2000
 
 

@@ -74,7 +74,7 @@ class ReadConnection:
 Outcome: TypeAlias = Response | GraphError | GraphConfig | None
 _Result = TypeVar("_Result")
 _Returned = TypeVar("_Returned")
-#: Yields requests, waits, questions and results, receives outcomes, and returns a value to the flow that called it.
+#: Yields steps for the client and results, receives outcomes, and returns a value to the flow that called it.
 Flow: TypeAlias = Generator[Request | Wait | ReadConnection | _Result, Outcome, _Returned]
 #: Called with the usage that a response reported, and whether the request was throttled.
 OnCall: TypeAlias = Callable[[Usage | None, GraphError | None], None]

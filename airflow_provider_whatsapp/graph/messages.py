@@ -67,7 +67,7 @@ def decompress(response: Response) -> bytes:
 def too_large_error() -> GraphProtocolError:
     """Return the error for a response that is larger than ``MAX_BODY_BYTES``."""
     error = GraphProtocolError(
-        f"the response is larger than {MAX_BODY_BYTES // 1024 // 1024} MiB; ask for fewer fields"
+        f"the response is larger than {MAX_BODY_BYTES // 1024 // 1024} MiB; request fewer fields"
     )
     error.too_much_data = True
     return error

@@ -26,10 +26,10 @@ _LONGEST_CURSOR = 8192
 # Leaves room for a URL with the longest cursor, percent-encoded, and a long query.
 _LONGEST_ADDRESS = 64 * 1024
 # After these numbers of faults, a page is requested with a quarter of the rows. Not every error for a page that is too
-# large says so, but most faults have another cause and pass. Only twice, so that an outage does not end in pages of one
-# row.
+# large says so, but most faults have another cause and pass. Only twice, so that an outage does not reduce pages to
+# one row.
 _FAULTS_BEFORE_SHRINKING = (3, 5)
-# A larger page that failed is tried again after more and more pages, up to this number.
+# Each time a larger page has failed, more pages are read before the next attempt at that size, up to this number.
 _MOST_PAGES_BEFORE_GROWTH = 16
 _CONTAINERS = frozenset((dict, list))
 
@@ -297,7 +297,7 @@ class PageReader:
             self._empty_pages += 1
         if self._repeated_pages > MAX_REPEATED_PAGES or self._empty_pages > MAX_EMPTY_PAGES:
             pages = self._repeated_pages + self._empty_pages
-            raise GraphProtocolError(f"the listing has no end: {pages} consecutive pages held nothing new")
+            raise GraphProtocolError(f"the listing does not end: {pages} consecutive pages held nothing new")
 
     def _move_on(self, after: str | None) -> None:
         if after is not None:

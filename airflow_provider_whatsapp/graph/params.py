@@ -35,7 +35,7 @@ _REFUSED_PARAMS = {
 _REFUSED_FIELD_ARGUMENTS = {
     name: reason for name, reason in _REFUSED_PARAMS.items() if name not in ("fields", "limit", *_PAGING_PARAMS)
 }
-# Parameters that are times. Meta documents unix seconds for `start` and `end`, and those or a date for the others.
+# Parameters for times. Meta documents unix seconds for `start` and `end`, and unix seconds or a date for the others.
 # https://developers.facebook.com/documentation/business-messaging/whatsapp/analytics
 _TIMES = ("start", "end", "since", "until")
 # The API's language (PHP) also reads `fields[0]`, `access.token` and `access token` as these names.
@@ -46,8 +46,9 @@ _PARAMS_EXAMPLE = "for example {'business': '1906385232743451'}"
 def parse_params(params: object, *, refused: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """Return the query parameters that a user gave, in the form in which they are sent.
 
-    :param params: values by name, as a mapping or its text, or None. Times are sent in unix seconds, also the texts of
-        times in parameters that are one, and other values that are not ``str`` as JSON; empty values are left out
+    :param params: values by name, as a mapping or its text, or None. Times are sent in unix seconds, including
+        times that are given as text in a parameter for a time. Other values that are not ``str`` are sent as JSON,
+        and empty values are left out
     :param refused: more names that must not be given, each with what to do instead
     :raises ValueError: if a parameter would change what is read or how, has no name, or has a value that is not JSON
     """

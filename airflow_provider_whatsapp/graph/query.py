@@ -183,7 +183,7 @@ def build_edge_query(
 ) -> EdgeQuery:
     """Return the query for an edge, built from the arguments that a user gave.
 
-    :param path: node and edge, e.g. ``"<waba id>/phone_numbers"``; the other parameters are those of :class:`Query`
+    :param path: node and edge, e.g. ``"<waba id>/phone_numbers"``; for the other parameters, see :class:`Query`
     :param params: further query parameters, e.g. ``{"business": "1906385232743451"}``; values that are not ``str`` are
         sent as JSON, and times as unix seconds
     :raises ValueError: if an argument is wrong, or one that the edge needs is missing; the message names it and shows
@@ -298,7 +298,7 @@ def _warn_of_aliases(fields: Sequence[Field]) -> None:
         if one.key != one.name:
             log.warning(
                 "fields: %s.as(%s) is an alias; Meta refuses aliases for apps created since 2026-11-04, and for all "
-                "apps from v28.0 on; ask for the field by its own name",
+                "apps from v28.0 on; request the field by its own name",
                 one.name,
                 one.key,
             )

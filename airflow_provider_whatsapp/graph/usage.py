@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 _PERCENTAGES = ("call_count", "total_time", "total_cputime")
-# A header that asks for a longer wait is taken for a mistake, and the wait is shortened to this.
+# A header that names a longer wait is assumed to be wrong, and the wait is shortened to this.
 _LONGEST_WAIT = timedelta(days=2)
 
 
@@ -35,7 +35,7 @@ class Usage:
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> Usage | None:
-        """Return the usage, or None if the headers are missing or malformed; there may still be a limit.
+        """Return the usage, or None if the headers are missing or malformed, although there may still be a limit.
 
         :param headers: header values by lower-case name
         """

@@ -15,7 +15,7 @@ DEFAULT_VERSION = "v26.0"
 
 # The versions that Meta had published when this package was released, with the last day of each. By Meta's rule, a
 # version ends two years after the next one was released; None where there is no next one yet. Calls to a version that
-# has ended do not fail: Meta answers them with the oldest version that is left.
+# has ended do not fail: Meta serves them with the oldest version that is left.
 _LAST_DAYS: dict[str, date | None] = {
     "v18.0": date(2026, 1, 26),
     "v19.0": date(2026, 5, 21),

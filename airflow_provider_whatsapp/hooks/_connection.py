@@ -43,7 +43,7 @@ _OLD_PREFIX = "extra__whatsapp__"
 
 
 class MissingConnectionError(_compat.AirflowFailException, ValueError):
-    """There is no Airflow connection with this id, which no retry changes."""
+    """There is no Airflow connection with this id, which a retry cannot change."""
 
     def __init__(self, conn_id: str) -> None:
         super().__init__(
@@ -79,7 +79,7 @@ class WhatsAppConnection:
     ) -> EdgeQuery:
         """Return the query for the WABAs of a business.
 
-        :param business_id: id of the business portfolio; by default that of the connection
+        :param business_id: id of the business portfolio; by default the one in the connection
         :param relationship: ``"client"`` or ``"owned"``
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         :raises ValueError: if an argument is wrong, or neither the call nor the connection names a business
@@ -320,7 +320,7 @@ def _parse_timeout(value: object) -> float:
 def _parse_proxy(value: object) -> str | None:
     if value is None:
         return None
-    # No path or query is allowed, so that another URL, with a token in it, is not taken for that of a proxy.
+    # No path or query is allowed, so that another URL, with a token in it, is not mistaken for the address of a proxy.
     if not isinstance(value, str) or not re.fullmatch(r"https?://(?:(?![/?#])[!-~])+/?", value, re.IGNORECASE):
         # Do not show the value: it may contain a password.
         raise ValueError("proxy: not the address of an HTTP proxy; for example 'http://proxy.example:3128'")

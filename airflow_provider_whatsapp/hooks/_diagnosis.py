@@ -78,9 +78,10 @@ class Diagnosis:
 
 
 def without_markup(message: str) -> str:
-    """Return the message with parentheses for brackets, which `airflow connections test` would take for markup.
+    """Return the message with its square brackets replaced by parentheses.
 
-    Without this, it prints neither the code nor the fbtrace_id of an error, and a server could format the terminal.
+    `airflow connections test` takes square brackets for markup. With them, it prints neither the code
+    nor the fbtrace_id of an error, and a server could format the terminal.
     """
     return message.translate({ord("["): "(", ord("]"): ")"})
 

@@ -18,16 +18,16 @@ METRICS = {
     "whatsapp.requests": ("counter", "Requests that were sent, repeated ones included."),
     "whatsapp.errors": (
         "counter",
-        "Requests that ended in an error, also if a repeated one succeeded. The tag `error` is the class.",
+        "Requests that ended in an error, even if a later attempt succeeded. The tag `error` is the class.",
     ),
     "whatsapp.throttled": ("counter", "Requests that the API refused because of a rate limit."),
-    "whatsapp.api_usage": ("gauge", "Percentage of the rate limit that was used, by the last answer that said so."),
+    "whatsapp.api_usage": ("gauge", "Percentage of the rate limit that was used, as last reported by the API."),
     "whatsapp.rows": ("counter", "Rows that operators and sensors gave to XCom or wrote to an object."),
     "whatsapp.waited_seconds": ("counter", "Seconds that operators and sensors waited in a worker slot for the API."),
     "whatsapp.deferrals": ("counter", "Deferrals of operators because of a rate limit."),
     "whatsapp.token_days_left": (
         "gauge",
-        "Days until the token expires or loses its access to data, whatever comes first. Sent by `debug_token()` and "
+        "Days until the token expires or loses its access to data, whichever comes first. Sent by `debug_token()` and "
         "the connection test, and not for a token that does not expire.",
     ),
 }
@@ -65,7 +65,7 @@ def count(name: str, number: float, config: GraphConfig) -> None:
 
 
 def gauge_token(days_left: float | None, config: GraphConfig) -> None:
-    """Send how many days the token of a connection is still of use.
+    """Send the number of days until the token of a connection expires or loses its access to data.
 
     :param days_left: number of days, or None if it does not expire
     :param config: the connection

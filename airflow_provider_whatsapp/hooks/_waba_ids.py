@@ -34,8 +34,8 @@ class WabaIds:
         self._batches: list[Iterable[str]] = []
         if given(value, None) is None:
             raise ValueError(
-                f"waba_ids: {shown(value)} names no accounts, as a template without a value; an empty list reads none; "
-                f"{_EXAMPLE}"
+                f"waba_ids: {shown(value)} names no accounts, like a template without a value; an empty list reads "
+                f"none; {_EXAMPLE}"
             )
         self._add(value, "waba_ids")
 
@@ -132,7 +132,7 @@ class _StoredIds:
 def _parse_row(row: Any, *, where: str) -> str:
     if isinstance(row, Mapping):
         if "waba_id" in row:
-            # The `id` of such a row is that of a phone number or a template, not of an account.
+            # The `id` of such a row belongs to a phone number or a template, not to an account.
             raise ValueError(f"{where}: this is a row of an account's edge, not an account; {_EXAMPLE}")
         if row.get("id") is None:
             raise ValueError(f"{where}: the row has no `id`; {_EXAMPLE}")

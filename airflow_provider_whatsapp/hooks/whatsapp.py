@@ -85,7 +85,7 @@ class WhatsAppHook(BaseHook):
     ) -> Iterator[dict[str, Any]]:
         """Return an iterator over the WABAs of a business, with one page of them in memory.
 
-        :param business_id: id of the business portfolio; by default that of the connection
+        :param business_id: id of the business portfolio; by default the one in the connection
         :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         """
@@ -96,7 +96,7 @@ class WhatsAppHook(BaseHook):
     ) -> list[dict[str, Any]]:
         """Return the WABAs of a business as a list.
 
-        :param business_id: id of the business portfolio; by default that of the connection
+        :param business_id: id of the business portfolio; by default the one in the connection
         :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         """
@@ -202,7 +202,7 @@ class WhatsAppHook(BaseHook):
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the WABAs of a business, for an event loop.
 
-        :param business_id: id of the business portfolio; by default that of the connection
+        :param business_id: id of the business portfolio; by default the one in the connection
         :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
         :param query: see :class:`~airflow_provider_whatsapp.graph.query.Query`
         """

@@ -63,8 +63,8 @@ class WhatsAppListWabaEdgeOperator(BaseOperator):
         ``"s3://bucket/{{ task.edge }}.ndjson"``
     :param output_conn_id: Airflow connection of the store; by default the one in the URL
         (``"s3://conn_id@bucket/key"``), or otherwise the store's own default
-    :param output_format: ``"ndjson"``, ``"jsonl"``, ``"json"``, ``"csv"`` or ``"parquet"``; by default that of the
-        suffix of ``output_path``, which may be followed by ``.gz`` except for Parquet
+    :param output_format: ``"ndjson"``, ``"jsonl"``, ``"json"``, ``"csv"`` or ``"parquet"``; by default, the
+        suffix of ``output_path`` decides, which may be followed by ``.gz`` except for Parquet
     :param if_exists: what to do if the object already exists: ``"overwrite"`` it, ``"fail"`` the task, or ``"skip"``
         the task. The latter two are decided before the API is called
     :param if_empty: what to do if there are no rows: ``"succeed"``, ``"skip"`` the task or ``"fail"`` it. After the
@@ -73,11 +73,11 @@ class WhatsAppListWabaEdgeOperator(BaseOperator):
         ``added``, ``removed`` and ``changed``, each with the ``count`` and at most 1,000 ``ids``; all three are null if
         there is no such object. ``changed`` compares the fields that both listings requested
     :param deferrable: whether to wait for rate limits of more than a minute without a worker slot. The rows read so far
-        are stored beside the object; a list that goes to XCom is read again from the start, once
+        are stored beside the object; a list that goes to XCom is read again from the start, but only once
     :param max_wait_in_place: total seconds that a try may wait in its worker slot, for faults, rate limits and
         ``max_usage``
-    :param max_usage: percentage of the app's rate limit. From there on, the task waits before the next page, so that
-        other users of the app are not throttled
+    :param max_usage: percentage of the app's rate limit from which the task waits before the next page, so that other
+        users of the app are not throttled
     :param whatsapp_conn_id: Airflow connection of type ``whatsapp``
     """
 

@@ -46,7 +46,7 @@ def keep_account(checkpoint: Checkpoint, account: ReadAccount, rows: Iterator[di
     :param account: the account
     :param rows: its rows
     """
-    # Count, do not use the position: accounts that an earlier try read may come later in the order.
+    # Progress is the number of accounts read, not a position: an earlier try may have read accounts that come later.
     checkpoint.add(chain([asdict(account)], rows), position=None, progress=checkpoint.progress + 1)
 
 

@@ -161,7 +161,7 @@ class Checkpoint:
         return self._keep()
 
     def forget(self) -> None:
-        """Begin with the first row again. The kept rows stay in the store until the next ones replace them."""
+        """Begin with the first row again. The checkpointed rows stay in the store until new ones replace them."""
         self.position, self.has_rows, self._has_new_rows, self.progress = None, False, False, 0
         self._progress_at_last_wait = 0
         self._times_begun_again += 1

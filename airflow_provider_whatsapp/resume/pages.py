@@ -27,8 +27,8 @@ def read_pages(client: GraphClient, query: EdgeQuery, checkpoint: Checkpoint, lo
     :param query: the listing to read
     :param checkpoint: provides the rows of an earlier try, and stores those that are read
     :param log: logger of the task
-    :raises ListingMovedError: if the listing must begin again
-    :raises RowsLostError: if it must, because kept rows cannot be read any more
+    :raises ListingMovedError: if the listing must start again
+    :raises RowsLostError: if the listing must start again, because checkpointed rows cannot be read any more
     :raises GraphError: if the listing cannot be completed
     """
     ids: set[str] = set()

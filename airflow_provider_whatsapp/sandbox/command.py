@@ -30,7 +30,7 @@ def parse_fault(text: str) -> Fault:
         return _make_fault(ast.parse(text, mode="eval").body)
     except (SyntaxError, TypeError, ValueError) as error:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no fault ({error}), but for example 'throttle(minutes=1).after(2)' is one"
+            f"{text!r} is not a fault ({error}); try for example 'throttle(minutes=1).after(2)'"
         ) from None
 
 

@@ -167,7 +167,7 @@ class GraphSandbox:
 
     @property
     def businesses(self) -> list[Node]:
-        """The businesses that the token can see; ``business_id`` is that of the first one."""
+        """The businesses that the token can see; ``business_id`` is the id of the first one."""
         return self._api.businesses
 
     @property
@@ -198,7 +198,7 @@ class GraphSandbox:
 
     @property
     def token_info(self) -> dict[str, Any]:
-        """Values that replace those of ``debug_token``, e.g. ``{"expires_at": 1790000000}``."""
+        """Values that replace values of ``debug_token``, e.g. ``{"expires_at": 1790000000}``."""
         return self._api.token_info
 
     @token_info.setter

@@ -73,7 +73,7 @@ class WebhookDelivery:
 
 
 def make_delivery(url: str, topic: str, accounts: Sequence[Node], *, business_id: str, secret: str) -> WebhookDelivery:
-    """Return a delivery that reports the same about some accounts, to be sent.
+    """Return a delivery, not sent yet, that reports the same change of several accounts.
 
     :param topic: a key of ``EXAMPLES``
     :param business_id: id of the business with which the accounts are shared

@@ -18,7 +18,7 @@ _TEMPLATE = {
 }
 _DISCONNECTED = {"disconnection_info": {"reason": "PRIMARY_INACTIVITY", "initiated_by": "SYSTEM"}}
 
-# What an `account_update` has beside its event.
+# The values of an `account_update` besides its event.
 _ACCOUNT_UPDATES: dict[str, dict[str, Any]] = {
     "ACCOUNT_DELETED": {},
     "ACCOUNT_OFFBOARDED": {},

@@ -21,12 +21,7 @@ from airflow_provider_whatsapp.hooks._metrics import count
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.links.whatsapp import WhatsAppManagerLink
 from airflow_provider_whatsapp.resume.published import TaskIdentity
-from airflow_provider_whatsapp.tasks.arguments import (
-    OUTPUT_ARGUMENTS,
-    QUERY_ARGUMENTS,
-    OutputArguments,
-    rendered,
-)
+from airflow_provider_whatsapp.tasks.arguments import OUTPUT_ARGUMENTS, QUERY_ARGUMENTS, OutputArguments, rendered
 from airflow_provider_whatsapp.tasks.failures import STORE_ERRORS, failing_fast
 from airflow_provider_whatsapp.tasks.jobs import AccountsJob
 from airflow_provider_whatsapp.tasks.lineage import Lineage, announce
@@ -59,17 +54,17 @@ class WhatsAppWabasSensor(BaseSensorOperator):
 
     The modes poke, reschedule and deferrable give the same result for the same accounts. Temporary faults and rate
     limits do not end the wait. An error that a retry cannot fix ends it immediately. ``timeout``, ``poke_interval``,
-    ``mode``, ``soft_fail`` and ``exponential_backoff`` are those of every Airflow sensor.
+    ``mode``, ``soft_fail`` and ``exponential_backoff`` work as in every Airflow sensor.
 
     ``waba_ids``, ``min_count`` and ``where`` define the condition; by default, that there is at least one account.
 
     :param waba_ids: ids of accounts that must all exist, as a sequence or a comma string; only these accounts match
     :param min_count: number of accounts that must match; by default the number of ``waba_ids``, or otherwise 1
     :param where: value or list of values by field, e.g. ``{"account_review_status": "APPROVED"}``; only accounts with
-        these values match. A dot in the name of a field leads into an object
+        these values match. A dot in the name of a field selects a value of a nested object
     :param deferrable: whether to wait in the triggerer, without a worker slot; by default
         Airflow's ``[operators] default_deferrable``
-    :param business_id: id of the business portfolio; by default that of the connection
+    :param business_id: id of the business portfolio; by default the one in the connection
     :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
     :param fields: fields of each account, as a sequence of names or a comma string; nested ``{}`` is allowed; by
         default id, name and ten more
@@ -88,10 +83,10 @@ class WhatsAppWabasSensor(BaseSensorOperator):
         The object appears whole or not at all
     :param output_conn_id: Airflow connection of the store; by default the one in the URL
         (``"s3://conn_id@bucket/key"``), or otherwise the store's own default
-    :param output_format: ``"ndjson"``, ``"jsonl"``, ``"json"``, ``"csv"`` or ``"parquet"``; by default that of the
-        suffix of ``output_path``, which may be followed by ``.gz`` except for Parquet
-    :param max_usage: percentage of the app's rate limit. From there on, a look waits before the next page, so that
-        other tasks of the same app can still make calls
+    :param output_format: ``"ndjson"``, ``"jsonl"``, ``"json"``, ``"csv"`` or ``"parquet"``; by default, the
+        suffix of ``output_path`` decides, which may be followed by ``.gz`` except for Parquet
+    :param max_usage: percentage of the app's rate limit from which a look waits before the next page, so that other
+        tasks of the same app can still make calls
     :param whatsapp_conn_id: Airflow connection of type ``whatsapp``
     """
 
@@ -159,10 +154,8 @@ class WhatsAppWabasSensor(BaseSensorOperator):
         #: Id of the account that the sensor waits for, if it is a single one.
         self.awaited_waba_id: str | None = None
         self._lineage: Lineage | None = None
-        #: When the wait started, in unix seconds.
-        self._started = 0.0
-        #: When the wait ends, in unix seconds.
-        self._deadline = 0.0
+        #: When the wait started, and when it ends, in unix seconds.
+        self._started, self._deadline = 0.0, 0.0
         #: The API must not be called before this time, in unix seconds, because it has throttled the app.
         self._not_before = 0.0
         self._patience = _PATIENCE_OF_A_LOOK
@@ -291,7 +284,7 @@ class WhatsAppWabasSensor(BaseSensorOperator):
         try:
             return super().execute(context)
         except (AirflowSensorTimeout, AirflowSkipException) as end:
-            # Airflow skips the task instead with `soft_fail`, so that nothing else would be in the log.
+            # With `soft_fail`, Airflow skips the task, and without this line, the log would not say why.
             if self._reason:
                 log.error("The wait has timed out: %s", self._reason)
                 raise type(end)(f"{end} {self._reason}") from end

@@ -240,7 +240,7 @@ def _check_key(argument: str, store: Store, key: str, address: Address) -> None:
     if not hasattr(store.fs, "split_path"):
         return
     bucket, path, *version = store.fs.split_path(key)
-    # The clients of some stores resolve `.` and `..` as those of websites do.
+    # The clients of some stores resolve `.` and `..` as web browsers do.
     is_relative = any(segment in (".", "..") for segment in path.split("/"))
     if any(version) or is_relative or f"{bucket}/{path}" != address.url.partition("://")[2]:
         raise ValueError(
@@ -278,6 +278,6 @@ def _check_connection(argument: str, address: Address, conn_id: str) -> None:
         BaseHook.get_connection(conn_id)
     except AirflowException:
         raise ValueError(
-            f"{argument}: there is no Airflow connection {shown_address(conn_id)}, which {address.uri} was to be "
-            f"reached over; create it, or correct its id in the address or in {connection_argument(argument)}"
+            f"{argument}: there is no Airflow connection {shown_address(conn_id)} to reach {address.uri} with; "
+            f"create it, or correct its id in the address or in {connection_argument(argument)}"
         ) from None

@@ -36,7 +36,7 @@ _BAD_CREDENTIALS = frozenset(
         "SignatureDoesNotMatch",
     }
 )
-# What S3 answers if the bucket is in another region.
+# Error codes of S3 for a bucket in another region.
 _ELSEWHERE = frozenset({"IllegalLocationConstraintException", "PermanentRedirect"})
 _MISSING = frozenset({"ContainerNotFound", "InvalidBucketName", "MissingBucketError", "NoSuchBucket"})
 _FORBIDDEN_NAMES = frozenset({"PermissionError", "SFTPPermissionDenied", "SFTPWriteProtect"})
@@ -107,7 +107,7 @@ class Place:
 
     @contextmanager
     def errors(self, doing: str) -> Iterator[None]:
-        """Turn the exceptions of store libraries into those of this module.
+        """Turn the exceptions of store libraries into exceptions of this module.
 
         :param doing: what is being done with the object, e.g. ``"written"``
         :raises StoreRefusedError: if a retry cannot help

@@ -59,7 +59,7 @@ class GcsStore(Store):
             content_type=content_type,
             chunksize=_CHUNK_BYTES,
             metadata={_PUBLISHER: publisher},
-            # gcsfs compares the hash in the response with that of the file, so the object need not be read again.
+            # gcsfs compares the hash in the response with the file's, so the object need not be read again.
             consistency="md5",
             mode="overwrite" if replace else "create",
         )

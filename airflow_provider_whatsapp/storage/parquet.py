@@ -20,9 +20,9 @@ _GROUP_BYTES = 16 * 1024 * 1024
 _BATCH_ROWS = 1024
 _BATCH_CHARACTERS = 512 * 1024
 _BYTES_AT_ONCE = 1024 * 1024
-# The columns of a row group that are read at once, before they are compressed. A group of this package has a quarter.
+# Maximum size of the requested columns of a row group, uncompressed. Row groups of this package have a quarter.
 _LARGEST_GROUP = 64 * 1024 * 1024
-# Some hundred bytes for each column of each row group.
+# A footer has some hundred bytes for each column of each row group.
 _LARGEST_FOOTER = 16 * 1024 * 1024
 # The size of the footer, and the letters PAR1.
 _FOOTER_END_BYTES = 8
@@ -35,7 +35,7 @@ _DICTIONARY_PAGE = 2
 def require_pyarrow(argument: str) -> None:
     """Check that Parquet can be written and read here.
 
-    :param argument: name of the argument that asks for Parquet, for the error
+    :param argument: name of the argument that requests Parquet, for the error
     :raises ValueError: if pyarrow is missing or cannot be loaded
     """
     try:
@@ -179,7 +179,7 @@ def _rows_at_once(file: BinaryIO, group: Any, columns: Sequence[str]) -> int:
     # In this encoding, a value begins with a part of the one before it, so few bytes can become many long values.
     if any("DELTA_BYTE_ARRAY" in column.encodings for column in read):
         raise ValueError("a column has the encoding DELTA_BYTE_ARRAY, which this package does not write")
-    # Each value of a dictionary can be that of all rows.
+    # All rows can have the same value of a dictionary, and that value can be as large as the dictionary.
     dictionaries = sum(_size_of_dictionary(file, column) for column in read)
     return max(1, min(_BATCH_ROWS, _LARGEST_GROUP // max(1, dictionaries)))
 

@@ -168,7 +168,7 @@ class ObjectCopy:
             return read_parquet(self.file, columns)
         body: BinaryFile = self.file
         if self.reader.is_compressed:
-            # Python takes an empty file for a complete one.
+            # gzip.GzipFile accepts an empty file as complete, but gzip never writes one.
             if not self.bytes:
                 raise EOFError
             body = gzip.GzipFile(fileobj=self.file)

@@ -24,10 +24,10 @@ LONGEST_ROW = 16 * 1024 * 1024
 MOST_VALUES = 1_000_000
 # A listing requests some dozen fields. Each row of CSV takes memory for every column.
 _MOST_COLUMNS = 10_000
-# Reading an empty line takes as long as decoding so many bytes.
+# Reading an empty line takes as long as decoding this many bytes.
 _LINE_COST = 100
 _BYTES_AT_ONCE = 64 * 1024
-# What structures JSON outside a string. A string without escapes is one mark, for speed.
+# The characters that delimit JSON values. A string without escapes is matched as a whole, for speed.
 _MARK = re.compile(rb'"[^"\\]*"|[][{}",]')
 _END_OF_STRING = re.compile(rb'"|\\.', re.DOTALL)
 
@@ -130,7 +130,7 @@ def read_csv(file: BinaryFile) -> Iterator[Any]:
     :raises ValueError: if a row does not have one cell for each column, or is too long
     :raises csv.Error: if the file is not CSV
     """
-    # csv limits the size of a field, but not that of a row, nor the number of fields.
+    # csv limits the size of a field, but neither the size of a row nor the number of fields.
     csv.field_size_limit(LONGEST_ROW)
     length = commas = 0
 

@@ -37,7 +37,7 @@ _PUBLISHER = "whatsapp-publisher"
 class S3Store(Store):
     """A bucket of S3, in which an object is visible only when it is complete."""
 
-    #: Age from which an upload is taken for that of a killed worker.
+    #: Age from which an unfinished upload is assumed to belong to a killed worker.
     abandoned_after: ClassVar[timedelta] = timedelta(days=1)
 
     def check_writable(self, key: str) -> None:
@@ -118,7 +118,7 @@ class S3Store(Store):
     def _abort_abandoned_uploads(self, key: str) -> None:
         """Abort uploads of this object that killed workers started more than a day ago, because S3 bills their parts.
 
-        s3fs' ``clear_multipart_uploads`` would abort those of all objects in the bucket, even those in progress.
+        s3fs' ``clear_multipart_uploads`` would abort all uploads in the bucket, even those in progress.
         """
         where = self._where(key)
         try:

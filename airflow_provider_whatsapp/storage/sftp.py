@@ -44,7 +44,7 @@ class SftpStore(MovingStore):
     def open(self, key: str) -> BinaryIO:
         """An object as a binary file that is read in pieces of 1 MiB.
 
-        sshfs makes a request for each ``read``, and gzip and the readers of text ask for 8 KiB at a time.
+        sshfs makes a request for each ``read``, and gzip and the readers of text read 8 KiB at a time.
         """
         return io.BufferedReader(_RawFile(super().open(key)), _READ_BYTES)
 

@@ -38,7 +38,7 @@ class Spool:
         self._database.close()
 
     def add(self, waba_id: str, rows: Sequence[Row]) -> None:
-        """Append rows to those of an account.
+        """Append rows of an account.
 
         :param waba_id: id of the account
         :param rows: rows as JSON

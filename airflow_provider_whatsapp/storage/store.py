@@ -74,7 +74,7 @@ class Store:
         """Return whether the object exists now."""
         self.fs.invalidate_cache()
         try:
-            # Not with `exists` of the library, which in some stores takes every error for an object that is not there.
+            # Do not use the library's `exists`: for some stores, it returns False after any error.
             self.fs.info(key)
         except FileNotFoundError:
             return False

@@ -50,7 +50,7 @@ class OutputArguments:
 
     :param path: address of the object, or None if the rows go to XCom
     :param conn_id: Airflow connection of the store, or None for the one in the address or the store's default
-    :param format: format of the object, or None for that of the address's suffix
+    :param format: format of the object, or None to derive it from the suffix of the address
     """
 
     path: str | None
@@ -88,7 +88,7 @@ class OutputArguments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListArguments:
-    """The arguments of an operator other than those of its query.
+    """The arguments of an operator other than its query arguments.
 
     :param output: where the rows go
     :param if_exists: ``"overwrite"``, ``"fail"`` or ``"skip"``

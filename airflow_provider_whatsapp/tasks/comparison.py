@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from airflow_provider_whatsapp.storage.reader import ObjectCopy, ObjectReader
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-# A listing requests some dozen. The names of all fields of the earlier object are in memory.
+# A listing requests only dozens of fields. The names of all fields of the earlier object are in memory.
 _MOST_FIELDS = 10_000
-# Ids have some 20 characters, and those that are not numbers are in memory.
+# Ids have about 20 characters. Ids that are not numbers are in memory.
 _LONGEST_ID = 200
 _KINDS = tuple(Changes().to_json())
 

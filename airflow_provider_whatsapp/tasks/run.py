@@ -83,8 +83,8 @@ def run(
     )
     restarts = resumption.restarts if resumption else 0
     patience = arguments.patience
-    # Leaving the checkpoint removes kept rows that nobody needs any more. So it is opened before the object is looked
-    # for, which may end the task.
+    # At the end of its `with` block, the checkpoint removes rows that are no longer needed. So the block includes the
+    # check whether the object exists, which may end the task.
     with (
         Checkpoint(target, identity, operator.log, interval=arguments.checkpoint_interval) as checkpoint,
         failing_fast((GraphError, ValueError, *STORE_ERRORS)),

@@ -35,7 +35,7 @@ from airflow_provider_whatsapp.transport.shared import (
 )
 
 _Result = TypeVar("_Result")
-#: Waits for a listing.
+#: Waits when a listing must wait.
 OnWait: TypeAlias = Callable[[Wait], Awaitable[None]]
 # A larger response is parsed in a thread, so that other tasks of the event loop can run. The limit is low, because the
 # decompressed body can be a thousand times larger.
@@ -43,7 +43,7 @@ _LONGEST_BODY_ON_THE_LOOP = 4 * 1024
 
 
 async def wait_in_place(wait: Wait) -> None:
-    """Wait as long as a listing asks for."""
+    """Wait as long as a listing must wait."""
     await clock.async_wait(wait.seconds)
 
 
@@ -53,7 +53,7 @@ class AsyncGraphClient(BaseClient):
     :param config: where the API is and which credentials to use
     :param patience: how often to retry and how long to wait
     :param on_call: called after each request with its usage and its error, or None
-    :param read_connection: returns today's settings of the connection, after a request has failed; None keeps the
+    :param read_connection: returns the current settings of the connection, after a request has failed; None keeps the
         settings
     :param max_concurrency: maximum number of requests in flight
     :raises ValueError: if the proxy or the CAs of the connection or the environment cannot be used
@@ -72,7 +72,7 @@ class AsyncGraphClient(BaseClient):
         self._turns = asyncio.Semaphore(max_concurrency)
         self._read_connection = read_connection
         self._http = self._build_http(config)
-        # Those of earlier settings, which other listings may still be using.
+        # HTTP clients with earlier settings, which other listings may still be using.
         self._former_http: list[httpx.AsyncClient] = []
 
     @staticmethod
@@ -162,7 +162,7 @@ class AsyncGraphClient(BaseClient):
             except Exception as error:
                 warn_of_unread_connection(error)
                 current = failed
-            # Another listing may have taken them while this one was reading the connection.
+            # Another listing may have adopted the new settings while this one was reading the connection.
             if failed == self._config and self._take_settings(failed, current):
                 self._former_http.append(self._http)
                 self._http = self._build_http(current)

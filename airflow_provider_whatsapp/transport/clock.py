@@ -15,7 +15,7 @@ class SkippedWaits:
     """The waits that were skipped within one :func:`no_waits` block."""
 
     def __init__(self) -> None:
-        #: Length of each skipped wait in seconds, in the order in which the clients asked for them.
+        #: Length of each skipped wait in seconds, in the order of the waits.
         self.seconds: list[float] = []
 
     @property

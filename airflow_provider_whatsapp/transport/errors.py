@@ -35,7 +35,7 @@ def build_transport_error(
     :param timeouts: the library's exceptions for a timeout
     :param refusals: exceptions that the library derives from a timeout although they are not one
     :param failures: the library's exceptions for a network failure, which may be temporary; others are not retried
-    :param proxy_errors: the library's exceptions for an error that a proxy answered with; their text names its status
+    :param proxy_errors: the library's exceptions for an error response of a proxy; their text has the status
     """
     host = config.base_url.partition("://")[2]
     proxy = name_proxy(config)

@@ -45,7 +45,7 @@ def check_proxy(config: GraphConfig) -> None:
 
 
 def _is_http_proxy(address: str | None) -> bool:
-    """Return whether the address is that of an HTTP proxy, or None."""
+    """Return whether the address belongs to an HTTP proxy; True for None."""
     if address is None:
         return True
     # A password with a `#` would end the address there: the user would be taken for the proxy's name.

@@ -110,7 +110,7 @@ class Sender:
         return True
 
     def timeout_error(self) -> GraphError:
-        """Return the error for a request that was not answered in time."""
+        """Return the error for a request that got no response in time."""
         return self._build_error(TimeoutError(), self._config)
 
     def _attempt(self, session: Session, request: Request) -> Response | GraphError:

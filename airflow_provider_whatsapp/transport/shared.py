@@ -59,7 +59,7 @@ class BaseClient:
 
     @property
     def other_versions(self) -> list[str]:
-        """The versions of the API that answered although another one was requested."""
+        """The versions of the API that responded although another one was requested."""
         return sorted(self._answered_versions)
 
     def _may_read_connection(self, failed: GraphConfig) -> bool:
@@ -143,7 +143,7 @@ def lower_case_names(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def find_trusted_cas(config: GraphConfig) -> str | None:
-    """Return the path of the CAs to trust, or None for those of the HTTP library.
+    """Return the path of the CAs to trust, or None to trust the CAs of the HTTP library.
 
     The connection's ``ca_bundle`` overrides the environment variables.
     """

@@ -33,7 +33,7 @@ class GraphClient(BaseClient):
     :param config: where the API is and which credentials to use
     :param patience: how often to retry and how long to wait
     :param on_call: called after each request with its usage and its error, or None
-    :param read_connection: returns today's settings of the connection, after a request has failed; None keeps the
+    :param read_connection: returns the current settings of the connection, after a request has failed; None keeps the
         settings
     :raises ValueError: if the environment names a proxy that cannot be used
     """

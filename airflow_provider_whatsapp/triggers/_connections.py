@@ -12,9 +12,9 @@ from airflow_provider_whatsapp.graph.errors import GraphTokenError
 from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection, aload_connection
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 
-# A connection is read again after this many seconds, or sooner after a look that failed.
+# A connection is read again after this many seconds, or immediately after a look has failed.
 _SECONDS_BETWEEN_READS = 300.0
-# Hundreds of triggers learn of the same failure at once. They share one read of the connection.
+# The same failure can affect hundreds of triggers at once. They share one read of the connection.
 _SECONDS_SHARED = 1.0
 
 _Result = TypeVar("_Result")
@@ -40,7 +40,7 @@ async def read_connection(conn_id: str, *, max_age: float = _SECONDS_SHARED) -> 
 
 
 class Follower:
-    """Runs a wait with the current settings of a connection, and again with other ones whenever they change.
+    """Runs a wait with the settings of a connection, and restarts it whenever the settings change.
 
     :param conn_id: id of the connection
     :param on_change: called when the settings have changed
@@ -54,7 +54,7 @@ class Follower:
         self.config: GraphConfig | None = None
 
     def note_failed_look(self) -> None:
-        """Read the connection now, because it may be the reason."""
+        """Read the connection now, because a change of it may be why the look failed."""
         self._look_failed.set()
 
     async def run(self, wait: Callable[[GraphConfig], Coroutine[Any, Any, _Result]]) -> _Result:
@@ -64,7 +64,8 @@ class Follower:
         :raises ValueError: if the connection is gone, or no longer usable
         """
         self.config = config = (await read_connection(self._conn_id)).config
-        # Without them, a connection that alternates between two dead tokens would keep the wait calling the API.
+        # Settings whose token was refused. Without this set, a connection that alternates between two dead tokens would
+        # keep the wait calling the API.
         refused: set[GraphConfig] = set()
         while True:
             waiting = asyncio.ensure_future(wait(config))
@@ -85,7 +86,7 @@ class Follower:
             self._on_change()
 
     async def _until_changed(self, config: GraphConfig, waiting: asyncio.Future[Any]) -> GraphConfig | None:
-        """Return the new settings once the connection has others, or None when the wait is over."""
+        """Return the new settings once the connection has changed, or None when the wait is over."""
         while not waiting.done():
             failed = asyncio.ensure_future(self._look_failed.wait())
             try:
@@ -108,5 +109,5 @@ class Follower:
         except ValueError:
             raise
         except Exception:
-            # The secrets backend is away, which must not end a wait of days.
+            # The secrets backend is unavailable, which must not end a wait that can last days.
             return config

@@ -9,7 +9,7 @@ from airflow_provider_whatsapp.graph.patience import UNNAMED_WAIT
 
 #: Shortest time between two looks, in seconds. With less, one trigger would occupy the event loop and the API.
 SHORTEST_INTERVAL = 1.0
-#: Default of ``max_usage`` of sensors and triggers, below that of operators: whoever waits must leave calls to exports.
+#: Default of ``max_usage`` of sensors and triggers, lower than for operators, so that waits leave calls for exports.
 MAX_USAGE_OF_LOOKS = 80.0
 #: After a restart of the triggerer, overdue looks are spread over this many seconds.
 SECONDS_TO_SPREAD = 5

@@ -45,7 +45,8 @@ class Waiter:
     due: float
     finished: asyncio.Future[None]
     tally: Tally | ChangeTally = field(init=False)
-    # The context of the waiting trigger, through which Airflow finds the log of its task. The reading has an empty one.
+    # The context of the waiting trigger, through which Airflow finds the log of its task. The reading itself runs in an
+    # empty context.
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
     def report(self, look: Look) -> None:
@@ -87,7 +88,7 @@ class Reading:
         self._waiters: set[Waiter] = set()
         # Set when a waiter was added, or when a waiter is due.
         self._wake_up = asyncio.Event()
-        # In an empty context: that of the first trigger would send the log lines of all to its task.
+        # In an empty context: in the context of the first trigger, the log lines of all waits would go to its task.
         self._task: asyncio.Task[None] = contextvars.Context().run(self._loop.create_task, self._run())
 
     def add(
@@ -255,7 +256,7 @@ async def show_page(page: Page, waiters: list[Waiter]) -> bool:
                 for row in rows:
                     waiter.tally.add(row)
             except ValueError as error:
-                # Its condition cannot be checked. Those of the others can.
+                # Only the condition of this wait cannot be checked.
                 waiter.fail(error)
             comparisons += len(rows)
             if comparisons >= COMPARISONS_IN_A_ROW:

@@ -27,9 +27,9 @@ from airflow_provider_whatsapp.triggers._pace import Pace
 from airflow_provider_whatsapp.triggers._reading import Reading
 from airflow_provider_whatsapp.triggers._wait_log import Look
 
-# A look is not given up for a rate limit, however long it lasts, and continues after its last page. It never ends
-# otherwise if the listing needs more calls than the limit allows in a row. The reading itself compares the usage with
-# `max_usage`, because the other readings over the connection must also wait.
+# A look is not given up for a rate limit, however long it lasts, and continues after its last page. Otherwise, it
+# would never end if the listing needs more calls than the limit allows in a row. The reading itself compares the usage
+# with `max_usage`, because the other readings over the connection must also wait.
 _PATIENCE_OF_A_LOOK = Patience(
     longest_named_wait=math.inf, budget=math.inf, unnamed_wait=UNNAMED_WAIT, max_usage=math.inf
 )

@@ -21,10 +21,10 @@ class Look:
     :param count: number of accounts that match its condition; None if the listing was not read completely
     :param is_met: whether its condition is met
     :param reason: why its condition is not met
-    :param error: why the listing could not be read, or is not read on yet
+    :param error: why the listing could not be read, or why the look was interrupted
     :param pages: number of pages read so far
     :param seconds: how long the look has taken so far
-    :param is_interrupted: whether the look continues after the next page, instead of at the first one
+    :param is_interrupted: whether the look was interrupted and will continue after the last page that it read
     :param next_look_in: seconds until the next look, or until the look continues
     """
 

@@ -66,7 +66,7 @@ class Watch:
             raise ValueError("there is no asset to store the state with: use the trigger in an AssetWatcher")
         states = [state for store in self._stores if (state := await store.aget(self._key)) is not None]
         try:
-            # An asset that got the watcher later has no state yet, or an older one.
+            # If the watcher was added to an asset later than to others, that asset has no state yet, or an older one.
             state = max(states, key=lambda state: int(state["version"]), default=None)
             if state is not None:
                 self._seen = await asyncio.to_thread(Snapshot.from_json, state["snapshot"])

@@ -54,7 +54,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
         ``exponential_backoff`` (whether to double that with each look), ``max_wait`` (the longest interval in seconds)
     :param clock: times in unix seconds: ``started`` (when the wait started), ``looked`` (when a worker last looked),
         ``deadline`` (when the wait ends, never by default; a restart of the triggerer does not move it), ``not_before``
-        (before which the API asked for no calls)
+        (the API must not be called before this time)
     :param max_usage: percentage of the app's rate limit from which looks wait before the next page
     """
 
@@ -80,7 +80,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
             # Stored with the other arguments, so that a restart of the triggerer does not restart the wait.
             now = time.time()
             self.clock = {"started": now, "looked": now, **self.clock}
-        # The time before which the API asked for no calls, for the event.
+        # The time before which the API must not be called, for the event.
         self._not_before = 0.0
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -177,7 +177,7 @@ class WhatsAppWabasChangeTrigger(BaseEventTrigger):
 
     Needs Airflow 3.3.
 
-    :param business_id: id of the business portfolio; by default that of the connection
+    :param business_id: id of the business portfolio; by default the one in the connection
     :param relationship: ``"client"`` for accounts that clients share with the business, ``"owned"`` for its own
     :param watch_fields: fields of an account that count as a change, as a sequence of names or a comma string; none by
         default, so that only added and removed accounts are reported

@@ -180,7 +180,7 @@ SHARED: list[dict[str, Any]] = [{"id": f"{number}", "review": "PENDING", "n": nu
         (
             {"waba_ids": "1", "where": {"review": "pending"}},
             12,
-            "1 is shared, but review is PENDING, not pending; capitals count: review is PENDING",
+            "1 is shared, but review is PENDING, not pending; upper and lower case matter: review is PENDING",
         ),
         (
             {"where": {"review": "DONE"}},

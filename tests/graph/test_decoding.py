@@ -90,7 +90,7 @@ class TestParseJson:
         parse_json(b"[" + b",".join([value] * 50_000) + b"]")
         monkeypatch.setattr(json, "loads", fail)
         monkeypatch.setattr(msgspec.json, "decode", fail)
-        with pytest.raises(GraphProtocolError, match="too many values; ask for fewer fields") as caught:
+        with pytest.raises(GraphProtocolError, match="too many values; request fewer fields") as caught:
             parse_json(b"[" + b",".join([value] * 500_001) + b"]")
         assert not caught.value.retryable
 

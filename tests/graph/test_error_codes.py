@@ -225,7 +225,7 @@ def test_the_subcode_and_the_message_count_too(payload: dict[str, Any], advice: 
         (
             "1/phone_numbers",
             envelope(100, error_subcode=33),
-            "phone_numbers are listed by the id of a WABA, not by that of",
+            "phone_numbers are listed by the id of a WABA, not of a business portfolio",
         ),
         ("1/phonenumbers", envelope(2500), "phonenumbers is not a known edge: did you mean phone_numbers? Either"),
         (

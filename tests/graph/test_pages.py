@@ -169,7 +169,7 @@ class TestListing:
         # A page of the other kind does not begin the count again.
         reader.take(RawPage([] if page else rows(2), "E"))
         assert reader.more
-        with pytest.raises(GraphProtocolError, match=f"no end: {most + 2} consecutive pages held nothing new"):
+        with pytest.raises(GraphProtocolError, match=f"does not end: {most + 2} consecutive pages held nothing new"):
             reader.take(RawPage(page, "F"))
 
     @pytest.mark.parametrize(

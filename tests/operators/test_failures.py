@@ -124,7 +124,7 @@ def test_the_line_of_every_code_says_the_fact_and_then_what_to_do(
             "does not exist, cannot be loaded",
             "an app or a phone number.",
         ),
-        (Fault.too_many_requests(), "The answer is HTTP 429", "wait before calling again"),
+        (Fault.too_many_requests(), "The response is HTTP 429", "wait before calling again"),
         (Fault.closed(), "no complete response from 127.0.0.1", "check the network"),
     ],
 )

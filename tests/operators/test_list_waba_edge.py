@@ -443,5 +443,5 @@ class TestLog:
         with pytest.raises(GraphServerError):
             run(ids_of(numbered))
         (line,) = [record.getMessage() for record in log.records if record.levelno >= logging.ERROR]
-        assert line.startswith(f"Account {failing}: The answer is HTTP 503 ")
+        assert line.startswith(f"Account {failing}: The response is HTTP 503 ")
         assert asked_for(numbered).count(failing) == 6

@@ -93,12 +93,12 @@ def test_taken_port() -> None:
         (["--calls-per-hour", "0"], "calls_per_hour must be"),
         (["--calls-per-hour", "5", "--hour", "0"], "hour must be"),
         (["--hour", "soon"], "argument --hour: invalid seconds value: 'soon'"),
-        (["--fault", "throtle"], "argument --fault: 'throtle' is no fault (throtle is unknown), but for example"),
+        (["--fault", "throtle"], "argument --fault: 'throtle' is not a fault (throtle is unknown); try for example"),
         (["--fault", "throttle(hours=1)"], "unexpected keyword argument 'hours'"),
         (["--fault", "throttle().times(0)"], "times() needs a number of requests of at least 1"),
         (["--fault", "throttle().__init__()"], "is unknown"),
-        (["--fault", "throttle(minutes=print(1))"], "is no fault"),
-        (["--fault", "throttle("], "is no fault"),
+        (["--fault", "throttle(minutes=print(1))"], "is not a fault"),
+        (["--fault", "throttle("], "is not a fault"),
     ],
 )
 def test_bad_arguments(arguments: list[str], message: str) -> None:

@@ -350,7 +350,7 @@ class TestAddress:
     def test_the_connection_in_it_must_exist(self, tmp_path: Path) -> None:
         for conn_id in ("no_such", "no_such_either"):
             with pytest.raises(
-                ValueError, match=rf"^output_path: there is no Airflow connection '{conn_id}', which "
+                ValueError, match=rf"^output_path: there is no Airflow connection '{conn_id}' to reach "
             ) as e:
                 Target(f"file://{tmp_path}/a.csv", conn_id=conn_id)
             assert "installed" not in str(e.value)

@@ -92,7 +92,7 @@ def test_three_hours_with_a_throttle_and_two_faults(connected: GraphSandbox) -> 
         print(f"{time.strftime('%H:%M:%S', time.gmtime(since))} {level:7} {line}")
     texts = [line for _, _, line in lines]
     assert "250 accounts match; condition not met yet: 252 are needed - looking again in 0:05:" in texts[0]
-    assert texts[1].startswith("The answer is HTTP 503 without an error envelope. The API failed, ")
+    assert texts[1].startswith("The response is HTTP 503 without an error envelope. The API failed, ")
     assert texts[2].startswith("The API said: (#80008) ")
     assert texts[2].endswith(" - looking again in 0:20:00")
     assert texts[3].startswith("251 accounts match; condition not met yet: 252 are needed - ")

@@ -15,6 +15,8 @@ from .http_exchange import Answer, IncomingRequest
 from .quota import CallUse, QuotaUse, throttle_error
 from .response_writer import ResponseWriter
 
+_HTML = "<!DOCTYPE html>\n<html><head><title>Error</title></head><body>Service Unavailable</body></html>\n"
+_HTML_TYPE = {"Content-Type": "text/html"}
 _MIB = 1024 * 1024
 _ENUM_FIELDS = ("account_review_status", "business_verification_status", "ownership_type", "status")
 
@@ -79,8 +81,25 @@ def answer(
     exchange.answer = Answer(status, payload, text, dict(headers or {}))
 
 
+def html_page(exchange: Exchange, status: int) -> None:
+    """Replace the response with the HTML page of a gateway."""
+    answer(exchange, status, text=_HTML, headers=_HTML_TYPE)
+
+
+def reduce_data(exchange: Exchange, status: int, code: int | None, subcode: int | None, message: str | None) -> None:
+    """Replace the response with the request to reduce the amount of data, or with an HTML page if the text is empty."""
+    if message is None:
+        message = "Please reduce the amount of data you're asking for, then retry your request"
+    details = {"code": code, "message": message, "error_subcode": subcode}
+    if message:
+        payload = {"error": {name: value for name, value in details.items() if value is not None}}
+        answer(exchange, status, payload)
+    else:
+        html_page(exchange, status)
+
+
 def throttle(exchange: Exchange, code: int, minutes: int | None, retry_after: int | None) -> None:
-    """Replace the response with a rate limit error; that of an account is reported under its id."""
+    """Replace the response with a rate limit error; the limit of an account is reported under the id of the account."""
     error = throttle_error(code)
     exchange.answer = Answer.of_error(error.status, error.error)
     if minutes is not None:
@@ -93,12 +112,12 @@ def throttle(exchange: Exchange, code: int, minutes: int | None, retry_after: in
 
 def redirect(exchange: Exchange, to: str) -> None:
     """Redirect to another host."""
-    headers = {"Content-Type": "text/html", "Location": to + exchange.request.target}
+    headers = {**_HTML_TYPE, "Location": to + exchange.request.target}
     exchange.answer = Answer(302, text="", headers=headers)
 
 
 def add_headers(exchange: Exchange, headers: dict[str, str]) -> None:
-    """Add headers to the response, or replace those of the same name."""
+    """Add headers to the response, or replace headers of the same name."""
     exchange.answer.headers |= headers
 
 

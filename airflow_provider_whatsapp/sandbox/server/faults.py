@@ -22,8 +22,6 @@ Target = Literal["any", "edge", "account edge", "later page"]
 Moment = Literal["before", "answer", "page", "sending"]
 
 _ALWAYS = 1_000_000_000
-_HTML = "<!DOCTYPE html>\n<html><head><title>Error</title></head><body>Service Unavailable</body></html>\n"
-_HTML_TYPE = {"Content-Type": "text/html"}
 
 
 class _Maker:
@@ -141,7 +139,7 @@ class Fault:
     @staticmethod
     def server_error(status: int = 503) -> Fault:
         """Respond with an HTML page with status 500, 502 or 503."""
-        return _answer("server_error", status, text=_HTML, headers=_HTML_TYPE)
+        return _make("server_error", "answer", effects.html_page, {"status": status})
 
     unknown_error = _error(500, 1, "An unknown error occurred")
     """Respond with code 1, an unknown error."""
@@ -162,11 +160,7 @@ class Fault:
 
     @staticmethod
     def reduce_data(
-        above: int = 25,
-        code: int | None = 1,
-        subcode: int | None = None,
-        status: int = 500,
-        message: str | None = None,
+        above: int = 25, code: int | None = 1, subcode: int | None = None, status: int = 500, message: str | None = None
     ) -> Fault:
         """Refuse all pages of more than ``above`` rows. The envelope has no type, as has been observed.
 
@@ -175,21 +169,15 @@ class Fault:
         :param message: by default the request to reduce the amount of data, which the API does not always send; an
             empty text responds with an HTML page, as a gateway does after a timeout
         """
-        if message is None:
-            message = "Please reduce the amount of data you're asking for, then retry your request"
-        details = {"code": code, "message": message, "error_subcode": subcode}
-        payload = {"error": {name: value for name, value in details.items() if value is not None}}
-        answer = {"payload": payload} if message else {"text": _HTML, "headers": _HTML_TYPE}
-        options = {"status": status, **answer}
-        return _make(
-            "reduce_data", "answer", effects.answer, options, acts_on="edge", requests_hit=_ALWAYS, above=above
-        )
+        options = {"status": status, "code": code, "subcode": subcode, "message": message}
+        limits = {"acts_on": "edge", "requests_hit": _ALWAYS, "above": above}
+        return _make("reduce_data", "answer", effects.reduce_data, options, **limits)
 
     # Responses that do not come from the Graph API
 
     error_on_200 = _error(200, 2, "Service temporarily unavailable")
     """Respond with an envelope with code 2 on HTTP 200."""
-    html_on_200 = _Maker("answer", effects.answer, options={"status": 200, "text": _HTML, "headers": _HTML_TYPE})
+    html_on_200 = _Maker("answer", effects.html_page, options={"status": 200})
     """Respond with an HTML page on HTTP 200."""
     empty_body = _Maker("answer", effects.answer, options={"status": 200, "text": ""})
     """Respond with an empty body on HTTP 200."""
@@ -250,7 +238,7 @@ class Fault:
 
     @staticmethod
     def slow_drip(pause: float = 0.02, drops: int | None = 20) -> Fault:
-        """Send the first ``drops`` bytes of the body, or all with None, with a ``pause`` in seconds before each."""
+        """Send the first ``drops`` bytes of the body, or all if None, with a ``pause`` in seconds before each."""
         return _make("slow_drip", "sending", effects.slow_drip, {"pause": pause, "drops": drops}, nature="harmless")
 
     # Pages

@@ -18,7 +18,7 @@ from ..world.accounts import Node
 from ..world.api_error import ApiError
 
 REAL_HOUR = timedelta(hours=1)
-# Without a quota, the first responses have no usage headers, and the usage stops rising at some point.
+# Without a quota, this many responses have no usage headers at first, and the usage never exceeds this percentage.
 _CALLS_WITHOUT_USAGE = 5
 _HIGHEST_USAGE = 75
 

@@ -204,7 +204,7 @@ def _by_day(key: str, most: int, metrics: dict[str, int], edge: str | None, row:
 
     :param key: key of the ids in a data point
     :param most: maximum number of ids in a request
-    :param edge: the edge with the templates or groups of the account; None for groups with any name
+    :param edge: the edge with the templates or groups of the account; None for groups, of which any id is accepted
     :param row: the other values of the row
     """
     if "granularity" in read.params:

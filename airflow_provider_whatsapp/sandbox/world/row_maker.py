@@ -62,8 +62,8 @@ class NodeType:
     :param edges: the types of the rows at the other end of each edge
     :param has_id: whether it has an id; a row without one is always sent whole, regardless of ``fields``
     :param is_paged: whether a page of such rows has ``paging``
-    :param summary: function that returns the ``summary`` of a page, given the number of all rows of the edge; a request
-        has to ask for it
+    :param summary: function that returns the ``summary`` of a page, given the number of all rows of the edge; only sent
+        if the request names it
     :param count: shape of the number of rows that an account has
     :param ids: the numbers that follow the id of the account in the ids of generated rows
     :param make: function that generates the rows of an account, instead of the shapes

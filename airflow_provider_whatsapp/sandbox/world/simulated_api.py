@@ -94,7 +94,8 @@ class SimulatedApi:
     def version_of(self, segments: list[str]) -> tuple[str, list[str]]:
         """Return the version that a request runs on, and the segments of its path without the version.
 
-        A call with an expired version runs on the oldest one that is left, and a call without one on that of the app.
+        A call with an expired version runs on the oldest one that is left, and a call without a version on
+        the version of the app.
 
         :raises ApiError: (2500) if there is no such version
         """
@@ -313,7 +314,7 @@ def _ends_in(node_id: str, kind: NodeType) -> bool:
 
 def _own_names(nodes: Iterable[Node], kind: NodeType) -> set[str]:
     """Return the names of the fields that a test added to the nodes and that the node type does not declare."""
-    # The tasks are stored with a shared account, although only the client edge shows them, and no edge its partners.
+    # The sandbox stores the tasks and the partners of shared accounts under these names, so no test has added them.
     return {name for node in nodes for name in node} - kind.fields.keys() - {"permitted_tasks", "partners"}
 
 
