@@ -19,7 +19,7 @@ class Edge:
     :param name: the API's name of the edge
     :param source: page or file of Meta that documents it
     :param fields: fields to read of its rows by default; empty leaves the choice to the API
-    :param since: the first major version of the API that knows a default field, for those that some do not know
+    :param since: default fields that only newer versions have, each with the first major version that has it
     :param lists_nodes: whether each row must have an ``id``. Without it, the listing could not notice that a row is
         missing or there twice
     :param required: parameters that the API refuses a request without, each with an example of a value
