@@ -44,8 +44,8 @@ log = logging.getLogger(__name__)
 _GRACE_AFTER_DEADLINE = timedelta(minutes=5)
 # One look holds a worker slot, so it waits only for short faults; longer ones are waited out between two looks.
 _PATIENCE_OF_A_LOOK = Patience(longest_named_wait=5.0, budget=30.0)
-# The look after a trigger saw that the condition is met. It begins at the first page, so it must be able to wait for a
-# rate limit: otherwise, a listing that needs more calls than are left would be deferred again and again.
+# The look after a trigger begins at the first page, so it must be able to wait for a rate limit: otherwise, a listing
+# that needs more calls than are left would be deferred again and again.
 _PATIENCE_OF_THE_LAST_LOOK = Patience(longest_named_wait=60.0, budget=300.0)
 
 
@@ -159,8 +159,7 @@ class WhatsAppWabasSensor(BaseSensorOperator):
         #: The API must not be called before this time, in unix seconds, because it has throttled the app.
         self._not_before = 0.0
         self._patience = _PATIENCE_OF_A_LOOK
-        #: Why the last look did not meet the condition.
-        self._reason = ""
+        self._reason = ""  # why the last look did not meet the condition
 
     def execute(self, context: Context) -> Any:
         """Return the matching rows, or the manifest of the object that holds them.
@@ -201,6 +200,7 @@ class WhatsAppWabasSensor(BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue:
         """Return whether the condition is met, and if so, the rows or the manifest."""
         if time.time() < self._not_before:
+            self._reason = "the API has asked for no calls until after the end of the wait"
             return PokeReturnValue(False)
         with failing_fast((ValueError, *STORE_ERRORS)):
             job, condition = self._prepare()
@@ -284,11 +284,11 @@ class WhatsAppWabasSensor(BaseSensorOperator):
         try:
             return super().execute(context)
         except (AirflowSensorTimeout, AirflowSkipException) as end:
-            # With `soft_fail`, Airflow skips the task, and without this line, the log would not say why.
-            if self._reason:
-                log.error("The wait has timed out: %s", self._reason)
-                raise type(end)(f"{end} {self._reason}") from end
-            raise
+            if end.__cause__ is not None:
+                raise  # The task is skipped because it failed, which the log says already.
+            # With `soft_fail`, Airflow skips the task, and the log would not say why.
+            log.error("The wait has timed out: %s", self._reason)
+            raise type(end)(f"{end} {self._reason}") from end
 
     def _get_next_poke_interval(
         self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int

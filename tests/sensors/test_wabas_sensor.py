@@ -365,6 +365,9 @@ class TestDeferrable:
 
     def test_the_timeout(self, connected: GraphSandbox) -> None:
         event = {**met(), "status": "timeout"}
+        throttled = {**event, "not_before": time.time() + 60}
+        with pytest.raises(AirflowSensorTimeout, match="the API has asked for no calls"):
+            resume(sensor(deferrable=True, min_count=251), throttled)
         with pytest.raises(AirflowSensorTimeout, match="250 accounts match: 251 are needed"):
             resume(sensor(deferrable=True, min_count=251), event)
         with pytest.raises(AirflowSkipException):
