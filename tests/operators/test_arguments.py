@@ -82,6 +82,7 @@ def test_the_same_argument_is_described_alike() -> None:
     assert differing == {
         "waba_ids",
         "deferrable",
+        "max_usage",
         "fields",
         "filtering",
         "sort",

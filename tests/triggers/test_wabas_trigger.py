@@ -189,9 +189,10 @@ def test_a_token_in_the_wrong_group_is_not_shown(connected: GraphSandbox) -> Non
 
 @pytest.mark.parametrize("pace", [{"poke_interval": 0.0}, {"exponential_backoff": True, "max_wait": 0.0}])
 def test_it_never_looks_without_a_pause(connected: GraphSandbox, pace: dict[str, Any]) -> None:
+    del connected.accounts[100:]
     event, _ = fired(trigger_for(connected, condition={"waba_ids": ["4242"]}, timeout=30, **pace))
     assert event["status"] == "timeout"
-    assert 1 <= len(connected.requests) / 3 <= 31
+    assert (20 if "poke_interval" in pace else 1) <= len(connected.requests) <= 31
 
 
 def test_no_secret_in_it(connected: GraphSandbox) -> None:
