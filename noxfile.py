@@ -38,6 +38,7 @@ CHECKS = {
     "webhooks": ("python", "e2e/webhooks.py"),
     "resuming": ("python", "e2e/resuming.py"),
     "edges": ("python", "e2e/account_edges.py"),
+    "rotation": ("python", "e2e/rotation.py"),
     "celery": ("python", "e2e/several_workers.py"),
     "failures": ("python", "e2e/failures.py"),
     "form": ("python", "e2e/connection_form.py"),
