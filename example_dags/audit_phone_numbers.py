@@ -1,12 +1,13 @@
 """Finds the phone numbers of all clients whose quality or name needs attention, and fails the run if there are any.
 
 Set the param `lake`. All numbers go to `phone_numbers/<day>.ndjson`. The task `findings` returns the number of findings
-and the first hundred of them to XCom. To report findings without failing the run, set the param `fail` to false.
+and the first hundred of them to XCom, and how many numbers have each messaging limit and each throughput. To report
+findings without failing the run, set the param `fail` to false.
 """
 
 from __future__ import annotations
 
-from itertools import islice
+from collections import Counter
 from typing import Any
 
 import pendulum
@@ -46,13 +47,27 @@ def problems_of(number: dict[str, Any]) -> list[str]:
 def audit_phone_numbers() -> None:
     @task(multiple_outputs=False)
     def findings(numbers: Manifest) -> dict[str, Any]:
-        found = ({**number, "problems": problems} for number in read_rows(numbers) if (problems := problems_of(number)))
-        first = list(islice(found, 100))
         # Accounts that could not be read are findings too.
+        count = numbers["skipped_count"]
+        first: list[dict[str, Any]] = []
+        limits: Counter[str] = Counter()
+        throughput: Counter[str] = Counter()
+        seen = set()
+        for number in read_rows(numbers):
+            if problems := problems_of(number):
+                count += 1
+                first += [{**number, "problems": problems}] if len(first) < 100 else []
+            # A number that several accounts have counts once.
+            if number["id"] not in seen:
+                seen.add(number["id"])
+                limits[number.get("whatsapp_business_manager_messaging_limit") or "unknown"] += 1
+                throughput[(number.get("throughput") or {}).get("level") or "unknown"] += 1
         return {
-            "count": len(first) + sum(1 for _ in found) + numbers["skipped_count"],
+            "count": count,
             "first": first,
             "skipped": numbers["skipped"],
+            "limits": dict(limits),
+            "throughput": dict(throughput),
         }
 
     @task(retries=0)
@@ -67,7 +82,6 @@ def audit_phone_numbers() -> None:
         task_id="phone_numbers",
         waba_ids=accounts.output,
         edge="phone_numbers",
-        fields="id,display_phone_number,verified_name,name_status,quality_rating,status",
         on_account_error="skip",
         output_path=f"{FOLDER}/{DAY}.ndjson",
     )

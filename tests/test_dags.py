@@ -504,6 +504,9 @@ def test_example_audit_phone_numbers(connected: GraphSandbox, tmp_path: Path) ->
             }
             for number in range(20)
         ]
+    connected.accounts[0]["phone_numbers"][0] |= {
+        "whatsapp_business_manager_messaging_limit": "TIER_2K", "throughput": {"level": "HIGH"},
+    }  # fmt: skip
     shown = ("id", "name_status", "quality_rating")
     fine: list[dict[str, Any]] = []
     poor: list[dict[str, Any]] = []
@@ -528,6 +531,8 @@ def test_example_audit_phone_numbers(connected: GraphSandbox, tmp_path: Path) ->
     assert finished.states["check", -1] == "failed"
     found = finished.xcom("findings")
     assert found["count"] == len(poor) + 2
+    assert found["limits"] == {"TIER_2K": 1, "unknown": len(poor) + len(fine) - 1}
+    assert found["throughput"] == {"HIGH": 1, "unknown": len(poor) + len(fine) - 1}
     assert [{key: row[key] for key in ("waba_id", *shown)} for row in found["first"]] == poor[:100]
     assert [account["waba_id"] for account in found["skipped"]] == [locked["id"], gone["id"]]
     listed = objects_in(tmp_path / "phone_numbers")
