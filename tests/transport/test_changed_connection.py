@@ -76,6 +76,27 @@ def test_rotated_credentials_do_not_end_a_listing(
     assert [first, *rows] == expected
 
 
+def test_accounts_that_fail_together_read_the_connection_once(
+    sandbox: GraphSandbox, connect: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = WhatsAppHook()
+    ids = [account["id"] for account in sandbox.accounts]
+    rows = hook.iter_waba_edge(ids, "subscribed_apps", max_concurrency=20)
+    next(rows)
+    rotate_token(sandbox)
+    connect()
+    reads: list[str] = []
+    read = hook.get_connection
+
+    def get_connection(conn_id: str) -> Any:
+        reads.append(conn_id)
+        return read(conn_id)
+
+    monkeypatch.setattr(hook, "get_connection", get_connection)
+    assert list(rows)
+    assert len(reads) == 1
+
+
 @every_client
 def test_a_refused_token_that_is_still_in_the_connection_ends_it(
     sandbox: GraphSandbox, connect: Callable[[], None], listing: Listing
@@ -90,7 +111,7 @@ def test_a_refused_token_that_is_still_in_the_connection_ends_it(
 def test_two_dead_tokens_in_turns_end_it(
     sandbox: GraphSandbox, connect: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good = sandbox.connection
+    good, old = sandbox.connection, sandbox.token
     tokens = iter(ROTATED.upper() if number % 2 else ROTATED.lower() for number in range(50))
     hook = WhatsAppHook()
     rows = list_wabas(hook)
@@ -98,7 +119,7 @@ def test_two_dead_tokens_in_turns_end_it(
     read = hook.get_connection
 
     def get_connection(conn_id: str) -> Any:
-        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", good.replace(sandbox.token, next(tokens)))
+        monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", good.replace(old, next(tokens)))
         return read(conn_id)
 
     monkeypatch.setattr(hook, "get_connection", get_connection)

@@ -75,6 +75,20 @@ def test_credentials_that_were_revoked_end_it(monkeypatch: pytest.MonkeyPatch, c
     assert seconds < 700
 
 
+def test_two_dead_tokens_in_turns_end_it(monkeypatch: pytest.MonkeyPatch, connected: GraphSandbox) -> None:
+    good, old = connected.connection, connected.token
+    dead = [ROTATED.lower(), ROTATED.upper()] * 20
+
+    async def load(hook: Any, conn_id: str) -> Any:
+        monkeypatch.setenv(CONNECTION, good.replace(old, dead.pop()))
+        return await aload_connection(hook, conn_id)
+
+    monkeypatch.setattr(_connections, "aload_connection", load)
+    event, _ = fired(trigger_of(connected, waba_ids=["4242"]), 600, lambda: None)
+    assert (event["status"], event["error"]) == ("error", "GraphTokenError")
+    assert len(dead) > 30
+
+
 def test_a_host_that_moved_is_called_after_a_look_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     with GraphSandbox(accounts=5) as old, GraphSandbox(accounts=5) as new:
         new.accounts.append({"id": "4242"})

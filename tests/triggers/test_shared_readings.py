@@ -97,6 +97,21 @@ def test_a_look_waits_before_it_uses_up_the_limit(sandbox: GraphSandbox, percent
     assert longest - 100 < seconds <= longest
 
 
+def test_a_look_that_is_over_is_reported_before_the_limit_is_waited_for(sandbox: GraphSandbox) -> None:
+    sandbox.fail_next(Fault.high_usage(90).after(2))
+    looks: list[Look] = []
+
+    async def run() -> None:
+        wait = wait_until_met(
+            config_of(sandbox), clients_of(sandbox), build_condition(min_count=251), Pace(1), looks.append
+        )
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(wait, 60)
+
+    run_virtually(run())
+    assert [(look.count, look.is_interrupted) for look in looks] == [(250, False)]
+
+
 @pytest.mark.parametrize("most", [80.0, 1000.0])
 def test_a_look_that_needs_more_calls_than_the_limit_allows_gets_to_its_end(most: float) -> None:
     with GraphSandbox(accounts=3000, calls_per_hour=20, hour=timedelta(minutes=1)) as sandbox:
