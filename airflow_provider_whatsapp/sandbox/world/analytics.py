@@ -257,7 +257,7 @@ def _split_type(dimensions: str, metrics: str, messages_each: int = 1, free_tier
 _TEMPLATE_ANALYTICS = NodeType(
     "WhatsAppTemplateAnalytics", others="granularity product_type data_points", has_id=False,
     make=partial(_by_day, "template_id", 10, _OF_TEMPLATES, "message_templates", {"product_type": "cloud_api"}),
-    required="start end granularity template_ids", optional="metric_types product_types",
+    required="start end granularity template_ids", optional="metric_types product_types product_type use_waba_timezone",
 )  # fmt: skip
 ANALYTICS_OF_ACCOUNT = {
     "template_analytics": _TEMPLATE_ANALYTICS,
