@@ -18,7 +18,7 @@ class TestPageFaults:
 
     @pytest.mark.parametrize("after", [0, 1, 2])
     def test_empty_page(self, sandbox: GraphSandbox, after: int) -> None:
-        sandbox.fail_next(Fault.empty_page().after(after).times(2))
+        sandbox.fail_next(Fault.empty_page().after(after), Fault.empty_page())
         assert walk(sandbox) == self.everyone(sandbox)
         asked = [request.params.get("after") for request in sandbox.requests]
         assert len(set(asked)) == len(asked) == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from .response_writer import ResponseWriter
 _HTML = "<!DOCTYPE html>\n<html><head><title>Error</title></head><body>Service Unavailable</body></html>\n"
 _HTML_TYPE = {"Content-Type": "text/html"}
 _MIB = 1024 * 1024
+_SALTS = itertools.count(1)
 _ENUM_FIELDS = ("account_review_status", "business_verification_status", "ownership_type", "status")
 
 
@@ -133,8 +135,7 @@ def empty_page(exchange: Exchange) -> None:
     """Replace the page with an empty page whose cursor leads to the page's rows."""
     if exchange.page is not None:
         # The salt gives a new cursor for the same place, because a repeated cursor would be a loop.
-        exchange.memory["salt"] = exchange.memory.get("salt", 0) + 1
-        cursor = exchange.page.cursor(exchange.page.start - 1, exchange.memory["salt"])
+        cursor = exchange.page.cursor(exchange.page.start - 1, next(_SALTS))
         exchange.answer.payload = {"data": [], "paging": {"cursors": {"before": cursor}}}
         exchange.continue_at(cursor)
 
