@@ -73,7 +73,7 @@ def check_deferral(airflow: Airflow, sandbox: GraphSandbox) -> None:
         expect(got == ([NEWCOMER], NEWCOMER["name"]), f"{run_id} has something else in XCom: {got}")
         log = airflow.log(DAG, run_id, "shared")
         for line in (
-            "0 accounts match; condition not met yet - looking",
+            f"0 accounts match; condition not met yet: {NEWCOMER['id']} is not shared - looking",
             "1 accounts match; condition met",
         ):
             expect(line in log, f"the log of {run_id} does not say: {line}")

@@ -203,6 +203,7 @@ def _unpack(package: str, folder: Path) -> None:
     libraries = {name for name in _depends_on(package, *parts) if re.match("lib(?!c6|gcc|stdc|llvm)", name)}
     with tempfile.TemporaryDirectory() as downloads:
         subprocess.run(["apt-get", "download", "-q", package, *parts, *sorted(libraries)], cwd=downloads)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         for file in Path(downloads).glob("*.deb"):
             subprocess.run(["dpkg", "-x", str(file), str(folder)], check=True)
 
