@@ -34,7 +34,7 @@ TOKEN_QUERY = NodeQuery("debug_token", inspects_own_token=True)
 LONGEST_MESSAGE = 1000
 # A person waits for the result, and a proxy in front of Airflow's API server may end the request after half a minute.
 # The test makes at most three calls without retries, so it ends within twelve seconds.
-_LONGEST_CALL = 4.0
+LONGEST_CALL = 4.0
 _PATIENCE = Patience(attempts=1)
 # Names and messages from the API can have any length.
 _LONGEST_VALUE = 150
@@ -110,7 +110,7 @@ def diagnose(connection: WhatsAppConnection, *, now: datetime) -> Diagnosis:
     diagnosis = Diagnosis()
     for warning in connection.warnings:
         diagnosis.warn(warning)
-    config = replace(connection.config, timeout=min(connection.config.timeout, _LONGEST_CALL))
+    config = replace(connection.config, timeout=min(connection.config.timeout, LONGEST_CALL))
     with GraphClient(config, patience=_PATIENCE, on_call=count_calls(config)) as client:
         if _check_token(client, connection.config, diagnosis, now):
             _check_business(client, connection, diagnosis)

@@ -15,7 +15,7 @@ from airflow_provider_whatsapp.storage.columns import UnfitValueError, encoder_o
 Row = dict[str, Any]
 # Size of a row group before it is encoded and compressed. Readers prefer large groups, but the writer keeps one in
 # memory.
-_GROUP_BYTES = 16 * 1024 * 1024
+GROUP_BYTES = 16 * 1024 * 1024
 # Python objects take several times the memory of Arrow's, so they are converted in small batches.
 _BATCH_ROWS = 1024
 _BATCH_CHARACTERS = 512 * 1024
@@ -78,7 +78,7 @@ def write_parquet(rows: Iterable[Row], path: Path, columns: Sequence[str]) -> No
             )
             group.append(batch)
             size += batch.nbytes
-            if size >= _GROUP_BYTES:
+            if size >= GROUP_BYTES:
                 _write_group(writer, pa.Table.from_batches(group))
                 group, size = [], 0
         if group:

@@ -133,13 +133,14 @@ class Reading:
         try:
             async with self._shared.client(self._config) as client:
                 while True:
-                    await self._wait_until_due()
+                    await self.wait_until_due()
                     await self._look(client)
         except Exception as error:
             # Pass the error to every waiter: nothing reads for them now, so they would never be resumed.
             self._fail(list(self._waiters), error)
 
-    async def _wait_until_due(self) -> None:
+    async def wait_until_due(self) -> None:
+        """Return as soon as the listing is to be read again."""
         while True:
             self._wake_up.clear()
             due = self._next_look()

@@ -460,7 +460,7 @@ class TestRequestsSideBySide:
     def test_the_limit_of_one_account_does_not_count(self) -> None:
         assert self.sent_at(own_usage("1", 94), concurrency=10)[:11] == [0, *[1] * 10]
 
-    def test_accounts_that_are_left_out_are_asked_for_side_by_side(self) -> None:
+    def test_accounts_that_are_left_out_are_requested_concurrently(self) -> None:
         replies: dict[str, list[Reply]] = {one: [failed(100, 33)] for one in numbered(21)}
         played = Played(numbered(21), replies, concurrency=10, skips=True, knows_usage=False)
         assert [moment for moment, _ in played.sent] == [0, *[1] * 10, *[2] * 10]
@@ -579,7 +579,7 @@ class TestWaitsInPlace:
         assert isinstance(played.error, GraphRateLimitError)
         assert played.error.retry_after == timedelta(minutes=5)
 
-    def test_without_a_named_time_five_minutes_are_asked_for(self) -> None:
+    def test_without_a_named_time_the_wait_is_five_minutes(self) -> None:
         played = Played(["1"], {"1": [failed(80008), page("a")]})
         assert isinstance(played.error, GraphRateLimitError)
         assert played.error.retry_after == timedelta(seconds=UNNAMED_WAIT)

@@ -141,7 +141,7 @@ def test_default_fields(edge: str) -> None:
     query = build_edge_query(f"102/{edge}", params=find_edge(edge).required)
     assert join_fields(query.fields) == fields
     assert query.request(limit=1, after=None).params.get("fields", "") == fields
-    # Without the id among them, rows could not be told apart; the others may not have such a field.
+    # Without the id among them, rows could not be distinguished; the others may not have such a field.
     assert fields.startswith("id,") if edge in LISTS_NODES else fields == ""
 
 

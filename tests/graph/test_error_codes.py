@@ -256,7 +256,7 @@ def test_a_path_that_says_nothing_changes_no_advice(path: str, payload: dict[str
     assert str(find_error(400, payload, retry_after=None, redact=str, path=path)) == str(judged(400, payload))
 
 
-def test_a_rate_limit_tells_the_wait_that_the_api_named() -> None:
+def test_a_rate_limit_has_the_wait_that_the_api_named() -> None:
     error = judged(400, envelope(80008), retry_after=timedelta(minutes=5))
     assert isinstance(error, GraphRateLimitError)
     assert error.retry_after == timedelta(minutes=5)
@@ -266,7 +266,7 @@ def test_a_rate_limit_tells_the_wait_that_the_api_named() -> None:
     assert judged(503, None, retry_after=timedelta(seconds=9)).retry_after == timedelta(seconds=9)
 
 
-def test_too_much_data_is_told_apart_and_not_worth_the_same_request_again() -> None:
+def test_too_much_data_is_its_own_error_and_the_same_request_is_not_retried() -> None:
     payload = {"error": {"code": 1, "message": "Please reduce the amount of data you're asking for, then retry"}}
     error = judged(500, payload)
     assert isinstance(error, GraphServerError)
@@ -323,7 +323,7 @@ def test_the_advice_begins_with_a_version_that_has_ended(payload: Any) -> None:
     assert "v20.0" not in find(503, None)
 
 
-def test_attempts_are_told_when_there_were_several() -> None:
+def test_attempts_are_reported_when_there_were_several() -> None:
     error = GraphTransportError("reset")
     assert str(error) == "reset"
     error.attempts = 6
@@ -379,7 +379,7 @@ def test_no_half_of_a_secret_is_left_at_the_end_of_a_long_message(at: int) -> No
         (None, "no. "),
     ],
 )
-def test_the_details_of_an_error_are_told(error_data: object, said: str) -> None:
+def test_the_details_of_an_error_are_reported(error_data: object, said: str) -> None:
     error = judged(403, envelope(131005, message="no", error_data=error_data), token="token-0123456789")
     assert f"The API said: {said}" in str(error)
 

@@ -135,7 +135,7 @@ def test_max_items_ends_the_listing_with_no_further_request() -> None:
     assert played.read[-1].truncated
 
 
-def test_usage_is_told_with_the_page() -> None:
+def test_usage_is_reported_with_the_page() -> None:
     played = play([ok(page([1]), x_app_usage='{"call_count":28}')])
     assert played.read[0].usage.percent == 28
 
@@ -228,7 +228,7 @@ def test_what_waiting_cannot_mend_ends_the_listing_at_once(answer: Answer, kind:
     assert len(played.requests) == 2
 
 
-def test_a_throttle_tells_how_long_it_lasts() -> None:
+def test_a_throttle_says_how_long_it_lasts() -> None:
     played = play(
         [failed(80008, x_business_use_case_usage='{"1":[{"call_count":100,"estimated_time_to_regain_access":5}]}')]
     )
@@ -237,7 +237,7 @@ def test_a_throttle_tells_how_long_it_lasts() -> None:
     assert played.error.retry_after.total_seconds() == 300
 
 
-def test_too_much_data_halves_the_page_and_goes_on() -> None:
+def test_too_much_data_halves_the_page_and_continues() -> None:
     played = play([ok(page([1], "A")), TOO_MUCH, TOO_MUCH, ok(page([2], "B")), ok(page([3]))])
     assert [request.params["limit"] for request in played.requests] == ["100", "100", "50", "25", "25"]
     assert [request.params.get("after") for request in played.requests] == [None, "A", "A", "A", "B"]
@@ -418,7 +418,7 @@ class TestPositions:
         left = iter(answers)
         return Played(steps, lambda request: next(left))
 
-    def test_the_page_of_the_position_is_asked_for_again(self) -> None:
+    def test_the_page_of_the_position_is_requested_again(self) -> None:
         played = self.resume(ok(page([2], "B")), ok(page([3])))
         assert [request.params.get("after") for request in played.requests] == ["A", "B"]
         assert [page.number for page in played.read] == [2, 3]
@@ -526,7 +526,7 @@ class TestNestedEdges:
         assert "fields" not in last[0].params
 
     @pytest.mark.parametrize("key", ["../../me/accounts", "x?fields=secret#", "phones"])
-    def test_an_edge_that_was_not_asked_for_leads_nowhere(self, key: str) -> None:
+    def test_an_edge_that_was_not_requested_leads_nowhere(self, key: str) -> None:
         played = play([ok({"data": [{"id": "1", key: page([1], "A")}]})], fields="id")
         assert str(played.error) == "the response holds a partial page of an edge that was not requested"
         whole = play([ok({"data": [{"id": "1", key: page([1])}]})], fields="id")

@@ -189,7 +189,7 @@ class TestListing:
         assert (len(page.rows), page.truncated) == (kept, truncated)
         assert reader.more is (after is not None and max_items > 3)
 
-    def test_no_more_is_asked_for_than_is_wanted(self) -> None:
+    def test_no_more_is_requested_than_is_wanted(self) -> None:
         reader = page_reader(max_items=150)
         assert reader.next_request().params["limit"] == "100"
         reader.take(RawPage(rows(*range(100)), "A"))
@@ -262,7 +262,7 @@ class TestListing:
 
 
 class TestPosition:
-    def test_it_tells_where_the_page_stands(self) -> None:
+    def test_it_says_where_the_page_is(self) -> None:
         one = page_reader(page_size=2)
         first = one.take(RawPage(rows(1, 2), "A")).position
         second = one.take(RawPage(rows(2, 3), "B")).position
@@ -270,12 +270,12 @@ class TestPosition:
         assert (second.page, second.after, second.limit, second.count) == (2, "A", 2, 3)
         assert first.digest != second.digest
 
-    def test_the_limit_is_the_one_that_was_asked_for(self) -> None:
+    def test_the_limit_is_the_requested_one(self) -> None:
         one = page_reader(page_size=8, max_items=6)
         one.shrink()
         assert one.take(RawPage(rows(1, 2, 3), "A")).position.limit == 3
 
-    def test_another_listing_goes_on_from_it(self) -> None:
+    def test_another_listing_resumes_from_it(self) -> None:
         before = page_reader(page_size=3)
         before.take(RawPage(rows(1, 2), "A"))
         position = before.take(RawPage(rows(2, 3), "B")).position
@@ -298,7 +298,7 @@ class TestPosition:
         with pytest.raises(GraphProtocolError, match="loops"):
             one.take(RawPage(rows(2), "A"))
 
-    def test_it_is_asked_for_with_the_limit_of_then(self) -> None:
+    def test_it_is_requested_with_the_earlier_limit(self) -> None:
         before = page_reader(page_size=8)
         before.shrink()
         one = page_reader(page_size=8, position=before.take(RawPage(rows(1, 2, 3, 4), "A")).position)
@@ -317,7 +317,7 @@ class TestPosition:
         position = page_reader(fields="id,n").take(RawPage([{"id": "1", "n": 1}], "A")).position
         page_reader(fields="id,n", position=position).return_to_position(RawPage([{"id": "1", "n": 2}], "A"))
 
-    def test_nodes_without_an_id_are_told_apart_by_what_they_hold(self) -> None:
+    def test_nodes_without_an_id_are_distinguished_by_their_values(self) -> None:
         position = page_reader(fields="n").take(RawPage([{"n": 1, "m": 2}], "A")).position
         page_reader(fields="n", position=position).return_to_position(RawPage([{"m": 2, "n": 1}], "A"))
         with pytest.raises(ListingMovedError):

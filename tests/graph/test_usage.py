@@ -92,7 +92,7 @@ def test_headers_never_raise(headers: dict[str, str]) -> None:
     assert wait is None or timedelta() < wait <= timedelta(days=2)
 
 
-def test_each_limit_is_told_apart() -> None:
+def test_limits_are_distinguished() -> None:
     both = {
         **APP,
         "x-business-use-case-usage": json.dumps(

@@ -296,6 +296,6 @@ def test_an_environment_variable_in_quotes(quote: str, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("password", [None, "", "  \n"])
-def test_an_empty_token_is_told_from_a_wrong_one(password: str | None) -> None:
+def test_an_empty_token_is_distinguished_from_a_wrong_one(password: str | None) -> None:
     with pytest.raises(ValueError, match="password: empty; enter the access token"):
         parse_connection(connection(password=password))

@@ -427,7 +427,7 @@ class TestHook:
             ({"ownership_types": "SELF"}, "ownership_types"),
         ],
     )
-    def test_bad_input_is_told_before_anything_is_sent(
+    def test_bad_input_is_refused_before_anything_is_sent(
         self, connected: GraphSandbox, hook: WhatsAppHook, arguments: dict[str, Any], name: str
     ) -> None:
         with pytest.raises(ValueError, match=f"^{name}: "):

@@ -329,7 +329,7 @@ def test_an_object_whose_rows_have_no_id(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("now", [0, 2, 4])
-def test_an_object_that_was_written_anew(tmp_path: Path, name: str, now: int) -> None:
+def test_an_object_that_was_written_again(tmp_path: Path, name: str, now: int) -> None:
     manifest = stored(tmp_path / name)
     stored(tmp_path / name, [*ROWS, {"id": "4"}][:now])
     taken: list[str] = []

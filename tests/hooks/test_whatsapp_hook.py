@@ -72,7 +72,7 @@ def test_edges_nodes_and_businesses(connected: GraphSandbox) -> None:
     assert all("fields" in request.params for request in connected.requests)
 
 
-def test_the_version_of_the_hook_is_asked_for(connected: GraphSandbox) -> None:
+def test_the_version_of_the_hook_is_requested(connected: GraphSandbox) -> None:
     WhatsAppHook(api_version="v25.0").get(connected.business_id)
     assert connected.requests[0].path.startswith("/v25.0/")
 
@@ -137,7 +137,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("query", "name"), BAD)
-def test_bad_input_is_told_before_anything_is_sent(connected: GraphSandbox, query: dict[str, Any], name: str) -> None:
+def test_bad_input_is_refused_before_anything_is_sent(
+    connected: GraphSandbox, query: dict[str, Any], name: str
+) -> None:
     hook = WhatsAppHook()
     for relationship in ("client", "owned"):
         for method in (hook.iter_wabas, hook.list_wabas):
@@ -148,7 +150,7 @@ def test_bad_input_is_told_before_anything_is_sent(connected: GraphSandbox, quer
     assert connected.connections == 0
 
 
-def test_bad_paths_are_told_before_anything_is_sent(connected: GraphSandbox) -> None:
+def test_bad_paths_are_refused_before_anything_is_sent(connected: GraphSandbox) -> None:
     hook = WhatsAppHook()
     with pytest.raises(ValueError, match="^path: "):
         hook.iter_edge("https://evil/1/x")

@@ -256,7 +256,7 @@ class Chaos:
 
 
 def disturbed(test: Any) -> Any:
-    """The test with as many examples as are asked for."""
+    """The test with the requested number of examples."""
     return settings(
         max_examples=EXAMPLES,
         print_blob=True,

@@ -240,7 +240,7 @@ class TestEdges:
         )
         return operator.execute({})
 
-    def test_rows_are_told_apart_by_account_and_id(self, connected: GraphSandbox, tmp_path: Path) -> None:
+    def test_rows_are_distinguished_by_account_and_id(self, connected: GraphSandbox, tmp_path: Path) -> None:
         number = {"id": "5", "display_phone_number": "1", "verified_name": "A", "quality_rating": "GREEN"}
         for account in connected.accounts[:20]:
             account["phone_numbers"] = [dict(number)]

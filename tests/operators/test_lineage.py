@@ -1,4 +1,4 @@
-"""What Airflow's lineage collector and the OpenLineage provider are told."""
+"""What is reported to Airflow's lineage collector and to the OpenLineage provider."""
 
 from __future__ import annotations
 

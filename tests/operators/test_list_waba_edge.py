@@ -158,7 +158,7 @@ class TestAccounts:
         assert line.startswith("waba_ids: ")
         assert numbered.requests == []
 
-    def test_a_manifest_of_an_object_that_was_written_anew(self, numbered: GraphSandbox, tmp_path: Path) -> None:
+    def test_a_manifest_of_an_object_that_was_written_again(self, numbered: GraphSandbox, tmp_path: Path) -> None:
         manifest: Any = WhatsAppListWabasOperator(task_id="a", output_path=str(tmp_path / "a.ndjson")).execute({})
         with pytest.raises(AirflowFailException, match="has 20 rows, but its manifest says 19"):
             run({**manifest, "count": 19})

@@ -39,7 +39,7 @@ def test_nested_fields(connected: GraphSandbox, target: Path) -> None:
     assert (manifest["pages"], manifest["fields"]) == (3, ["id", "phone_numbers.limit(2){id}"])
 
 
-def test_csv_has_the_columns_that_were_asked_for(connected: GraphSandbox, tmp_path: Path) -> None:
+def test_csv_has_the_requested_columns(connected: GraphSandbox, tmp_path: Path) -> None:
     path = tmp_path / "wabas.csv"
     run(fields="name,id,country,phone_numbers.limit(1).as(phones){id}", output_path=str(path), max_items=3)
     assert path.read_text().splitlines()[0] == "name,id,country,phones"

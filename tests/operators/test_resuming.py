@@ -522,7 +522,7 @@ def test_a_worker_that_is_killed_again_and_again(
     target.parent.mkdir()
     target.write_text("before")
     with kind.open(monkeypatch, units=units, latency=0.005) as operator:
-        # The few accounts that are read at once are all asked for again after a kill.
+        # The few accounts that are read at once are all requested again after a kill.
         side_by_side = {"max_concurrency": 4} if "max_concurrency" in operator.arguments else {}
         arguments = {**operator.arguments, **side_by_side, "output_path": str(target)}
         kills = 0
@@ -544,9 +544,9 @@ def test_a_worker_that_is_killed_again_and_again(
         assert rows_in(target) == operator.rows
         assert names_in(target) == {"rows.ndjson", RECORD}
         read = operator.units()
-        print(f"{kills} kills, {len(read) - units} of {units} {operator.unit} were asked for again")
+        print(f"{kills} kills, {len(read) - units} of {units} {operator.unit} were requested again")
         assert set(read) == set(range(1, units + 1))
-        # What was on its way is asked for again, and the last few units that were read.
+        # What was in flight is requested again, and the last few units that were read.
         assert len(read) - units <= 12 * kills
 
 

@@ -43,7 +43,7 @@ class TestRetries:
         manifest = retried.run()
         assert rows_in(target) == numbers_of(numbered)
         assert (manifest["accounts"], manifest["pages"]) == (20, 21)
-        # What is asked for again are those that were on their way, and that with two pages.
+        # The accounts in flight are requested again, and the one with two pages.
         asked = Counter(asked_for(numbered))
         assert set(asked) == set(ids_of(numbered))
         assert sum(asked.values()) <= 21 + 1 + 11

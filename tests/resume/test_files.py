@@ -41,7 +41,7 @@ def ids_of(parts: CheckpointFiles) -> list[Any]:
     return [row["id"] for row in parts.rows()]
 
 
-def test_another_process_goes_on(open_parts: Open) -> None:
+def test_another_process_resumes(open_parts: Open) -> None:
     keep(open_parts(), "1", "2")
     second = open_parts()
     keep(second)
@@ -62,7 +62,7 @@ def test_forgotten_rows_stay_until_the_first_new_ones(open_parts: Open) -> None:
     assert ids_of(open_parts()) == ["2"]
 
 
-def test_a_process_that_was_taken_for_dead_goes_on_writing(open_parts: Open) -> None:
+def test_a_process_that_was_taken_for_dead_keeps_writing(open_parts: Open) -> None:
     first = open_parts()
     keep(first, "1")
     second = open_parts()

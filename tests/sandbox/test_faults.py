@@ -123,7 +123,7 @@ class TestFaults:
         assert reply.headers["WWW-Authenticate"]
         assert client(sandbox).status == 200
 
-    def test_throttle_tells_when(self, sandbox: GraphSandbox) -> None:
+    def test_throttle_says_when_it_ends(self, sandbox: GraphSandbox) -> None:
         sandbox.fail_next(Fault.throttle(minutes=7, retry_after=9), Fault.throttle(minutes=None))
         reply = client(sandbox)
         (usage,) = json.loads(reply.headers["x-business-use-case-usage"])[sandbox.business_id]
@@ -147,7 +147,7 @@ class TestFaults:
         assert f"Object with ID '{gone}' does not exist" in replies[0].json["error"]["message"]
         assert "data" not in replies[1].json
         assert client(sandbox).status == 200
-        # The limit of an account is told under its id, and says nothing of the app.
+        # The limit of an account is reported under its id, and says nothing about the app.
         (usage,) = json.loads(replies[4].headers["x-business-use-case-usage"])[throttled]
         assert usage["estimated_time_to_regain_access"] == 3
         assert replies[4].headers["x-app-usage"] is None

@@ -67,7 +67,7 @@ def sandbox() -> Iterator[GraphSandbox]:
         yield sandbox
 
 
-def test_the_account_is_there_and_the_delivery_tells_of_it(sandbox: GraphSandbox) -> None:
+def test_the_account_is_there_and_the_delivery_names_it(sandbox: GraphSandbox) -> None:
     with receiving() as receiver:
         delivery = sandbox.share_account(f"{receiver.url}?a=b")
         assert delivery.status == 200

@@ -282,7 +282,7 @@ def test_a_worker_that_resumes_respects_a_throttle_of_the_triggerer(connected: G
 
 @pytest.mark.parametrize("arguments", [{}, {"mode": "reschedule"}, {"deferrable": True}])
 @pytest.mark.parametrize("resumed", [True, False])
-def test_what_is_skipped_softly_is_told_as_an_error(
+def test_what_is_skipped_softly_is_reported_as_an_error(
     connected: GraphSandbox, caplog: pytest.LogCaptureFixture, arguments: dict[str, Any], resumed: bool
 ) -> None:
     operator = sensor(soft_fail=True, **arguments)

@@ -354,7 +354,7 @@ class TestReadingBack:
         assert self.rows_of(path) == [{"id": "2", "waba_id": "1"}]
 
     def test_many_groups(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(parquet, "_GROUP_BYTES", 20_000)
+        monkeypatch.setattr(parquet, "GROUP_BYTES", 20_000)
         path = tmp_path / "a.parquet"
         write(path, [{"id": str(number)} for number in range(10_000)], ["id"])
         assert pq.read_metadata(path).num_row_groups > 3

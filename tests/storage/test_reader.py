@@ -311,7 +311,7 @@ def test_a_store_that_fails(monkeypatch: pytest.MonkeyPatch, error: Exception, k
         assert "5ecret" not in shown
 
 
-def test_it_is_read_anew_each_time(tmp_path: Path) -> None:
+def test_it_is_read_again_each_time(tmp_path: Path) -> None:
     opened = ObjectReader("waba_ids", str(tmp_path / "a.ndjson"))
     for id_ in ("1", "2"):
         (tmp_path / "a.ndjson").write_text(f'{{"id":"{id_}"}}')

@@ -75,7 +75,7 @@ def test_csv_survives_a_round_trip(tmp_path: Path, suffix: str) -> None:
     assert [row["n"] for row in read] == ["5", "", "", ""]
 
 
-def test_a_csv_has_only_the_columns_that_were_asked_for(tmp_path: Path) -> None:
+def test_a_csv_has_only_the_requested_columns(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"id": str(number), f"key{number}": 1} for number in range(1000)]
     write_object(Target(str(tmp_path / "a.csv")), rows, COLUMNS)
     assert (tmp_path / "a.csv").read_text() == "id,name\n" + "".join(f"{number},\n" for number in range(1000))

@@ -36,7 +36,7 @@ class Listing:
     kind: ClassVar[Any]
     #: Name of a unit in the log.
     unit: ClassVar[str]
-    #: Number of units of an earlier try that are asked for again by the one that continues after them.
+    #: Number of units of an earlier try that are requested again by the one that continues after them.
     read_again: ClassVar[int]
     #: Arguments that make it another listing.
     other_queries: ClassVar[list[dict[str, Any]]]

@@ -50,7 +50,7 @@ def numbers_of(sandbox: GraphSandbox, *without: str) -> list[dict[str, Any]]:
 
 
 def asked_for(sandbox: GraphSandbox) -> list[str]:
-    """The ids of the accounts whose edges were asked for, in the order of the requests, refused ones included."""
+    """The ids of the accounts whose edges were requested, in the order of the requests, refused ones included."""
     return [request.path.strip("/").split("/")[-2] for request in sandbox.requests]
 
 

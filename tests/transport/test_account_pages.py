@@ -395,7 +395,7 @@ class TestOrder:
 
 
 class TestEnd:
-    """However the listing ends, no request goes on."""
+    """However the listing ends, no request keeps running."""
 
     @staticmethod
     def hanging(*answered: str, asked: int, then: Callable[[], None] = lambda: None) -> Server:
@@ -511,7 +511,7 @@ class TestTimeouts:
         def act(waba_id: str, attempt: int) -> bytes | None:
             if attempt == 1:
                 return None
-            # The thread of the first attempt has told its end before the second attempt is answered.
+            # The thread of the first attempt has reported its end before the second attempt is answered.
             wait_until(lambda: len(attempts()) == 1)
             return rows(waba_id)
 

@@ -474,7 +474,7 @@ def test_the_client_for_tasks_counts_its_waits(sandbox: GraphSandbox) -> None:
         assert client.waited == pytest.approx(skipped.total)
 
 
-def test_a_listing_goes_on_from_a_position(sandbox: GraphSandbox) -> None:
+def test_a_listing_resumes_from_a_position(sandbox: GraphSandbox) -> None:
     query = clients_of(sandbox)
     with GraphClient(config_of(sandbox)) as client:
         whole = list(client.pages(query))

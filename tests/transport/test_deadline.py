@@ -49,7 +49,7 @@ def assert_ends_on_time(read: Read, config: GraphConfig) -> None:
     with pytest.raises(GraphTransportError, match=f"within {TIMEOUT:g} s"):
         read(config)
     assert time.monotonic() - started < BOUND
-    # A thread that goes on without anybody waiting for it would hold its connection, too.
+    # A thread that keeps running without anybody waiting for it would hold its connection, too.
     wait_until_ended(before)
 
 
@@ -132,7 +132,7 @@ def test_a_name_resolution_that_hangs_does_not_hold_the_event_loop(monkeypatch: 
     asyncio.run(run())
 
 
-def test_a_client_goes_on_after_an_attempt_that_hung(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_continues_after_an_attempt_that_hung(monkeypatch: pytest.MonkeyPatch) -> None:
     with server(saying(answer(EMPTY_LIST))) as port:
         named = replace(config(port, TIMEOUT), base_url=f"http://localhost:{port}")
         with GraphClient(named, patience=ONCE) as client:

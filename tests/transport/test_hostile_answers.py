@@ -185,7 +185,7 @@ def test_cookies_are_not_kept(read: Read) -> None:
         ("REQUESTS_CA_BUNDLE", "/no/such/5ecret"),
     ],
 )
-def test_an_unusable_environment_is_told_without_its_values(
+def test_an_unusable_environment_is_reported_without_its_values(
     name: str, value: str, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)

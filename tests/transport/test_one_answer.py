@@ -57,7 +57,7 @@ class TwoPages:
                 body += b" " * max(self._size - len(page) - 5, 1)
             if len(page) >= _LARGEST_SEGMENT:
                 # Too long to arrive at once. The end of the answer and the surplus do, when all before them has arrived:
-                # a surplus that arrives after the next request was sent cannot be told from its answer.
+                # a surplus that arrives after the next request was sent cannot be distinguished from its answer.
                 connection.sendall(page[:-1])
                 while unacknowledged(connection):
                     time.sleep(0.001)

@@ -110,7 +110,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @needs_state
 class TestChanges:
-    def test_each_change_is_told_once(self, connected: GraphSandbox) -> None:
+    def test_each_change_is_reported_once(self, connected: GraphSandbox) -> None:
         store = Store()
 
         async def run() -> None:
@@ -161,7 +161,7 @@ class TestChanges:
         connected.accounts.append(account(connected, "71"))
         assert ids(run_virtually(first_event(store))[0]) == (["71"], [], [])
 
-    def test_a_change_that_was_not_stored_is_told_again_with_the_same_id(self, connected: GraphSandbox) -> None:
+    def test_a_change_that_was_not_stored_is_reported_again_with_the_same_id(self, connected: GraphSandbox) -> None:
         store = Store()
         run_virtually(store_baseline(store))
         connected.accounts.append(account(connected, "71"))
@@ -305,7 +305,7 @@ def test_it_needs_an_asset(connected: GraphSandbox, caplog: pytest.LogCaptureFix
 @pytest.mark.parametrize(
     "state", ["text", [], {}, {"version": "x", "snapshot": {}}, {"version": 1, "snapshot": {"ids": "AAAA"}}]
 )
-def test_a_state_that_is_not_its_own_is_told_and_kept(
+def test_a_state_that_is_not_its_own_is_reported_and_kept(
     connected: GraphSandbox, caplog: pytest.LogCaptureFixture, state: Any
 ) -> None:
     store = Store()

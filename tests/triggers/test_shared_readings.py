@@ -398,7 +398,7 @@ def test_another_loop_has_its_own_readings(sandbox: GraphSandbox) -> None:
     assert len(sandbox.requests) == 2
 
 
-def test_a_client_that_cannot_be_made_is_told(sandbox: GraphSandbox) -> None:
+def test_a_client_that_cannot_be_made_is_reported(sandbox: GraphSandbox) -> None:
     config = replace(config_of(sandbox), base_url="https://127.0.0.1:9", proxy="ftp://127.0.0.1:9")
     with pytest.raises(ValueError, match="^proxy: "):
         run_virtually(wait_until_met(config, clients_of(sandbox), build_condition(), Pace(60)))
@@ -457,7 +457,7 @@ def test_no_call_is_made_before_the_time_that_any_error_named(
     assert second - first >= 7 * 60
 
 
-def test_each_wait_is_told_in_its_own_context(sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_wait_is_reported_in_its_own_context(sandbox: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     # Airflow finds the log of a task by the context of its trigger.
     task = contextvars.ContextVar("task", default="none")
     monkeypatch.setattr(_shared_readings, "AsyncGraphClient", FailingClient(GraphServerError("down")))
@@ -521,7 +521,7 @@ def test_a_reading_ends_even_if_a_cancellation_is_lost(sandbox: GraphSandbox, mo
         await asyncio.sleep(1000)
         raise AssertionError("it was not cancelled again")
 
-    monkeypatch.setattr(_reading.Reading, "_wait_until_due", lose_one)
+    monkeypatch.setattr(_reading.Reading, "wait_until_due", lose_one)
 
     async def run() -> None:
         wait = asyncio.create_task(wait_for(sandbox))

@@ -216,7 +216,7 @@ def test_the_deadline_ends_it(connected: GraphSandbox) -> None:
     assert nothing_left()
 
 
-def test_a_wait_that_ended_while_no_triggerer_ran_still_tells_the_rate_limit(connected: GraphSandbox) -> None:
+def test_a_wait_that_ended_while_no_triggerer_ran_still_reports_the_rate_limit(connected: GraphSandbox) -> None:
     throttled_until = time.time() + 600
     event, _ = fired(trigger_for(connected, timeout=-10, not_before=throttled_until))
     assert (event["status"], event["not_before"]) == ("timeout", throttled_until)

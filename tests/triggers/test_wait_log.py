@@ -127,7 +127,7 @@ def test_a_wait_without_any_look_shows_a_sign_of_life(connected: GraphSandbox) -
         assert text.endswith(" in this triggerer and 1 looks; no look has succeeded yet")
 
 
-def test_a_new_token_is_told(connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_token_is_reported(connected: GraphSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     right = connected.connection
     monkeypatch.setenv("AIRFLOW_CONN_WHATSAPP_DEFAULT", right.replace(connected.token, "EAAold"))
 
