@@ -24,7 +24,6 @@ def list_wabas() -> None:
     accounts = WhatsAppListWabasOperator(
         task_id="accounts",
         fields=["id", "name", "account_review_status"],
-        ownership_types=["CLIENT_OWNED"],
     )
 
     @task

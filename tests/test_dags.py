@@ -37,7 +37,7 @@ def test_example_list_wabas(connected: GraphSandbox) -> None:
     finished = run_dag("list_wabas")
     assert finished.state == "success"
     accounts = finished.xcom("accounts")
-    wanted = [account["id"] for account in connected.accounts if account["ownership_type"] == "CLIENT_OWNED"]
+    wanted = [account["id"] for account in connected.accounts]
     assert [account["id"] for account in accounts] == wanted
     assert [key for key in finished.states if key[0] == "phone_numbers"] == [
         ("phone_numbers", index) for index in range(len(wanted))
