@@ -11,6 +11,7 @@ from airflow_provider_whatsapp.graph.config import GraphConfig
 from airflow_provider_whatsapp.graph.errors import GraphTokenError
 from airflow_provider_whatsapp.hooks._connection import WhatsAppConnection, aload_connection
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
+from airflow_provider_whatsapp.triggers._wait_log import Look, WaitLog
 
 # A connection is read again after this many seconds, or immediately after a look has failed.
 _SECONDS_BETWEEN_READS = 300.0
@@ -43,19 +44,21 @@ class Follower:
     """Runs a wait with the settings of a connection, and restarts it whenever the settings change.
 
     :param conn_id: id of the connection
-    :param on_change: called when the settings have changed
+    :param wait_log: reports the looks of the wait, and that the settings have changed
     """
 
-    def __init__(self, conn_id: str, on_change: Callable[[], None]) -> None:
+    def __init__(self, conn_id: str, wait_log: WaitLog) -> None:
         self._conn_id = conn_id
-        self._on_change = on_change
+        self._wait_log = wait_log
         self._look_failed = asyncio.Event()
         #: The settings of the last wait.
         self.config: GraphConfig | None = None
 
-    def note_failed_look(self) -> None:
-        """Read the connection now, because a change of it may be why the look failed."""
-        self._look_failed.set()
+    def note_look(self, look: Look) -> None:
+        """Log a look. If it failed, read the connection now, because a change of it may be the reason."""
+        self._wait_log.add(look)
+        if look.error is not None:
+            self._look_failed.set()
 
     async def run(self, wait: Callable[[GraphConfig], Coroutine[Any, Any, _Result]]) -> _Result:
         """Return the result of the wait.
@@ -83,7 +86,7 @@ class Follower:
                 waiting.cancel()
                 await asyncio.wait({waiting})
             self.config = config = changed
-            self._on_change()
+            self._wait_log.add_new_settings()
 
     async def _until_changed(self, config: GraphConfig, waiting: asyncio.Future[Any]) -> GraphConfig | None:
         """Return the new settings once the connection has changed, or None when the wait is over."""

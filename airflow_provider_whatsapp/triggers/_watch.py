@@ -13,7 +13,7 @@ from airflow_provider_whatsapp.graph.changes import AnyChange, ChangeTally, Snap
 from airflow_provider_whatsapp.triggers._connections import Follower
 from airflow_provider_whatsapp.triggers._pace import SECONDS_TO_SPREAD, Pace
 from airflow_provider_whatsapp.triggers._shared_readings import SharedReadings
-from airflow_provider_whatsapp.triggers._wait_log import Look, WaitLog
+from airflow_provider_whatsapp.triggers._wait_log import WaitLog
 
 if TYPE_CHECKING:
     from airflow_provider_whatsapp.graph.config import GraphConfig
@@ -51,7 +51,7 @@ class Watch:
         self._log = log
         self._fields = tuple(field.key for field in query.fields if field.key != "id")
         self._wait_log = WaitLog(log)
-        self._follower = Follower(conn_id, on_change=self._wait_log.add_new_settings)
+        self._follower = Follower(conn_id, self._wait_log)
         self._first_look_in: float | None = SECONDS_TO_SPREAD * random.random()  # noqa: S311  # not for cryptography
         self._seen: Snapshot | None = None
         #: Number of changes so far. With it, the same change gets a new id when it occurs again.
@@ -105,16 +105,11 @@ class Watch:
             self._query,
             AnyChange(self._seen, self._fields),
             self._pace,
-            on_look=self._note_look,
+            on_look=self._follower.note_look,
             max_usage=self._max_usage,
             first_look_in=self._first_look_in,
         )
         return cast("ChangeTally", tally)
-
-    def _note_look(self, look: Look) -> None:
-        self._wait_log.add(look)
-        if look.error is not None:
-            self._follower.note_failed_look()
 
     async def store(self) -> None:
         """Store the snapshot, for use after a restart of the triggerer."""

@@ -22,7 +22,7 @@ from airflow_provider_whatsapp.graph.query import EdgeQuery, parse_relationship
 from airflow_provider_whatsapp.hooks.whatsapp import WhatsAppHook
 from airflow_provider_whatsapp.triggers._pace import MAX_USAGE_OF_LOOKS, SECONDS_TO_SPREAD, SHORTEST_INTERVAL, Pace
 from airflow_provider_whatsapp.triggers._stored import StoredClock, StoredCondition, StoredPace, read_stored
-from airflow_provider_whatsapp.triggers._wait_log import Look, WaitLog
+from airflow_provider_whatsapp.triggers._wait_log import WaitLog
 
 if TYPE_CHECKING:
     from airflow_provider_whatsapp.graph.config import GraphConfig
@@ -131,12 +131,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
         max_usage = parse_percentage("max_usage", self.max_usage)
         shared = SharedReadings.of_running_loop()
         wait_log = WaitLog(self.log)
-        follower = Follower(self.whatsapp_conn_id, on_change=wait_log.add_new_settings)
-
-        def note_look(look: Look) -> None:
-            wait_log.add(look)
-            if look.error is not None:
-                follower.note_failed_look()
+        follower = Follower(self.whatsapp_conn_id, wait_log)
 
         async def wait(config: GraphConfig) -> None:
             now = time.time()
@@ -149,7 +144,7 @@ class WhatsAppWabasTrigger(BaseTrigger):
                 query,
                 condition,
                 pace,
-                on_look=note_look,
+                on_look=follower.note_look,
                 max_usage=max_usage,
                 waited=max(0.0, now - clock.started),
                 first_look_in=max(due - now, SECONDS_TO_SPREAD * random.random()),

@@ -34,6 +34,19 @@ def list_wabas_on_a_loop(hook: WhatsAppHook) -> Iterator[Any]:
                 return
 
 
+def reads_of(hook: WhatsAppHook, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of the connections that the hook reads from now on."""
+    reads: list[str] = []
+    read = hook.get_connection
+
+    def get_connection(conn_id: str) -> Any:
+        reads.append(conn_id)
+        return read(conn_id)
+
+    monkeypatch.setattr(hook, "get_connection", get_connection)
+    return reads
+
+
 Listing = Callable[[WhatsAppHook], Iterator[Any]]
 every_client = pytest.mark.parametrize("listing", [list_wabas, list_edge, list_wabas_on_a_loop])
 
@@ -85,14 +98,7 @@ def test_accounts_that_fail_together_read_the_connection_once(
     next(rows)
     rotate_token(sandbox)
     connect()
-    reads: list[str] = []
-    read = hook.get_connection
-
-    def get_connection(conn_id: str) -> Any:
-        reads.append(conn_id)
-        return read(conn_id)
-
-    monkeypatch.setattr(hook, "get_connection", get_connection)
+    reads = reads_of(hook, monkeypatch)
     assert list(rows)
     assert len(reads) == 1
 
@@ -163,14 +169,7 @@ def test_a_dead_host_is_looked_up_twice_a_minute_at_most(
     rows = list_wabas(hook)
     next(rows)
     sandbox.stop()
-    reads: list[str] = []
-    read = hook.get_connection
-
-    def get_connection(conn_id: str) -> Any:
-        reads.append(conn_id)
-        return read(conn_id)
-
-    monkeypatch.setattr(hook, "get_connection", get_connection)
+    reads = reads_of(hook, monkeypatch)
     with pytest.raises(GraphTransportError):
         list(rows)
     assert 1 <= len(reads) <= 3
