@@ -34,7 +34,8 @@ def main() -> None:
         dags = Path(home, "dags")
         dags.mkdir()
         shutil.copy(HERE / "example_dags" / "export_wabas.py", dags)
-        # Airflow 3.1 has no levels for single loggers. Above INFO, it would also hide the progress of the listing.
+        # Airflow 3.1 cannot quiet single loggers. Its one level stays at INFO there, because a higher one would also
+        # hide the progress of the listing.
         airflow = tuple(int(part) for part in version("apache-airflow").split(".")[:2])
         # Set these before Airflow is imported, because it reads its settings then.
         os.environ.update(

@@ -13,9 +13,9 @@ from airflow_provider_whatsapp.graph.arguments import shown_if_short
 #: The version that is requested if neither the hook nor the connection names one.
 DEFAULT_VERSION = "v26.0"
 
-# The versions that Meta had published when this package was released, with the last day of each. By Meta's rule, a
-# version ends two years after the next one was released; None where there is no next one yet. Calls to a version that
-# has ended do not fail: Meta serves them with the oldest version that is left.
+# The last day of each version that was known when this package was released. Meta keeps a version for two years after
+# the release of the next one, so the newest version has no last day yet (None). Calls to a version that has ended do
+# not fail: Meta answers them with the oldest version that still exists.
 _LAST_DAYS: dict[str, date | None] = {
     "v18.0": date(2026, 1, 26),
     "v19.0": date(2026, 5, 21),

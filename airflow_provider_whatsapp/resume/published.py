@@ -1,7 +1,8 @@
-"""Finds out whether an earlier try of the same task instance has already published its object.
+"""Recognizes an object that an earlier try of the same task instance has already published.
 
-A worker can be killed after it published the object and before Airflow knows about the success. No code of an operator
-runs after that, so a record beside the object holds its manifest and identifies the task instance that published it.
+A worker can be killed after it has published the object, but before Airflow stores that the task succeeded. Airflow
+then tries the task again. A record beside the object has its manifest and identifies the task instance, so that the
+new try succeeds with that manifest instead of listing everything again.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ class GraphSandbox:
 
     @property
     def token(self) -> str:
-        """The access token that the sandbox accepts. To rotate it, assign another one: the old one is then refused."""
+        """The only access token that the sandbox accepts. Assign another one to test a rotation."""
         return self._api.token
 
     @token.setter
@@ -150,7 +150,7 @@ class GraphSandbox:
 
     @property
     def app_secret(self) -> str | None:
-        """The app secret that proofs must be made with, or None for no proof. To rotate it, assign another one."""
+        """The app secret that proofs must be made with, or None for no proof; can be assigned, like :attr:`token`."""
         return self._api.app_secret
 
     @app_secret.setter
@@ -250,7 +250,7 @@ class GraphSandbox:
         return self._deliver(url, "account_update/PARTNER_ADDED", accounts, forged)
 
     def deliver(self, url: str, topic: str, *, waba_id: str | None = None, forged: bool = False) -> WebhookDelivery:
-        """Report a change of an account to a webhook receiver as Meta would. Nothing changes in the sandbox.
+        """Send Meta's example of a webhook delivery to a receiver. The accounts of the sandbox stay as they are.
 
         :param url: address of the receiver on this machine, e.g. ``http://127.0.0.1:8000/whatsapp``
         :param topic: what is reported, e.g. ``phone_number_quality_update`` or ``account_update/PARTNER_REMOVED``

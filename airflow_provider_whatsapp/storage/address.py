@@ -77,7 +77,7 @@ def check_address(argument: str, path: object) -> str:
             "'s3://my-access-point-example-s3alias/wabas.ndjson'"
         )
     if ":" in host.rpartition("@")[0] or re.search(r":(?![0-9]*$)", host):
-        # Do not show the path: it holds the password. A password with a slash ends the host.
+        # Do not show the path: it contains the password. A slash in a password ends the host part of the URL.
         raise ValueError(
             f"{argument}: the URL has a password in it; put the password into a connection and name the connection, "
             f"in {connection_argument(argument)} or in the URL"
@@ -147,14 +147,14 @@ class OpenedStore(NamedTuple):
 
 
 def open_store(argument: str, path: str, conn_id: str | None, default_conn_id: str | None = None) -> OpenedStore:
-    """The store of an object, and where the object is in it.
+    """Return the store of an object, and its location in the store.
 
     :param argument: name of the argument that the address was given in, for errors
-    :param path: address as :func:`check_address` returns it
-    :param conn_id: Airflow connection of the store; the one in the address by default
-    :param default_conn_id: connection to use if neither of the two names one; the store's own default by default
-    :raises ValueError: if no installed provider knows the store, if there is no such connection, or if it leads to
-        another account or lacks something
+    :param path: address as returned by :func:`check_address`
+    :param conn_id: Airflow connection of the store; by default the one in the address
+    :param default_conn_id: connection to use if neither of the two names one; by default the store's own default
+    :raises ValueError: if no installed provider supports the store, if there is no such connection, or if the
+        connection leads to another account or is incomplete
     :raises StoreRefusedError: if the store does not accept the credentials
     :raises StoreError: if the store cannot be reached
     """

@@ -130,7 +130,8 @@ def read_csv(file: BinaryFile) -> Iterator[Any]:
     :raises ValueError: if a row does not have one cell for each column, or is too long
     :raises csv.Error: if the file is not CSV
     """
-    # csv limits the size of a field, but neither the size of a row nor the number of fields.
+    # Python's csv module limits only the size of a field. A row with millions of fields could still fill the memory, so
+    # lines() below bounds the whole row.
     csv.field_size_limit(LONGEST_ROW)
     length = commas = 0
 

@@ -42,7 +42,7 @@ class SftpStore(MovingStore):
         self.fs.client.set_keepalive(self.seconds_between_signs_of_life)
 
     def open(self, key: str) -> BinaryIO:
-        """An object as a binary file that is read in pieces of 1 MiB.
+        """Return an object as a binary file that is read in pieces of 1 MiB.
 
         sshfs makes a request for each ``read``, and gzip and the readers of text read 8 KiB at a time.
         """

@@ -11,7 +11,8 @@ from typing import Any
 from airflow_provider_whatsapp.storage.errors import StoreError, StoreFailure, UnsuitableStoreError
 from airflow_provider_whatsapp.storage.names import find_abandoned, temporary_name
 
-# The size of an object, and what the libraries of the stores call its hash, its version and when it was written.
+# Keys under which the libraries of the stores report an object's size, hash, version and time of writing. If one of the
+# values changes while an object is read, the object was replaced.
 _VERSION_FACTS = ("size", "ETag", "etag", "generation", "LastModified", "last_modified", "mtime", "created")
 
 

@@ -53,7 +53,7 @@ class QuotaUse:
     minutes: int = 0
 
     def counts(self) -> dict[str, int]:
-        """Return the members that both headers have."""
+        """Return the percentages that ``x-app-usage`` and ``x-business-use-case-usage`` both report."""
         return {"call_count": self.percent, "total_cputime": self.percent // 4, "total_time": self.percent // 3}
 
     def entry(self) -> dict[str, Any]:

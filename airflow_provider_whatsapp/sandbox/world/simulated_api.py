@@ -251,7 +251,7 @@ class SimulatedApi:
         return AccountRead(self.seed, account, params, self.application)
 
     def new_account(self, business_id: str) -> Node:
-        """Return a new account that is shared with a business; it is not in any list yet."""
+        """Return a new account of a client of the business. Requests find it once the caller adds it to a list."""
         seed = len(self._taken)
         return samples.make_accounts(seed, {"id": business_id, "name": ""}, 1, self._taken, owned=False)[0]
 
